@@ -1,0 +1,185 @@
+/**
+ * Owns the interface between a consensus engine (pure) and the replica shell (which does the I/O).
+ *
+ * An engine is a state machine: `step(event)` returns effects, in order. It has no clock, no randomness of its own,
+ * no I/O and no Promise. It orders opaque payloads and knows nothing of datasets.
+ *
+ * The order of effects is the contract. The shell must run them literally:
+ *  E1  `persist` writes are durable in the order of their tokens; after a write is durable the shell feeds `persisted`.
+ *      One write may be outstanding while later ones queue; the shell may merge queued writes into one transaction
+ *      and then reports the highest token.
+ *  E2  `send` with `afterToken` leaves only after that token is durable (it promises what the write holds: a vote,
+ *      an acknowledgement, a term). `afterToken: null` may leave at once: it promises nothing new.
+ *  E3  The shell applies entries up to min(latest `commit` index, own durable last index), contiguously, in order,
+ *      and feeds `applied` after the rows and the applied index are in one transaction.
+ *  E4  `load` asks for entries at or below the durable last index; the shell answers with `loaded` (or `load_failed`).
+ *  E5  After any failed or unknown write the engine is thrown away and rebuilt from the store: no event after it.
+ *  E6  `read_ready` may be answered from the catalog once applied ≥ its index.
+ * `docs/engine.md` maps every Raft and Multi-Paxos message onto these events and effects.
+ */
+
+export type ReplicaId = string;
+/** 1-based position in the log; 0 is before the first entry. A safe integer. */
+export type LogIndex = number;
+/** Raft: the term. Multi-Paxos: the ballot (round, node) packed into one safe integer, higher is later. */
+export type Epoch = number;
+
+export type EntryKind = "noop" | "config" | "command";
+
+export interface Entry {
+  readonly index: LogIndex;
+  readonly epoch: Epoch;
+  readonly kind: EntryKind;
+  /** Owned by the entry: nobody writes into it. Empty for `noop`. */
+  readonly payload: Uint8Array;
+}
+
+/** What must survive a crash besides the entries. Raft: current term and vote; Paxos: promised ballot (votedFor = its node). */
+export interface HardState {
+  readonly epoch: Epoch;
+  readonly votedFor: ReplicaId | null;
+}
+
+/** Voters decide; `votersOutgoing` is non-empty only during a joint change; learners receive and never count. */
+export interface Configuration {
+  readonly voters: readonly ReplicaId[];
+  readonly votersOutgoing: readonly ReplicaId[];
+  readonly learners: readonly ReplicaId[];
+}
+
+export interface Proposal {
+  /** Chosen by the shell, unique in this engine instance; comes back in `accepted` or `rejected`. */
+  readonly ticket: number;
+  readonly payload: Uint8Array;
+}
+
+/** Index and chain value after applying it; exchanged in heartbeats to find replicas that differ. */
+export interface AppliedPoint {
+  readonly index: LogIndex;
+  /** Hex of the chain after `index`. */
+  readonly chain: string;
+}
+
+export type EngineEvent<M> =
+  | { readonly kind: "tick" }
+  | { readonly kind: "message"; readonly from: ReplicaId; readonly message: M }
+  | { readonly kind: "propose"; readonly proposals: readonly Proposal[] }
+  | { readonly kind: "read"; readonly ticket: number }
+  | { readonly kind: "persisted"; readonly token: number }
+  | { readonly kind: "loaded"; readonly token: number; readonly entries: readonly Entry[] }
+  | { readonly kind: "load_failed"; readonly token: number }
+  | { readonly kind: "applied"; readonly point: AppliedPoint }
+  /** Leadership to `to` (leader only; others ignore it). */
+  | { readonly kind: "transfer"; readonly to: ReplicaId }
+  /** A leader gives up: its disk or event loop stalls, or its clock is off. Followers ignore it. */
+  | { readonly kind: "step_down"; readonly reason: string }
+  /** From now on this replica neither votes, campaigns nor counts (damage, lost promises); `true` ends that. */
+  | { readonly kind: "voting"; readonly allowed: boolean };
+
+export type EventKind = EngineEvent<unknown>["kind"];
+
+export type Role = "follower" | "pre_candidate" | "candidate" | "leader";
+
+export type Effect<M> =
+  | {
+      readonly kind: "persist";
+      /** Rises by one with every persist of this engine instance. */
+      readonly token: number;
+      /** Null: unchanged. */
+      readonly hardState: HardState | null;
+      /** Remove entries at and above this index before `put`; null: remove nothing. */
+      readonly removeFrom: LogIndex | null;
+      /** In index order; Raft's are contiguous, Paxos's may be sparse. */
+      readonly put: readonly Entry[];
+    }
+  | { readonly kind: "send"; readonly to: ReplicaId; readonly message: M; readonly afterToken: number | null }
+  | {
+      readonly kind: "load";
+      readonly token: number;
+      /** Inclusive range; the shell may return a shorter prefix, at least one entry. */
+      readonly from: LogIndex;
+      readonly to: LogIndex;
+      readonly bytesMax: number;
+    }
+  /** Everything at or below `index` is chosen. Never falls within an engine instance. */
+  | { readonly kind: "commit"; readonly index: LogIndex }
+  | { readonly kind: "accepted"; readonly ticket: number; readonly index: LogIndex; readonly epoch: Epoch }
+  | {
+      readonly kind: "rejected";
+      readonly ticket: number;
+      readonly reason: "not_leader" | "overloaded" | "transferring";
+      readonly leader: ReplicaId | null;
+    }
+  | { readonly kind: "read_ready"; readonly ticket: number; readonly index: LogIndex }
+  | {
+      readonly kind: "read_failed";
+      readonly ticket: number;
+      readonly reason: "not_leader" | "no_quorum";
+      readonly leader: ReplicaId | null;
+    }
+  /** Role, leader or epoch changed. */
+  | { readonly kind: "status"; readonly status: EngineStatus }
+  /** This replica must stop: what it holds contradicts the group. The shell keeps the evidence and ends. */
+  | { readonly kind: "halt"; readonly reason: string };
+
+export interface EngineStatus {
+  readonly role: Role;
+  readonly leader: ReplicaId | null;
+  readonly epoch: Epoch;
+  readonly commit: LogIndex;
+  readonly lastIndex: LogIndex;
+  /** Leader only: it has committed an entry of its own epoch, so its commit index is the group's (Raft §5.4.2, thesis §6.4). */
+  readonly committedInEpoch: boolean;
+  readonly configuration: Configuration;
+  readonly voting: boolean;
+}
+
+/** Consecutive entries of one epoch start at `first`; the list is ordered and covers [firstIndex, lastIndex]. */
+export interface EpochRun {
+  readonly epoch: Epoch;
+  readonly first: LogIndex;
+}
+
+/** What an engine starts from: read from the store, after boot was raised. */
+export interface EngineStart {
+  readonly id: ReplicaId;
+  readonly hardState: HardState;
+  readonly lastIndex: LogIndex;
+  readonly epochRuns: readonly EpochRun[];
+  /** Durable applied index and its chain: a lower bound for commit. */
+  readonly applied: AppliedPoint;
+  /** The group's first configuration, and every later one found in the log, oldest first. */
+  readonly configurations: readonly { readonly index: LogIndex; readonly configuration: Configuration }[];
+  /** Payload of the group's first entry (index 1, kind `config`), proposed by the first leader of an empty log. */
+  readonly genesis: Uint8Array;
+  readonly voting: boolean;
+}
+
+export interface EngineTuning {
+  /** Heartbeat every so many ticks; an election times out after a random number of ticks in [min, max). */
+  readonly heartbeatTicks: number;
+  readonly electionTicksMin: number;
+  readonly electionTicksMax: number;
+  readonly appendEntriesMax: number;
+  readonly appendBytesMax: number;
+  readonly inflightAppendsMax: number;
+  readonly proposalsInFlightMax: number;
+  readonly logCacheBytesMax: number;
+  /** Uniform in [0, 2³²); injected so that a seed decides everything. */
+  readonly randomU32: () => number;
+  /** Reads the configuration out of a `config` entry's payload. */
+  readonly decodeConfiguration: (payload: Uint8Array) => Configuration;
+}
+
+export interface Engine<M> {
+  step(event: EngineEvent<M>): readonly Effect<M>[];
+  status(): EngineStatus;
+}
+
+/** One kind of engine: how to make one, and the bytes of its messages (versioned; decode throws on anything malformed). */
+export interface EngineKind<M> {
+  readonly name: "raft" | "paxos";
+  create(start: EngineStart, tuning: EngineTuning): Engine<M>;
+  encodeMessage(message: M): Uint8Array;
+  decodeMessage(bytes: Uint8Array): M;
+}

@@ -1,0 +1,231 @@
+/**
+ * Owns what clients and replicas say to each other: queries, answers, confirmations, status.
+ *
+ * Subjects: `shardpact.discover` (every replica answers), `shardpact.<group>.api.<replica>.<verb>`.
+ * Encoding: msgpack (`encodeApi`), checked by zod where it comes in; the part of a confirmation that must be equal on
+ * a majority is canonical JSON, so that equal answers are equal bytes.
+ */
+import { Packr } from "msgpackr";
+import { z } from "zod";
+import { ShardpactError } from "./errors.ts";
+import { LIMITS } from "./limits.ts";
+import { datasetName, ref, runId } from "./names.ts";
+
+const digest = z.templateLiteral(["b3:", z.string().regex(/^[0-9a-f]{64}$/)]);
+const count = z.number().int().nonnegative();
+const limit = z.number().int().positive().max(LIMITS.apiRowsMax);
+
+/** A read of the catalog. List queries page by `after` (exclusive) and `limit`. */
+export const catalogQuery = z.discriminatedUnion("kind", [
+  /** One version: by head, number, tag or root. */
+  z.object({ kind: z.literal("resolve"), ref }),
+  /** Manifest entries of a version from a page position on. */
+  z.object({ kind: z.literal("pages"), dataset: datasetName, version: count, from: count, limit }),
+  /** The bytes of a page, schema or class vocabulary. */
+  z.object({ kind: z.literal("object"), digest }),
+  z.object({ kind: z.literal("datasets"), after: z.string(), limit }),
+  z.object({ kind: z.literal("versions"), dataset: datasetName, after: count, limit }),
+  z.object({ kind: z.literal("tags"), dataset: datasetName }),
+  z.object({ kind: z.literal("tag_history"), dataset: datasetName, after: count, limit }),
+  z.object({ kind: z.literal("run"), run: runId }),
+  z.object({ kind: z.literal("runs"), dataset: datasetName.nullable(), after: z.string(), limit }),
+  z.object({ kind: z.literal("pins"), dataset: datasetName.nullable(), run: runId.nullable() }),
+  z.object({ kind: z.literal("revocations"), dataset: datasetName }),
+  /** Which of these shard file digests are revoked. */
+  z.object({ kind: z.literal("revoked_shards"), digests: z.array(digest).max(LIMITS.apiRowsMax) }),
+  z.object({ kind: z.literal("ledger"), after: count, limit }),
+  /** The recorded outcome of a command id. */
+  z.object({ kind: z.literal("outcome"), commandId: z.string() }),
+]);
+export type CatalogQuery = z.infer<typeof catalogQuery>;
+export type QueryKind = CatalogQuery["kind"];
+
+const totals = z.object({ split: count, rows: count, bytes: count, shards: count });
+export type TotalsAnswer = z.infer<typeof totals>;
+
+export const revocationAnswer = z.object({
+  subject: z.string(),
+  index: count,
+  timeMs: count,
+  actor: z.string(),
+  reason: z.string(),
+});
+export type RevocationAnswer = z.infer<typeof revocationAnswer>;
+
+/** All that the root covers, and what is told beside it. */
+export const versionAnswer = z.object({
+  dataset: z.string(),
+  version: count,
+  root: digest,
+  index: count,
+  timeMs: count,
+  actor: z.string(),
+  message: z.string(),
+  treeHash: digest,
+  pageCount: count,
+  schema: digest,
+  classes: digest,
+  splits: z.array(z.string()),
+  totals: z.array(totals),
+  splitRule: z.unknown(),
+  revocation: revocationAnswer.nullable(),
+});
+export type VersionAnswer = z.infer<typeof versionAnswer>;
+
+/** One manifest entry: what a leaf of the root's tree covers. */
+export const manifestEntry = z.object({ page: digest, totals: z.array(totals) });
+export type ManifestEntryAnswer = z.infer<typeof manifestEntry>;
+
+/** What a store answers. `rows` are JSON rows of list queries, sorted by key; their shape is the catalog row's. */
+export type CatalogAnswer =
+  | { readonly kind: "version"; readonly version: VersionAnswer }
+  | { readonly kind: "pages"; readonly entries: readonly ManifestEntryAnswer[] }
+  | { readonly kind: "object"; readonly objectKind: string; readonly bytes: Uint8Array }
+  | { readonly kind: "rows"; readonly rows: readonly Readonly<Record<string, unknown>>[] }
+  | { readonly kind: "not_found"; readonly what: string; readonly nearest: readonly string[] };
+
+/** One replica, as the group's configuration names it. `publicKey`: Ed25519, raw 32 bytes in hex; signs answers. */
+export const memberInfo = z.object({ id: z.string(), publicKey: z.string().regex(/^[0-9a-f]{64}$/) });
+export type MemberInfo = z.infer<typeof memberInfo>;
+
+/** The group's first log entry. Its digest (`genesis` context, over its canonical JSON) is the group id. */
+export const genesis = z.object({
+  format: z.literal("shardpact-group/1"),
+  name: z.string(),
+  nonce: z.string(),
+  engine: z.enum(["raft", "paxos"]),
+  catalogLevel: z.number().int().positive(),
+  voters: z.array(memberInfo).min(1).max(LIMITS.votersMax),
+});
+export type Genesis = z.infer<typeof genesis>;
+
+export const discoverReply = z.object({
+  group: z.string(),
+  groupId: z.string(),
+  replica: z.string(),
+  leader: z.string().nullable(),
+  genesis,
+  /** Where this replica says shard bytes may be found; hints, never trusted. */
+  stores: z.array(z.string()),
+});
+export type DiscoverReply = z.infer<typeof discoverReply>;
+
+/** `confirm`: sent to the leader, which fixes R and forwards it with `term` and `index` to the other voters. */
+export const confirmRequest = z.object({
+  nonce: z.string().regex(/^[0-9a-f]{32}$/),
+  query: catalogQuery,
+  /** Inbox of the client: every voter answers there directly. */
+  answerTo: z.string(),
+  /** How long voters may wait to apply R. */
+  waitMs: z.number().int().positive().max(60_000),
+});
+export type ConfirmRequest = z.infer<typeof confirmRequest>;
+
+/** What a majority must say in equal bytes (canonical JSON of this object). */
+export const agreedPart = z.object({
+  nonce: z.string(),
+  groupId: z.string(),
+  term: count,
+  index: count,
+  chain: z.string(),
+  /** Configuration at `index`: voters in force, by id. */
+  voters: z.array(memberInfo),
+  votersOutgoing: z.array(memberInfo),
+  answer: z.unknown(),
+});
+export type AgreedPart = z.infer<typeof agreedPart>;
+
+/** One voter's signed answer. Signature: Ed25519 over hashAs("answer", agreed ‖ own). */
+export const confirmAnswer = z.object({
+  agreed: z.instanceof(Uint8Array),
+  /** UTF-8 JSON of `ownPart`. */
+  own: z.instanceof(Uint8Array),
+  signature: z.instanceof(Uint8Array),
+});
+export type ConfirmAnswer = z.infer<typeof confirmAnswer>;
+
+export const ownPart = z.object({
+  replica: z.string(),
+  boot: count,
+  applied: count,
+  /** A revocation of what was asked for, committed after `index`, that this voter already knows. */
+  laterRevocation: revocationAnswer.nullable(),
+});
+export type OwnPart = z.infer<typeof ownPart>;
+
+export const errorReply = z.object({
+  code: z.string(),
+  message: z.string(),
+  details: z.record(z.string(), z.unknown()).optional(),
+  hint: z.string().optional(),
+});
+
+/** `propose` (request: bytes of `encodeCommand`). `index`: where the first effect stands; `retry`: it was applied before. */
+export const proposeReply = z.union([
+  z.object({ ok: z.literal(true), index: count, retry: z.boolean(), result: z.record(z.string(), z.unknown()) }),
+  z.object({ ok: z.literal(false), error: errorReply, leader: z.string().nullable(), index: count.nullable() }),
+]);
+export type ProposeReply = z.infer<typeof proposeReply>;
+
+/** `read`: any replica answers from its own tables (as of `asOf`, once applied ≥ `minIndex`); callers verify digests. */
+export const readRequest = z.object({ query: catalogQuery, asOf: count.nullable(), minIndex: count, waitMs: count });
+export type ReadRequest = z.infer<typeof readRequest>;
+export const readReply = z.union([
+  z.object({ ok: z.literal(true), applied: count, answer: z.unknown() }),
+  z.object({ ok: z.literal(false), error: errorReply, leader: z.string().nullable() }),
+]);
+export type ReadReply = z.infer<typeof readReply>;
+
+/** `status`: for people and for tests. */
+export const replicaStatus = z.object({
+  group: z.string(),
+  groupId: z.string(),
+  replica: z.string(),
+  incarnation: z.string(),
+  boot: count,
+  state: z.enum(["starting", "running", "recovering", "non_voting", "halted", "closed"]),
+  role: z.string(),
+  leader: z.string().nullable(),
+  term: count,
+  commit: count,
+  lastIndex: count,
+  applied: count,
+  chain: z.string(),
+  postgres: z.enum(["up", "down"]),
+  reason: z.string().nullable(),
+  uptimeMs: count,
+});
+export type ReplicaStatus = z.infer<typeof replicaStatus>;
+
+export const API_VERBS = ["propose", "confirm", "read", "status"] as const;
+export type ApiVerb = (typeof API_VERBS)[number];
+
+export const SUBJECTS = {
+  discover: "shardpact.discover",
+  api: (group: string, replica: string, verb: ApiVerb) => `shardpact.${group}.api.${replica}.${verb}`,
+  /** Replica to replica; only `from`'s NKey may publish here. */
+  peer: (group: string, to: string, from: string) => `shardpact.${group}.peer.${to}.${from}`,
+} as const;
+
+const packr = new Packr({ useRecords: false, int64AsType: "number" });
+
+export function encodeApi(value: unknown): Uint8Array {
+  return new Uint8Array(packr.pack(value));
+}
+
+/** Decodes and validates. @throws ShardpactError `invalid_argument` */
+export function decodeApi<T>(schema: z.ZodType<T>, bytes: Uint8Array): T {
+  let value: unknown;
+  try {
+    value = packr.unpack(bytes);
+  } catch (cause) {
+    throw new ShardpactError("invalid_argument", `a message of ${bytes.byteLength} bytes is not msgpack`, { cause });
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new ShardpactError(
+    "invalid_argument",
+    `a message does not validate: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`,
+  );
+}

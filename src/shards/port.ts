@@ -1,0 +1,36 @@
+/**
+ * Owns the port `ShardStore`: immutable objects (shards and segment indexes) under the BLAKE3 digest of their bytes.
+ *
+ * A store is never believed: whoever reads hashes what came. Every adapter passes `test/contract/shard-store.ts`.
+ */
+import type { Digest } from "../model/bytes.ts";
+
+export interface ObjectInfo {
+  readonly digest: Digest;
+  readonly bytes: number;
+}
+
+/** An open object. Reads may overlap. */
+export interface ObjectHandle extends AsyncDisposable {
+  readonly bytes: number;
+  /** Fills `target` from `position` on; resolves with the bytes read, fewer only at the end of the object. @throws `store_failed` */
+  readInto(target: Uint8Array, position: number): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface ShardStore extends AsyncDisposable {
+  /** For messages: where the bytes are (`file:///…`). */
+  readonly url: string;
+  /** @throws `not_found`, `store_failed`, `aborted` */
+  open(digest: Digest, signal?: AbortSignal): Promise<ObjectHandle>;
+  stat(digest: Digest): Promise<ObjectInfo | null>;
+  /**
+   * Stores the bytes under their digest unless they are there: written aside, hashed, made durable, then renamed.
+   * An object that is there with another size is replaced. @throws `shard_corrupt` when the bytes do not hash to `digest`, `store_failed`
+   */
+  put(digest: Digest, source: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<"stored" | "present">;
+  list(): AsyncIterable<ObjectInfo>;
+  /** Moves a bad copy aside, so that it is never read again; keeps it as evidence. */
+  quarantine(digest: Digest, reason: string): Promise<void>;
+  close(): Promise<void>;
+}
