@@ -1,13 +1,12 @@
 /**
  * Owns the rows of the catalog: what the state machine reads and writes, table by table.
  *
- * Rows are plain data, equal in every store. `RowKey` names one row; `needs()` answers with keys, `decide()` with
- * changes, and a store only has to load keys and write changes. What changes over time is kept as rows by log index.
+ * Rows are plain data, equal in every store. `needs()` answers with keys, `decide()` with changes, and a store only has to load keys and write changes. What changes over time is kept as rows by log index.
  */
 import type { Digest } from "../model/bytes.ts";
 import type { ObjectKind, RunPlan, SplitRule } from "../model/commands.ts";
 
-/** Rows and bytes of one split; `name` is empty for a page's per-ordinal totals before names are known. */
+/** Rows, bytes and shards of one split, named by its ordinal in the version's `splits`. Only splits with shards. */
 export interface SplitTotals {
   readonly split: number;
   readonly rows: number;
@@ -42,12 +41,14 @@ export interface VersionRow {
   readonly totals: readonly SplitTotals[];
   readonly splitRule: SplitRule;
   readonly message: string;
-  /** RFC 9162 subtree hashes of the first pageCount−1 pages and of all pages: an append need not read the pages. */
-  readonly frontierBeforeLast: readonly Digest[];
+  /** Perfect-subtree hashes of the tree over all pages, largest first: an append needs no other page. */
   readonly frontier: readonly Digest[];
 }
 
-/** Page `page` stands at `position` of the dataset's versions fromVersion ≤ v < untilVersion (null: still). */
+/**
+ * Page `page` stands at `position` of the dataset's versions fromVersion ≤ v < untilVersion (null: still).
+ * Rows are self-contained: a commit that keeps `kept` pages reads only the rows it closes, at positions ≥ kept.
+ */
 export interface VersionPageRow {
   readonly table: "version_page";
   readonly dataset: string;
@@ -55,6 +56,10 @@ export interface VersionPageRow {
   readonly fromVersion: number;
   readonly untilVersion: number | null;
   readonly page: Digest;
+  /** What the manifest leaf covers beside the page's digest. */
+  readonly totals: readonly SplitTotals[];
+  /** Frontier of the tree over the pages before this position. */
+  readonly frontierBefore: readonly Digest[];
 }
 
 /** A page, schema or class vocabulary, content-addressed. */
@@ -190,6 +195,8 @@ export const PRIMARY_KEYS = {
 export type Need =
   | { readonly kind: "dataset"; readonly name: string }
   | { readonly kind: "version"; readonly dataset: string; readonly version: number }
+  /** The page row, with bytes, that holds this version's class vocabularies; nothing when the version is not there. */
+  | { readonly kind: "version_classes"; readonly dataset: string; readonly version: number }
   /** The open version_page rows of the dataset's head at positions ≥ from. */
   | { readonly kind: "head_pages"; readonly dataset: string; readonly from: number }
   /** Pages are loaded without `bytes` (an empty array stands for them) unless `withBytes`. */
