@@ -1,18 +1,14 @@
 /**
  * Owns the rows of the catalog: what the state machine reads and writes, table by table.
  *
- * Rows are plain data, equal in every store. `needs()` answers with keys, `decide()` with changes, and a store only has to load keys and write changes. What changes over time is kept as rows by log index.
+ * Rows are plain data, equal in every store. `needs()` answers with keys, `decide()` with changes, and a store only has
+ * to load keys and write changes. What changes over time is kept as rows by log index.
  */
+import type { SplitTotals } from "../merkle/totals.ts";
 import type { Digest } from "../model/bytes.ts";
 import type { ObjectKind, RunPlan, SplitRule } from "../model/commands.ts";
 
-/** Rows, bytes and shards of one split, named by its ordinal in the version's `splits`. Only splits with shards. */
-export interface SplitTotals {
-  readonly split: number;
-  readonly rows: number;
-  readonly bytes: number;
-  readonly shards: number;
-}
+export type { SplitTotals };
 
 export interface DatasetRow {
   readonly table: "dataset";

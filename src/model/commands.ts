@@ -69,7 +69,11 @@ const bodies = {
     root: digest,
     schema: digest,
     classes: digest,
-    splits: z.array(splitName).min(1).max(LIMITS.splitsMax),
+    splits: z
+      .array(splitName)
+      .min(1)
+      .max(LIMITS.splitsMax)
+      .refine((names) => new Set(names).size === names.length, "a split is named twice"),
     splitRule,
     message: note,
   }),
@@ -155,13 +159,18 @@ export function parseCommand(command: Omit<Command, "blob"> & { blob?: Uint8Arra
   } as Command;
 }
 
-/** JSON with keys sorted at every depth, so that equal bodies are equal bytes. */
+/**
+ * JSON with keys sorted by UTF-16 code units at every depth and no spaces, so that equal values are equal bytes.
+ * Members that are undefined are left out. Source: RFC 8785 (JCS).
+ */
 export function canonicalJson(value: unknown): string {
-  return JSON.stringify(value, (_key, v: unknown) =>
-    v !== null && typeof v === "object" && !Array.isArray(v)
-      ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : v,
-  );
+  if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
+  const members = Object.entries(value)
+    .filter(([, v]) => v !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, v]) => `${JSON.stringify(key)}:${canonicalJson(v)}`);
+  return `{${members.join(",")}}`;
 }
 
 /** Bytes of header and blob, without the time: what the body digest covers and what clients send. */
@@ -188,14 +197,16 @@ export interface StampedCommand {
   readonly encoded: Uint8Array;
 }
 
-/** @throws ShardpactError `damaged` on a short payload, `upgrade_required` on another version. */
+/** @throws ShardpactError `damaged` on a short payload or an impossible time, `upgrade_required` on another version. */
 export function readStamp(payload: Uint8Array): StampedCommand {
   if (payload.byteLength < HEAD_BYTES)
     throw new ShardpactError("damaged", `a log payload of ${payload.byteLength} bytes is too short`);
   if (payload[0] !== VERSION)
     throw new ShardpactError("upgrade_required", `log payload version ${payload[0]} is not known to this build`);
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
-  return { timeMs: Number(view.getBigUint64(1, true)), encoded: payload.subarray(9) };
+  const timeMs = Number(view.getBigUint64(1, true));
+  if (!Number.isSafeInteger(timeMs)) throw new ShardpactError("damaged", "a log payload's time is out of range");
+  return { timeMs, encoded: payload.subarray(9) };
 }
 
 /** Inverse of `encodeCommand`. @throws ShardpactError `invalid_argument`, `upgrade_required` (unknown kind). */
