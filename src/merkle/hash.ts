@@ -19,6 +19,7 @@ export const CONTEXTS = {
   chain: "shardpact chain/1",
   stateDigest: "shardpact state/1",
   commandBody: "shardpact command body/1",
+  commandId: "shardpact command id/1",
   leaf: "shardpact manifest leaf/1",
   node: "shardpact manifest node/1",
   page: "shardpact page/1",
