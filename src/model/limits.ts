@@ -29,6 +29,8 @@ export const LIMITS = {
   /** Arrow metadata of one segment (schema or batch header). */
   segmentMetadataBytesMax: 16 * MiB,
   segmentsPerShardMax: 1_000_000,
+  /** Encoded segment index of one shard: 2 M leaves, a shard of 256 GiB. */
+  segmentIndexBytesMax: 64 * MiB,
   votersMax: 7,
   /** Entries and bytes in one append message, and append messages in flight to one follower. */
   appendEntriesMax: 512,

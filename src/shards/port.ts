@@ -18,6 +18,15 @@ export interface ObjectHandle extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+export interface PutOptions {
+  /**
+   * How the digest is made of the bytes: `plain` BLAKE3 (shards, the default), or under the context of segment indexes
+   * (`segmentIndexDigest`). Both live in one space of digests.
+   */
+  readonly context?: "plain" | "segmentIndex";
+  readonly signal?: AbortSignal;
+}
+
 export interface ShardStore extends AsyncDisposable {
   /** For messages: where the bytes are (`file:///…`). */
   readonly url: string;
@@ -28,7 +37,7 @@ export interface ShardStore extends AsyncDisposable {
    * Stores the bytes under their digest unless they are there: written aside, hashed, made durable, then renamed.
    * An object that is there with another size is replaced. @throws `shard_corrupt` when the bytes do not hash to `digest`, `store_failed`
    */
-  put(digest: Digest, source: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<"stored" | "present">;
+  put(digest: Digest, source: AsyncIterable<Uint8Array>, options?: PutOptions): Promise<"stored" | "present">;
   list(): AsyncIterable<ObjectInfo>;
   /** Moves a bad copy aside, so that it is never read again; keeps it as evidence. */
   quarantine(digest: Digest, reason: string): Promise<void>;

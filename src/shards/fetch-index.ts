@@ -1,0 +1,107 @@
+/**
+ * Owns fetching a shard's segment index from untrusted stores: its digest is checked before it is decoded.
+ */
+import { formatDigest } from "../model/bytes.ts";
+import { ShardpactError, toShardpactError } from "../model/errors.ts";
+import { LIMITS } from "../model/limits.ts";
+import { decodeSegmentIndex, segmentIndexDigest, type SegmentIndex } from "../merkle/segment-index.ts";
+import type { ObjectHandle, ShardStore } from "./port.ts";
+import { quarantine, type ShardRef, type ShardWhere } from "./shard-ref.ts";
+
+export interface FetchIndexOptions {
+  readonly entry: ShardRef;
+  readonly where: ShardWhere;
+  readonly stores: readonly ShardStore[];
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The segment index that the page entry names, from the first store with a good copy; bad copies are quarantined.
+ * @throws `shard_corrupt`, `not_found`, `store_failed`, `aborted`, and `shard_malformed` when index and entry disagree
+ */
+export async function fetchSegmentIndex(options: FetchIndexOptions): Promise<SegmentIndex> {
+  const { entry, where, stores, signal } = options;
+  let corruption: ShardpactError | null = null;
+  let failure: ShardpactError | null = null;
+  for (const store of stores) {
+    try {
+      const bytes = await readObject(store, entry, signal);
+      const got = formatDigest(segmentIndexDigest(bytes));
+      if (got === entry.segmentIndex) return agreeing(decodeSegmentIndex(bytes), entry, where);
+      corruption = corruptIndex(options, got, store);
+      await quarantine(store, entry.segmentIndex, corruption);
+    } catch (error) {
+      const typed = toShardpactError(error, "store_failed");
+      if (typed.code !== "store_failed" && typed.code !== "not_found") throw typed;
+      if (typed.code === "store_failed") failure = typed;
+    }
+  }
+  throw corruption ?? failure ?? missing(options);
+}
+
+async function readObject(store: ShardStore, entry: ShardRef, signal?: AbortSignal): Promise<Uint8Array> {
+  const handle = await store.open(entry.segmentIndex, signal);
+  try {
+    return await readWhole(handle);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function readWhole(handle: ObjectHandle): Promise<Uint8Array> {
+  if (handle.bytes > LIMITS.segmentIndexBytesMax) return new Uint8Array(0); // hashes to something else: quarantined
+  const bytes = new Uint8Array(handle.bytes);
+  let at = 0;
+  while (at < bytes.byteLength) {
+    const read = await handle.readInto(bytes.subarray(at), at);
+    if (read === 0) return bytes.subarray(0, at);
+    at += read;
+  }
+  return bytes;
+}
+
+function agreeing(index: SegmentIndex, entry: ShardRef, where: ShardWhere): SegmentIndex {
+  let rows = 0;
+  for (const segment of index.segments) if (segment.kind === "batch") rows += segment.rows;
+  const digest = formatDigest(index.fileDigest);
+  if (index.fileBytes === entry.bytes && rows === entry.rows && digest === entry.digest) return index;
+  throw new ShardpactError(
+    "shard_malformed",
+    `${where.dataset}@v${where.version}: shard ${entry.name}: its segment index describes another file than its page`,
+    {
+      details: { ...where, shard: entry.name, bytes: [entry.bytes, index.fileBytes], rows: [entry.rows, rows] },
+      hint: "It was published by something that is not shardpact; publish it again.",
+    },
+  );
+}
+
+function corruptIndex({ entry, where }: FetchIndexOptions, got: string, store: ShardStore): ShardpactError {
+  return new ShardpactError(
+    "shard_corrupt",
+    `${where.dataset}@v${where.version}: segment index of shard ${entry.name} in ${store.url}: ` +
+      `expected ${entry.segmentIndex.slice(0, 11)}… got ${got.slice(0, 11)}…`,
+    {
+      details: {
+        ...where,
+        shard: entry.name,
+        digest: entry.segmentIndex,
+        segmentKind: "index",
+        expected: entry.segmentIndex,
+        got,
+        store: store.url,
+      },
+      hint: "The copy was quarantined; fetch the segment index again from a good store.",
+    },
+  );
+}
+
+function missing({ entry, where, stores }: FetchIndexOptions): ShardpactError {
+  return new ShardpactError(
+    "not_found",
+    `${where.dataset}@v${where.version}: the segment index of shard ${entry.name} is in none of ${stores.length} stores`,
+    {
+      details: { ...where, shard: entry.name, digest: entry.segmentIndex, stores: stores.map((s) => s.url) },
+      hint: "Name a store that holds the shard and its segment index.",
+    },
+  );
+}

@@ -1,0 +1,291 @@
+/**
+ * Owns verified reading of one shard: no byte leaves `readSegment` or `readLeaves` before its leaf matched the agreed index.
+ *
+ * A copy that does not match is quarantined in its store, and the read goes on with the next store; only when no store
+ * has a good copy does it throw, naming shard, segment, leaf and byte range. A store that merely fails keeps its copy and
+ * is asked again by the next read.
+ */
+import { formatDigest } from "../model/bytes.ts";
+import { ShardpactError, invariant, toShardpactError } from "../model/errors.ts";
+import { LIMITS } from "../model/limits.ts";
+import { hashBytes } from "../merkle/hash.ts";
+import { leafDigest, leafLength, type Segment, type SegmentIndex } from "../merkle/segment-index.ts";
+import { fetchSegmentIndex } from "./fetch-index.ts";
+import type { ObjectHandle, ShardStore } from "./port.ts";
+import { quarantine, type ShardRef, type ShardWhere } from "./shard-ref.ts";
+
+/** Digest of one leaf; null takes the leaf unseen (benchmarks only: no public option leads here). */
+export type LeafHasher = (leaf: Uint8Array) => Uint8Array | null;
+
+export interface OpenShardOptions {
+  readonly entry: ShardRef;
+  readonly where: ShardWhere;
+  /** In order of preference. The reader does not close them. */
+  readonly stores: readonly ShardStore[];
+  readonly hasher?: LeafHasher;
+  readonly signal?: AbortSignal;
+}
+
+export interface ShardReader extends AsyncDisposable {
+  readonly entry: ShardRef;
+  readonly index: SegmentIndex;
+  /**
+   * Reads a whole segment into `buffer` (at least `segment.bytes` long) and resolves with the view of it.
+   * Reads into different buffers may overlap. @throws `shard_corrupt`, `store_failed`, `not_found`, `aborted`, `closed`
+   */
+  readSegment(segment: number, buffer: Uint8Array): Promise<Uint8Array>;
+  /** Reads leaves [firstLeaf, endLeaf) of a segment, counted in that segment, to the start of `buffer`. Errors as above. */
+  readLeaves(segment: number, firstLeaf: number, endLeaf: number, buffer: Uint8Array): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** Bytes asked of a store at once: the next piece is on its way while this one is hashed. A multiple of a leaf. */
+const PIECE_BYTES = 8 * LIMITS.leafBytes;
+
+/**
+ * Fetches and checks the segment index, then opens the shard for verified reads.
+ * @throws `shard_corrupt` when no store has a good index, `not_found`, `store_failed`, `aborted`
+ */
+export async function openShard(options: OpenShardOptions): Promise<ShardReader> {
+  const { entry, where, stores, signal } = options;
+  const index = await fetchSegmentIndex({ entry, where, stores, ...(signal ? { signal } : {}) });
+  const copies = openCopies(options);
+  const hasher = options.hasher ?? hashBytes;
+  let closed = false;
+
+  async function readLeaves(segment: number, firstLeaf: number, endLeaf: number, buffer: Uint8Array) {
+    if (closed) throw new ShardpactError("closed", `the reader of shard ${entry.name} is closed`);
+    const range = rangeOf(index, segment, firstLeaf, endLeaf, buffer);
+    const tried = new Set<number>();
+    for (let verified = 0; verified < range.bytes; ) {
+      const copy = await copies.next(tried);
+      try {
+        await readVerified(copy.handle, range, buffer, verified, hasher, index, (n) => (verified = n), signal);
+      } catch (error) {
+        tried.add(copy.store);
+        await copies.failed(copy.store, error instanceof BadLeaf ? corrupt(options, index, error, copy.url) : error);
+      }
+    }
+    return buffer.subarray(0, range.bytes);
+  }
+
+  async function close(): Promise<void> {
+    closed = true;
+    await copies.close();
+  }
+  return {
+    entry,
+    index,
+    readLeaves,
+    readSegment: (segment, buffer) =>
+      readLeaves(segment, 0, index.segments[segment]?.leafCount ?? 0, buffer),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+interface LeafRange {
+  readonly segment: number;
+  readonly offset: number;
+  readonly bytes: number;
+  readonly firstLeaf: number;
+}
+
+function rangeOf(index: SegmentIndex, at: number, firstLeaf: number, endLeaf: number, buffer: Uint8Array): LeafRange {
+  const segment = index.segments[at];
+  if (!segment || !(firstLeaf >= 0 && firstLeaf < endLeaf && endLeaf <= segment.leafCount)) {
+    throw new ShardpactError("invalid_argument", `segment ${at} has no leaves [${firstLeaf}, ${endLeaf})`);
+  }
+  const from = firstLeaf * LIMITS.leafBytes;
+  const bytes = Math.min(endLeaf * LIMITS.leafBytes, segment.bytes) - from;
+  if (buffer.byteLength < bytes) {
+    throw new ShardpactError("invalid_argument", `a buffer of ${buffer.byteLength} bytes is short for ${bytes}`);
+  }
+  return { segment: at, offset: segment.offset + from, bytes, firstLeaf };
+}
+
+/** A leaf that is not what was agreed (`got`), or that is not there to its end (`got` null). */
+class BadLeaf extends Error {
+  readonly segment: number;
+  readonly leaf: number;
+  readonly got: Uint8Array | null;
+  constructor(segment: number, leaf: number, got: Uint8Array | null) {
+    super("bad leaf");
+    this.segment = segment;
+    this.leaf = leaf;
+    this.got = got;
+  }
+}
+
+/** Reads and hashes piece by piece from `start` (bytes of the range already good) on, telling how far it came. */
+async function readVerified(
+  handle: ObjectHandle,
+  range: LeafRange,
+  buffer: Uint8Array,
+  start: number,
+  hasher: LeafHasher,
+  index: SegmentIndex,
+  onVerified: (bytes: number) => void,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const segment = index.segments[range.segment];
+  invariant(segment, "the range lies in a segment");
+  const read = (at: number) =>
+    handle.readInto(buffer.subarray(at, Math.min(at + PIECE_BYTES, range.bytes)), range.offset + at);
+  let inFlight = read(start);
+  for (let at = start; at < range.bytes; at += PIECE_BYTES) {
+    const end = Math.min(at + PIECE_BYTES, range.bytes);
+    const got = await inFlight;
+    if (signal?.aborted) throw new ShardpactError("aborted", "reading a shard was aborted", { cause: signal.reason });
+    if (end < range.bytes && got === end - at) {
+      inFlight = read(end);
+      inFlight.catch(() => undefined); // awaited in the next round, unless this piece turns out bad
+    }
+    try {
+      verifyPiece(segment, range, buffer, at, at + got, end, hasher, index);
+    } catch (error) {
+      await inFlight.catch(() => undefined); // it still writes into the caller's buffer
+      throw error;
+    }
+    onVerified(end);
+  }
+}
+
+function verifyPiece(
+  segment: Segment,
+  range: LeafRange,
+  buffer: Uint8Array,
+  from: number,
+  readTo: number,
+  to: number,
+  hasher: LeafHasher,
+  index: SegmentIndex,
+): void {
+  for (let at = from; at < to; at += LIMITS.leafBytes) {
+    const leaf = range.firstLeaf + at / LIMITS.leafBytes;
+    const length = leafLength(segment, leaf);
+    if (at + length > readTo) throw new BadLeaf(range.segment, leaf, null);
+    const digest = hasher(buffer.subarray(at, at + length));
+    if (digest === null) continue;
+    if (Buffer.compare(digest, leafDigest(index, segment.firstLeaf + leaf)) !== 0) {
+      throw new BadLeaf(range.segment, leaf, digest);
+    }
+  }
+}
+
+interface Copies {
+  /** The handle of the first store that is neither tried nor known to be bad. @throws what the last one failed with */
+  next(tried: ReadonlySet<number>): Promise<{ readonly store: number; readonly url: string; readonly handle: ObjectHandle }>;
+  /** Quarantines a corrupt copy for good, forgets a failed handle; rethrows what is not about the store. */
+  failed(store: number, error: unknown): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The copies of one shard in several stores, opened when first needed. */
+function openCopies({ entry, where, stores, signal }: OpenShardOptions): Copies {
+  const handles = new Map<number, Promise<ObjectHandle>>();
+  const retired: Promise<ObjectHandle>[] = [];
+  const bad = new Set<number>();
+  let corruption: ShardpactError | null = null;
+  let failure: ShardpactError | null = null;
+
+  async function open(store: ShardStore): Promise<ObjectHandle> {
+    const handle = await store.open(entry.digest, signal);
+    if (handle.bytes === entry.bytes) return handle;
+    await handle.close();
+    throw wrongSize(entry, where, handle.bytes, store.url);
+  }
+
+  const copies: Copies = {
+    async next(tried) {
+      for (const [i, store] of stores.entries()) {
+        if (tried.has(i) || bad.has(i)) continue;
+        try {
+          const opening = handles.get(i) ?? open(store);
+          handles.set(i, opening);
+          return { store: i, url: store.url, handle: await opening };
+        } catch (error) {
+          await copies.failed(i, error);
+        }
+      }
+      throw corruption ?? failure ?? notFound(entry, where, stores);
+    },
+
+    async failed(i, error) {
+      const typed = toShardpactError(error, "store_failed");
+      if (typed.code === "aborted" || typed.code === "closed" || typed.code === "internal") throw typed;
+      const opening = handles.get(i);
+      handles.delete(i);
+      if (opening) retired.push(opening);
+      if (typed.code === "shard_corrupt") {
+        corruption ??= typed;
+        if (!bad.has(i)) await quarantine(stores[i], entry.digest, typed);
+        bad.add(i);
+      } else if (typed.code !== "not_found") {
+        failure = typed;
+      }
+    },
+
+    async close() {
+      const open = [...retired.splice(0), ...handles.values()];
+      handles.clear();
+      await Promise.all(open.map((opening) => opening.then((handle) => handle.close()).catch(() => undefined)));
+    },
+  };
+  return copies;
+}
+
+function corrupt(options: OpenShardOptions, index: SegmentIndex, bad: BadLeaf, store: string): ShardpactError {
+  const { entry, where } = options;
+  const segment = index.segments[bad.segment];
+  invariant(segment, "a bad leaf lies in a segment");
+  const offset = segment.offset + bad.leaf * LIMITS.leafBytes;
+  const bytes = leafLength(segment, bad.leaf);
+  const expected = formatDigest(leafDigest(index, segment.firstLeaf + bad.leaf));
+  const got = bad.got === null ? null : formatDigest(bad.got);
+  return new ShardpactError(
+    "shard_corrupt",
+    `${where.dataset}@v${where.version}: shard ${entry.name} segment ${bad.segment} (${segment.kind}) leaf ${bad.leaf} ` +
+      `(bytes ${offset}–${offset + bytes}) in ${store}: ` +
+      (got === null ? "ends early" : `expected ${expected.slice(0, 11)}… got ${got.slice(0, 11)}…`),
+    {
+      details: {
+        ...where,
+        shard: entry.name,
+        digest: entry.digest,
+        segment: bad.segment,
+        segmentKind: segment.kind,
+        leaf: bad.leaf,
+        offset,
+        bytes,
+        expected,
+        got,
+        store,
+      },
+      hint: "The copy was quarantined. Run `shardpact verify` on the store and fetch the shard again from a good one.",
+    },
+  );
+}
+
+function wrongSize(entry: ShardRef, where: ShardWhere, got: number, store: string): ShardpactError {
+  return new ShardpactError(
+    "shard_corrupt",
+    `${where.dataset}@v${where.version}: shard ${entry.name} in ${store} has ${got} of ${entry.bytes} bytes`,
+    {
+      details: { ...where, shard: entry.name, digest: entry.digest, bytes: entry.bytes, gotBytes: got, store },
+      hint: "The copy was quarantined; fetch the shard again from a good store.",
+    },
+  );
+}
+
+function notFound(entry: ShardRef, where: ShardWhere, stores: readonly ShardStore[]): ShardpactError {
+  return new ShardpactError(
+    "not_found",
+    `${where.dataset}@v${where.version}: shard ${entry.name} (${entry.digest.slice(0, 11)}…) is in none of ` +
+      `${stores.length} stores: ${stores.map((s) => s.url).join(", ")}`,
+    {
+      details: { ...where, shard: entry.name, digest: entry.digest, stores: stores.map((s) => s.url) },
+      hint: "Name a store that holds it, or sync one from where it was published.",
+    },
+  );
+}
