@@ -1,0 +1,223 @@
+/**
+ * Owns a confirmed read: one nonce to the leader, signed answers of the voters, a majority in equal bytes.
+ *
+ * Fails closed: without a majority by the deadline there is no answer. Every attempt has a fresh nonce, so that late
+ * answers to an earlier one count for nothing; leadership that moves only costs another attempt.
+ */
+import { randomBytes } from "node:crypto";
+import { z } from "zod";
+import {
+  decodeApi,
+  encodeApi,
+  errorReply,
+  SUBJECTS,
+  type AgreedPart,
+  type CatalogQuery,
+  type ConfirmRequest,
+  type RevocationAnswer,
+} from "../model/api.ts";
+import { toHex } from "../model/bytes.ts";
+import { isShardpactError, ShardpactError } from "../model/errors.ts";
+import { LIMITS } from "../model/limits.ts";
+import { errorOf } from "./answers.ts";
+import type { Session } from "./session.ts";
+import { startTally, type Agreement, type Tally } from "./tally.ts";
+import { backoffMs, startDeadline, type Deadline } from "./timing.ts";
+import type { Confirmation } from "./types.ts";
+
+/** After a majority, how long the rest is still listened to in the background, to name a replica that disagrees. */
+const STRAGGLERS_MS = 250;
+/** One attempt takes this long at first, and twice as long each time; then the next replica is asked. */
+const ATTEMPT_MS = 1_000;
+
+export interface CallOptions {
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface Confirmed {
+  readonly confirmation: Confirmation;
+  /** What the majority answered: JSON of a `CatalogAnswer`. */
+  readonly answer: unknown;
+  /** A revocation of what was asked for, committed after the answer's index: whoever hands out data must refuse it. */
+  readonly laterRevocation: RevocationAnswer | null;
+}
+
+/** How a replica refuses a confirm request, on the request's reply subject. */
+const refusal = z.object({ ok: z.literal(false), error: errorReply, leader: z.string().nullable() });
+
+type Attempt =
+  | { readonly kind: "agreed"; readonly agreement: Agreement; readonly diverged: readonly string[] }
+  | { readonly kind: "refused"; readonly error: ShardpactError; readonly leader: string | null }
+  | { readonly kind: "silent"; readonly tally: Tally };
+
+/**
+ * What a majority of voters answers, as of one log index at or after every write acknowledged before the call.
+ * @throws ShardpactError `no_quorum`, `unavailable` (NATS), `replica_diverged` (no majority agrees), `group_forked`, `aborted`,
+ * and what the leader refuses for good
+ */
+export async function confirm(session: Session, query: CatalogQuery, o: CallOptions = {}): Promise<Confirmed> {
+  const deadline = startDeadline(session.timing, o.timeoutMs ?? LIMITS.openTimeoutMs, o.signal);
+  const answered = new Set<string>();
+  let ignored: Readonly<Record<string, number>> = {};
+  let last: ShardpactError | null = null;
+  let target = session.leader();
+  for (let attempt = 0; deadline.remainingMs() > 0; attempt++) {
+    deadline.throwIfAborted();
+    target ??= nextReplica(session, attempt);
+    const outcome = await askOnce(session, target, query, deadline, attempt);
+    if (outcome.kind === "agreed") return conclude(session, outcome);
+    if (outcome.kind === "refused") {
+      last = outcome.error;
+      if (!last.retryable) throw last;
+      const moved = outcome.leader !== null && outcome.leader !== target;
+      session.hintLeader(outcome.leader);
+      target = moved ? session.leader() : null;
+      if (moved && attempt % 4 !== 3) continue;
+    } else {
+      for (const replica of outcome.tally.answered()) answered.add(replica);
+      ignored = outcome.tally.ignored();
+      session.hintLeader(null);
+      target = null;
+    }
+    const pauseMs = Math.min(backoffMs(attempt, session.timing.random), deadline.remainingMs());
+    await session.timing.sleep(pauseMs, deadline.signal);
+  }
+  deadline.throwIfAborted();
+  throw noQuorum(session, deadline, [...answered].sort(), ignored, last);
+}
+
+/** Round robin over the voters, from a random one on. */
+function nextReplica(session: Session, attempt: number): string {
+  const replicas = session.replicas();
+  const start = attempt === 0 ? Math.floor(session.timing.random() * replicas.length) : attempt;
+  return replicas[start % replicas.length] ?? "";
+}
+
+async function askOnce(
+  session: Session,
+  target: string,
+  query: CatalogQuery,
+  deadline: Deadline,
+  attempt: number,
+): Promise<Attempt> {
+  const windowMs = Math.max(1, Math.min(deadline.remainingMs(), ATTEMPT_MS * 2 ** Math.min(attempt, 4)));
+  const nonce = toHex(randomBytes(16));
+  const tally = startTally({ nonce, groupId: session.groupId, trusted: session.trusted() });
+  const answerTo = session.transport.inbox();
+  const request: ConfirmRequest = { nonce, query, answerTo, waitMs: Math.min(60_000, Math.ceil(windowMs)) };
+  const ended = new AbortController();
+  const abort = () => ended.abort();
+  deadline.signal?.addEventListener("abort", abort, { once: true });
+
+  let settle: (outcome: Attempt) => void = () => undefined;
+  let fail: (error: unknown) => void = () => undefined;
+  const outcome = new Promise<Attempt>((resolve, reject) => {
+    settle = resolve;
+    fail = reject;
+  });
+  let told = new Set<string>();
+  let concluded = false;
+  const subscription = session.transport.subscribe(answerTo, ({ data }) => {
+    tally.add(data);
+    const verdict = tally.verdict();
+    if (verdict.kind === "diverged") fail(divergedError(session, verdict.answers));
+    if (verdict.kind !== "agreed") return;
+    // Stragglers: the call is over, but a replica that disagrees is still named.
+    const news = verdict.diverged.filter((replica) => !told.has(replica));
+    told = new Set(verdict.diverged);
+    if (news.length > 0) noticeDiverged(session, news, verdict.agreement.agreed);
+    if (!concluded) settle({ kind: "agreed", agreement: verdict.agreement, diverged: verdict.diverged });
+    concluded = true;
+    if (tally.answered().length >= session.replicas().length) subscription.close();
+  });
+  void sendRequest(session, target, request, windowMs, ended.signal).then(
+    (refused) => refused && settle(refused),
+    fail,
+  );
+  void session.timing.sleep(windowMs, ended.signal).then(() => settle({ kind: "silent", tally }));
+  try {
+    return await outcome;
+  } finally {
+    ended.abort();
+    deadline.signal?.removeEventListener("abort", abort);
+    if (concluded) setTimeout(() => subscription.close(), STRAGGLERS_MS).unref();
+    else subscription.close();
+  }
+}
+
+/** The refusal of whoever got the request, or null when it took it on (silence is not a refusal: answers go to the inbox). */
+async function sendRequest(
+  session: Session,
+  target: string,
+  request: ConfirmRequest,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<Attempt | null> {
+  const subject = SUBJECTS.api(session.group, target, "confirm");
+  try {
+    const reply = await session.transport.request(subject, encodeApi(request), { timeoutMs, signal });
+    const { error, leader } = decodeApi(refusal, reply);
+    return { kind: "refused", error: errorOf(error), leader };
+  } catch (error) {
+    if (isShardpactError(error, "unavailable")) return { kind: "refused", error, leader: null };
+    if (isShardpactError(error, "closed")) throw error;
+    return null;
+  }
+}
+
+function conclude(session: Session, outcome: Attempt & { kind: "agreed" }): Confirmed {
+  const { agreed, replicas, laterRevocation } = outcome.agreement;
+  session.learn(agreed);
+  return {
+    answer: agreed.answer,
+    laterRevocation,
+    confirmation: {
+      groupId: agreed.groupId,
+      term: agreed.term,
+      index: agreed.index,
+      chain: agreed.chain,
+      replicas,
+      diverged: outcome.diverged,
+      atMs: session.timing.nowMs(),
+    },
+  };
+}
+
+function noticeDiverged(session: Session, replicas: readonly string[], agreed: AgreedPart): void {
+  session.notice({
+    code: "replica_diverged",
+    message: `${replicas.join(", ")} disagrees with the majority of group ${session.group} at index ${agreed.index}`,
+    details: { replicas, index: agreed.index, term: agreed.term },
+  });
+}
+
+function divergedError(session: Session, answers: readonly { replica: string; chain: string }[]): ShardpactError {
+  const names = [...new Set(answers.map((a) => a.replica))].sort();
+  return new ShardpactError(
+    "replica_diverged",
+    `replicas ${names.join(", ")} of group ${session.group} hold different answers for the same log index, and no majority agrees`,
+    { details: { answers }, hint: "Compare the replicas' databases with `shardpact audit verify`." },
+  );
+}
+
+function noQuorum(
+  session: Session,
+  deadline: Deadline,
+  answered: readonly string[],
+  ignored: Readonly<Record<string, number>>,
+  cause: ShardpactError | null,
+): ShardpactError {
+  const silent = session.replicas().filter((id) => !answered.includes(id));
+  const needed = Math.floor(session.trusted().voters.length / 2) + 1;
+  const code = session.transport.connected ? "no_quorum" : "unavailable";
+  const message =
+    code === "unavailable"
+      ? "NATS cannot be reached"
+      : `${answered.length} of ${session.trusted().voters.length} voters of group ${session.group} answered within ${deadline.timeoutMs} ms, ${needed} are needed`;
+  return new ShardpactError(code, message, {
+    details: { answered, silent, needed, ignored },
+    hint: "`shardpact status` shows which replicas run; try again when a majority does.",
+    ...(cause === null ? {} : { cause }),
+  });
+}

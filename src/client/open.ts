@@ -1,0 +1,183 @@
+/**
+ * Owns opening a version: a majority confirms it, the client recomputes the root from the answer's fields, and schema
+ * and class vocabularies are checked against it. What comes out needs no more trust in any replica.
+ */
+import { randomUUID } from "node:crypto";
+import { versionAnswer, type CatalogQuery, type VersionAnswer } from "../model/api.ts";
+import { splitRule as splitRuleSchema, type RunPlan, type SplitRule } from "../model/commands.ts";
+import { ShardpactError } from "../model/errors.ts";
+import { formatRef, type Ref } from "../model/names.ts";
+import { decodeClasses } from "../merkle/classes.ts";
+import { computeRoot } from "../merkle/root.ts";
+import type { ShardStore } from "../shards/port.ts";
+import { expectAnswer, refuseRevoked } from "./answers.ts";
+import { confirm, type CallOptions } from "./confirm.ts";
+import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
+import { makeCommand, propose } from "./propose.ts";
+import type { Session } from "./session.ts";
+import { summarizeSplits } from "./splits.ts";
+import type { Confirmation, ConfirmedVersion, ManifestPage, ShardEntry } from "./types.ts";
+
+/** Decoded pages that a version keeps; a page is at most 1,024 entries. */
+const PAGES_KEPT = 32;
+
+export interface Resolved {
+  /** The fields, with a root that the client recomputed. */
+  readonly version: VersionAnswer;
+  readonly splitRule: SplitRule;
+  readonly confirmation: Confirmation;
+  /** The revocation in the answer, or one that a voter knows of since. */
+  readonly revocation: VersionAnswer["revocation"];
+}
+
+/**
+ * What a majority says the reference is, revoked or not.
+ * @throws ShardpactError `not_found` with the nearest names, `root_mismatch` when the fields do not hash to the root,
+ * and all that `confirm` throws
+ */
+export async function resolve(session: Session, ref: Ref, o: CallOptions = {}): Promise<Resolved> {
+  const query: CatalogQuery = { kind: "resolve", ref };
+  const { answer, confirmation, laterRevocation } = await confirm(session, query, o);
+  const version = versionAnswer.parse(expectAnswer(query, "version", answer).version);
+  requireAsked(ref, version);
+  const rule = splitRuleSchema.safeParse(version.splitRule);
+  if (!rule.success) throw new ShardpactError("damaged", `${formatRef(ref)} has a split rule that does not validate`);
+  const { schema, classes, splits, pageCount, treeHash, totals } = version;
+  const got = computeRoot({ schema, classes, splits, splitRule: rule.data, pageCount, treeHash, totals });
+  if (got !== version.root) {
+    throw new ShardpactError("root_mismatch", `the fields of ${formatRef(ref)} hash to ${got}, not to its root`, {
+      details: { ref: formatRef(ref), expected: version.root, got },
+    });
+  }
+  return { version, splitRule: rule.data, confirmation, revocation: version.revocation ?? laterRevocation };
+}
+
+function requireAsked({ dataset, target }: Ref, version: VersionAnswer): void {
+  const same =
+    dataset === version.dataset &&
+    (target.kind !== "version" || target.version === version.version) &&
+    (target.kind !== "root" || target.root === version.root);
+  if (same) return;
+  throw new ShardpactError(
+    "damaged",
+    `the group answered ${version.dataset}@v${version.version} when ${formatRef({ dataset, target })} was asked for`,
+  );
+}
+
+export interface OpenOptions extends CallOptions {
+  /** In order of preference; the caller closes them. */
+  readonly stores: readonly ShardStore[];
+}
+
+/**
+ * A version ready to be streamed.
+ * @throws ShardpactError `revoked` with who, when and why, and all that `resolve` and page reads throw
+ */
+export async function openVersion(session: Session, ref: Ref, o: OpenOptions): Promise<ConfirmedVersion> {
+  return confirmedVersion(session, await resolve(session, ref, o), o);
+}
+
+/** As `openVersion`, for a reference that is resolved already. */
+export async function confirmedVersion(
+  session: Session,
+  resolved: Resolved,
+  o: OpenOptions,
+): Promise<ConfirmedVersion> {
+  const { version, splitRule, confirmation } = resolved;
+  const name = `${version.dataset}@v${version.version}`;
+  refuseRevoked(name, resolved.revocation);
+  const head: VersionHead = { ...version, asOf: confirmation.index, splitCount: version.splits.length };
+  const reads = { ...o, asOf: head.asOf };
+  const [schema, classes] = await Promise.all([
+    fetchObject(session, "schema", version.schema, { ...reads, what: `the schema of ${name}` }),
+    fetchObject(session, "classes", version.classes, { ...reads, what: `the class vocabularies of ${name}` }),
+  ]);
+  const pages = pageReader(session, head);
+  const splits = await summarizeSplits(version, splitRule, () => allEntries(pages, o.signal));
+  return {
+    dataset: version.dataset,
+    version: version.version,
+    root: version.root,
+    index: version.index,
+    confirmation,
+    rows: splits.reduce((sum, s) => sum + s.rows, 0),
+    bytes: version.totals.reduce((sum, t) => sum + t.bytes, 0),
+    splits,
+    splitRule,
+    schema,
+    classes: decodeClasses(classes),
+    stores: o.stores,
+    ...pages,
+    reconfirm: (signal) => reconfirm(session, version, signal),
+    ...runCalls(session, version),
+  };
+}
+
+type PageReader = Pick<ConfirmedVersion, "manifest" | "page">;
+
+/** Manifest fetched once, pages kept up to a bound. */
+function pageReader(session: Session, head: VersionHead): PageReader {
+  let manifest: readonly ManifestPage[] | null = null;
+  const kept = new Map<number, readonly ShardEntry[]>();
+  const calls = (signal?: AbortSignal): CallOptions => (signal === undefined ? {} : { signal });
+  const reader: PageReader = {
+    manifest: async (signal) => (manifest ??= await fetchManifest(session, head, calls(signal))),
+    page: async (position, signal) => {
+      const known = kept.get(position);
+      if (known) return known;
+      const entry = (await reader.manifest(signal))[position];
+      if (!entry) {
+        throw new ShardpactError(
+          "invalid_argument",
+          `${head.dataset}@v${head.version} has ${head.pageCount} pages; there is no page ${position}`,
+        );
+      }
+      const entries = await fetchPage(session, head, position, entry, calls(signal));
+      const [oldest] = kept.keys();
+      if (kept.size >= PAGES_KEPT && oldest !== undefined) kept.delete(oldest);
+      kept.set(position, entries);
+      return entries;
+    },
+  };
+  return reader;
+}
+
+async function* allEntries(pages: PageReader, signal?: AbortSignal): AsyncGenerator<readonly ShardEntry[]> {
+  const { length } = await pages.manifest(signal);
+  for (let position = 0; position < length; position++) yield pages.page(position, signal);
+}
+
+async function reconfirm(session: Session, version: VersionAnswer, signal?: AbortSignal): Promise<Confirmation> {
+  const ref: Ref = { dataset: version.dataset, target: { kind: "version", version: version.version } };
+  const again = await resolve(session, ref, signal === undefined ? {} : { signal });
+  if (again.version.root !== version.root) {
+    throw new ShardpactError(
+      "group_forked",
+      `${formatRef(ref)} was ${version.root} at index ${version.index} and is ${again.version.root} now`,
+      { hint: "The group's history changed: stop, and compare the replicas with `shardpact audit verify`." },
+    );
+  }
+  refuseRevoked(formatRef(ref), again.revocation);
+  return again.confirmation;
+}
+
+function runCalls(
+  session: Session,
+  { dataset, version }: VersionAnswer,
+): Pick<ConfirmedVersion, "beginRun" | "sendReceipt" | "lease"> {
+  return {
+    beginRun: async (run: string, plan: RunPlan, meta: Readonly<Record<string, string>>) => {
+      await propose(session, makeCommand(session, randomUUID(), "run.begin", { run, plan, meta: { ...meta } }));
+    },
+    sendReceipt: async (run, rank, receipt) => {
+      const body = { run, rank, receipt: { ...receipt } };
+      await propose(session, makeCommand(session, randomUUID(), "run.receipt", body));
+    },
+    lease: async (run, ttlMs) => {
+      // Counted from before it was sent: the log's clock can't have started later than that.
+      const sentMs = session.timing.nowMs();
+      await propose(session, makeCommand(session, randomUUID(), "reader.lease", { dataset, version, run, ttlMs }));
+      return Math.max(0, ttlMs - (session.timing.nowMs() - sentMs));
+    },
+  };
+}

@@ -1,0 +1,101 @@
+/**
+ * Owns what one client knows about one group: its identity, the configuration it trusts, who leads, how far it has seen.
+ *
+ * Trust moves only forward: the first configuration is pinned by the group id (it is in the genesis entry, whose digest
+ * the id is); a later one is trusted once a majority of a trusted one has signed it (`confirm.ts`).
+ */
+import type { AgreedPart, DiscoverReply, Genesis, MemberInfo } from "../model/api.ts";
+import { ShardpactError } from "../model/errors.ts";
+import type { Transport } from "../transport/port.ts";
+import type { Timing } from "./timing.ts";
+
+/** Something the caller should hear of although the call succeeded: a diverged replica, an unpinned reference. */
+export interface Notice {
+  readonly code: "replica_diverged" | "replica_bad_bytes" | "resolved" | "unconfirmed" | "store_skipped";
+  readonly message: string;
+  readonly details: Readonly<Record<string, unknown>>;
+}
+
+/** Voters in force at `index`; `votersOutgoing` is non-empty during a joint change. */
+export interface TrustedConfiguration {
+  readonly index: number;
+  readonly voters: readonly MemberInfo[];
+  readonly votersOutgoing: readonly MemberInfo[];
+}
+
+export interface Session {
+  readonly transport: Transport;
+  readonly timing: Timing;
+  readonly group: string;
+  readonly groupId: string;
+  readonly genesis: Genesis;
+  /** Who this client says it is, in every command. */
+  readonly actor: string;
+  /** Where replicas say that shard bytes may be found. */
+  readonly storeHints: readonly string[];
+  notice(notice: Notice): void;
+  trusted(): TrustedConfiguration;
+  /** Takes over a configuration that the caller has reason to trust (a lock file), if it is later than the known one. */
+  trust(configuration: TrustedConfiguration): void;
+  /** Ids of all replicas in the trusted configuration. */
+  replicas(): readonly string[];
+  leader(): string | null;
+  /** A hint, from anybody: ids outside the configuration are ignored. */
+  hintLeader(replica: string | null): void;
+  /** Highest index and its chain that a majority has shown this client. */
+  seen(): { readonly index: number; readonly chain: string };
+  /** Takes in a confirmed answer. @throws ShardpactError `group_forked` when it contradicts an earlier one. */
+  learn(agreed: AgreedPart): void;
+}
+
+export interface SessionOptions {
+  readonly transport: Transport;
+  readonly timing: Timing;
+  readonly discovered: Pick<DiscoverReply, "group" | "groupId" | "genesis" | "leader" | "stores">;
+  readonly actor: string;
+  readonly onNotice: (notice: Notice) => void;
+}
+
+export function createSession(o: SessionOptions): Session {
+  let trusted: TrustedConfiguration = { index: 0, voters: o.discovered.genesis.voters, votersOutgoing: [] };
+  let leader: string | null = null;
+  let seen = { index: 0, chain: "0".repeat(64) };
+
+  const replicas = () => [...new Set([...trusted.voters, ...trusted.votersOutgoing].map((m) => m.id))];
+  const session: Session = {
+    transport: o.transport,
+    timing: o.timing,
+    group: o.discovered.group,
+    groupId: o.discovered.groupId,
+    genesis: o.discovered.genesis,
+    actor: o.actor,
+    storeHints: o.discovered.stores,
+    notice: o.onNotice,
+    trusted: () => trusted,
+    trust: (configuration) => {
+      if (configuration.index > trusted.index) trusted = configuration;
+    },
+    replicas,
+    leader: () => leader,
+    hintLeader: (replica) => {
+      leader = replica !== null && replicas().includes(replica) ? replica : null;
+    },
+    seen: () => seen,
+    learn: (agreed) => {
+      if (agreed.index < seen.index || (agreed.index === seen.index && agreed.chain !== seen.chain)) {
+        throw new ShardpactError(
+          "group_forked",
+          `group ${o.discovered.group} answered at index ${agreed.index}, but had shown this client index ${seen.index} before`,
+          {
+            details: { seen, answered: { index: agreed.index, chain: agreed.chain } },
+            hint: "A majority of replicas lost history, or another group runs under this id. Stop and compare the replicas with `shardpact audit verify`.",
+          },
+        );
+      }
+      seen = { index: agreed.index, chain: agreed.chain };
+      trusted = { index: agreed.index, voters: agreed.voters, votersOutgoing: agreed.votersOutgoing };
+    },
+  };
+  session.hintLeader(o.discovered.leader);
+  return session;
+}

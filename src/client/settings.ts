@@ -1,0 +1,109 @@
+/**
+ * Owns where a client finds its group: the caller's options, then SHARDPACT_URL, then ./shardpact.json, then localhost.
+ */
+import { readFile } from "node:fs/promises";
+import { userInfo } from "node:os";
+import { dirname, isAbsolute, resolve } from "node:path";
+import { z } from "zod";
+import { ShardpactError } from "../model/errors.ts";
+import { LIMITS } from "../model/limits.ts";
+
+const settingsFile = z.object({
+  servers: z.union([z.string(), z.array(z.string()).min(1)]).optional(),
+  group: z.string().optional(),
+  groupId: z.string().optional(),
+  /** Path of a file with the client's NKey seed, relative to this file. */
+  seedFile: z.string().optional(),
+  /** `file:///…` or folders, relative to this file; the first one is written to. */
+  stores: z.array(z.string()).optional(),
+  actor: z.string().optional(),
+});
+
+/** What `connect` may be told; all of it is optional. */
+export interface SettingsOptions {
+  readonly servers?: string | readonly string[] | undefined;
+  readonly group?: string | undefined;
+  readonly groupId?: string | undefined;
+  /** NKey seed of this client; secret. */
+  readonly seed?: string | undefined;
+  readonly stores?: readonly string[] | undefined;
+  readonly actor?: string | undefined;
+  /** A settings file instead of ./shardpact.json; must exist. */
+  readonly config?: string | undefined;
+}
+
+export interface Settings {
+  readonly servers: readonly string[];
+  readonly group: string | null;
+  readonly groupId: string | null;
+  readonly seed: string | null;
+  readonly stores: readonly string[];
+  readonly actor: string;
+}
+
+export const DEFAULT_SERVER = "nats://127.0.0.1:4222";
+export const SETTINGS_FILE = "shardpact.json";
+
+/** @throws ShardpactError `config_invalid` naming file and field */
+export async function loadSettings(
+  o: SettingsOptions = {},
+  env: Readonly<Record<string, string | undefined>> = process.env,
+  cwd: string = process.cwd(),
+): Promise<Settings> {
+  const file = await readSettings(resolve(cwd, o.config ?? SETTINGS_FILE), o.config !== undefined);
+  const servers = o.servers ?? env["SHARDPACT_URL"] ?? file.servers ?? DEFAULT_SERVER;
+  return {
+    servers: (typeof servers === "string" ? servers.split(",") : [...servers]).map((s) => s.trim()).filter(Boolean),
+    group: o.group ?? env["SHARDPACT_GROUP"] ?? file.group ?? null,
+    groupId: o.groupId ?? file.groupId ?? null,
+    seed: o.seed ?? env["SHARDPACT_SEED"] ?? file.seed ?? null,
+    stores: o.stores ?? file.stores ?? [],
+    actor: (o.actor ?? env["SHARDPACT_ACTOR"] ?? file.actor ?? userName(env)).slice(0, LIMITS.nameCharsMax),
+  };
+}
+
+type FileSettings = Omit<z.infer<typeof settingsFile>, "seedFile"> & { readonly seed?: string };
+
+async function readSettings(path: string, mustExist: boolean): Promise<FileSettings> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (cause) {
+    if (!mustExist && (cause as NodeJS.ErrnoException).code === "ENOENT") return {};
+    throw new ShardpactError("config_invalid", `the settings file ${path} cannot be read`, { cause });
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new ShardpactError("config_invalid", `the settings file ${path} is not JSON`, { cause });
+  }
+  const parsed = settingsFile.safeParse(json);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    throw new ShardpactError(
+      "config_invalid",
+      `the settings file ${path}: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "malformed"}`,
+    );
+  }
+  const { seedFile, ...rest } = parsed.data;
+  const folder = dirname(path);
+  const stores = rest.stores?.map((s) => (s.includes("://") || isAbsolute(s) ? s : resolve(folder, s)));
+  const settings = { ...rest, ...(stores === undefined ? {} : { stores }) };
+  if (seedFile === undefined) return settings;
+  try {
+    return { ...settings, seed: (await readFile(resolve(folder, seedFile), "utf8")).trim() };
+  } catch (cause) {
+    throw new ShardpactError("config_invalid", `the seed file ${seedFile} named in ${path} cannot be read`, { cause });
+  }
+}
+
+function userName(env: Readonly<Record<string, string | undefined>>): string {
+  const name = env["USER"] ?? env["USERNAME"];
+  if (name) return name;
+  try {
+    return userInfo().username || "unknown";
+  } catch {
+    return "unknown"; // a container may run under a user id without a name
+  }
+}
