@@ -11,9 +11,12 @@ import { z } from "zod";
 import { concatBytes, u32le, u64le, utf8 } from "./bytes.ts";
 import { ShardpactError } from "./errors.ts";
 import { LIMITS } from "./limits.ts";
+import { canonicalJson, jsonProblem } from "./json.ts";
 import { datasetName, runId, splitName, tagName, versionNumber } from "./names.ts";
 
-const digest = z.string().regex(/^b3:[0-9a-f]{64}$/);
+export { canonicalJson };
+
+const digest = z.templateLiteral(["b3:", z.string().regex(/^[0-9a-f]{64}$/)]);
 const count = z.number().int().nonnegative();
 const note = z.string().max(LIMITS.noteCharsMax);
 
@@ -150,6 +153,8 @@ export function parseCommand(command: Omit<Command, "blob"> & { blob?: Uint8Arra
       },
     );
   }
+  const problem = jsonProblem(head.data);
+  if (problem) throw new ShardpactError("invalid_argument", `${command.kind}: ${problem}`);
   return {
     id: head.data.id,
     actor: head.data.actor,
@@ -157,20 +162,6 @@ export function parseCommand(command: Omit<Command, "blob"> & { blob?: Uint8Arra
     body: body.data,
     blob: command.blob ?? new Uint8Array(0),
   } as Command;
-}
-
-/**
- * JSON with keys sorted by UTF-16 code units at every depth and no spaces, so that equal values are equal bytes.
- * Members that are undefined are left out. Source: RFC 8785 (JCS).
- */
-export function canonicalJson(value: unknown): string {
-  if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
-  const members = Object.entries(value)
-    .filter(([, v]) => v !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, v]) => `${JSON.stringify(key)}:${canonicalJson(v)}`);
-  return `{${members.join(",")}}`;
 }
 
 /** Bytes of header and blob, without the time: what the body digest covers and what clients send. */
