@@ -1,0 +1,77 @@
+/**
+ * Owns the text of the shipped nats.conf: who may say what on the group's subjects.
+ *
+ * Only replica r's NKey may publish `shardpact.<group>.peer.*.<r>`, so a message's sender is what its subject says.
+ * Clients come without credentials and may only ask; what they are told is signed, so that they need not trust NATS.
+ * What NATS can't enforce for clients without credentials: that one listens only on its own inbox. Whoever can reach
+ * the server can read answers (they hold no secrets) and can send junk to inboxes (it fails the signature check).
+ */
+
+export interface NatsMember {
+  readonly id: string;
+  /** Public NKey, `U…`. */
+  readonly nkey: string;
+}
+
+export interface NatsConfigOptions {
+  readonly group: string;
+  /** `127.0.0.1` or `0.0.0.0`. */
+  readonly host: string;
+  readonly port: number;
+  readonly members: readonly NatsMember[];
+  /** Servers of one cluster share one file: a route to itself is ignored. Null: a single server. */
+  readonly cluster: { readonly port: number; readonly routes: readonly string[] } | null;
+}
+
+/** Password of the user that the server gives to connections without credentials. No secret: see above. */
+const CLIENT = "client";
+
+/** Pure: the whole configuration file. */
+export function natsConfig(options: NatsConfigOptions): string {
+  const { group, host, port, members, cluster } = options;
+  return `# Messaging for the Shardpact group '${group}'. Made by \`shardpact init\`; see docs/deploy.md.
+listen: "${host}:${port}"
+
+# A message of the group is at most 512 KiB; replicas refuse a server that takes less than this.
+max_payload: 1MB
+# A peer that hangs is dropped after two missed pings.
+ping_interval: "5s"
+ping_max: 2
+write_deadline: "2s"
+${cluster === null ? "" : clusterBlock(cluster)}
+authorization {
+  CLIENT = {
+    publish: { allow: ["shardpact.discover", "shardpact.*.api.>", "_INBOX.>"] }
+    subscribe: { allow: ["_INBOX.>"] }
+  }
+  users = [
+    # Connections without credentials: training processes, the command line, auditors.
+    { user: "${CLIENT}", password: "${CLIENT}", permissions: $CLIENT }
+${members.map((member) => memberBlock(group, member)).join("\n")}
+  ]
+}
+no_auth_user: "${CLIENT}"
+`;
+}
+
+/** Publishing on `api` lets a replica forward to another what a client sent to it. */
+function memberBlock(group: string, { id, nkey }: NatsMember): string {
+  const own = `shardpact.${group}`;
+  return `    {
+      nkey: "${nkey}" # ${id}
+      permissions: {
+        publish: { allow: ["${own}.peer.*.${id}", "${own}.api.>", "_INBOX.>"] }
+        subscribe: { allow: ["${own}.peer.${id}.*", "${own}.api.${id}.*", "shardpact.discover", "_INBOX.>"] }
+      }
+    }`;
+}
+
+function clusterBlock({ port, routes }: { readonly port: number; readonly routes: readonly string[] }): string {
+  return `
+cluster {
+  name: "shardpact"
+  listen: "0.0.0.0:${port}"
+  routes: [${routes.map((route) => `"${route}"`).join(", ")}]
+}
+`;
+}
