@@ -1,0 +1,193 @@
+/**
+ * Owns the consensus log in Postgres. This is the hot path of a commit: one statement, one round trip, one flush.
+ *
+ * The statement rewrites the state row under `WHERE boot = …` and writes log rows only if that found its row; so a
+ * process whose boot is over writes nothing. Rows beyond the state row's last index never exist.
+ */
+import type { Entry, EntryKind, LogIndex } from "../../consensus/engine.ts";
+import { concatBytes } from "../../model/bytes.ts";
+import { invariant, ShardpactError } from "../../model/errors.ts";
+import { CHECKSUM_BYTES, checksumOf, damagedEntries, fencedError, foldWrites, isIntact } from "../log-record.ts";
+import type { LogStore, LogWrite, PeerRecord } from "../port.ts";
+import { plainBytes } from "./columns.ts";
+import { bootSession } from "./log-boot.ts";
+import { asUnavailable, closeSession, closeWriters, type PostgresSession, runRead, runWrite } from "./session.ts";
+
+/** Rows of one read, whatever their bytes. */
+const READ_ROWS_MAX = 4_096;
+
+export function createPostgresLogStore(session: PostgresSession): LogStore {
+  /** Writes follow each other on the one connection. */
+  let tail: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const turn = tail.then(work, work);
+    tail = turn.catch(() => undefined);
+    return turn;
+  };
+  const close = () => closeSession(session);
+  return {
+    boot: () => inTurn(() => boot(session)),
+    append: (writes) => inTurn(() => append(session, writes)),
+    read: (from, to, bytesMax) =>
+      runRead(session, `reading the log from ${from}`, () => read(session, from, to, bytesMax)),
+    recordPeer: (record) => inTurn(() => recordPeer(session, record)),
+    loseVote: (reason) => inTurn(() => loseVote(session, reason)),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+async function boot(session: PostgresSession) {
+  if (session.closed && session.lost) throw session.lost;
+  await closeWriters(session);
+  try {
+    const state = await bootSession(session);
+    session.lost = null;
+    return state;
+  } catch (error) {
+    await closeWriters(session);
+    throw asUnavailable(error, `replica ${session.identity.replica} cannot start on its database`);
+  }
+}
+
+const STATE_SQL = `
+WITH state AS (
+  UPDATE shardpact.replica_state SET epoch = coalesce($2::bigint, epoch),
+    voted_for = CASE WHEN $2::bigint IS NULL THEN voted_for ELSE $3::text END, last_index = $4::bigint,
+    last_hash = coalesce($5::bytea, (SELECT checksum FROM shardpact.log WHERE index = $4::bigint))
+  WHERE boot = $1::bigint RETURNING 1
+)`;
+
+/** Payloads and checksums come as one value each: a bytea array would travel as hex text. */
+const PUT_SQL = `, put AS (
+  INSERT INTO shardpact.log (index, epoch, kind, payload, checksum)
+  SELECT e.index, e.epoch, e.kind, substring($10::bytea FROM e.start FOR e.size),
+    substring($11::bytea FROM ${CHECKSUM_BYTES} * (e.n - 1)::int + 1 FOR ${CHECKSUM_BYTES})
+  FROM unnest($6::bigint[], $7::bigint[], $8::text[], $9::int[], $12::int[]) WITH ORDINALITY
+    AS e (index, epoch, kind, start, size, n)
+  WHERE EXISTS (SELECT FROM state)
+  ON CONFLICT (index) DO UPDATE SET epoch = excluded.epoch, kind = excluded.kind, payload = excluded.payload,
+    checksum = excluded.checksum
+)`;
+
+/** Rows that are put again are left to the upsert: one statement may touch a row only once. */
+const REMOVE_SQL = `, removed AS (
+  DELETE FROM shardpact.log WHERE index >= $13::bigint AND NOT index = ANY($6::bigint[]) AND EXISTS (SELECT FROM state)
+)`;
+
+const RESULT_SQL = " SELECT count(*) AS held FROM state";
+
+const STATEMENTS = {
+  state: { name: "log_state", text: STATE_SQL + RESULT_SQL },
+  put: { name: "log_put", text: STATE_SQL + PUT_SQL + RESULT_SQL },
+  remove: { name: "log_remove", text: STATE_SQL + PUT_SQL + REMOVE_SQL + RESULT_SQL },
+} as const;
+
+async function append(session: PostgresSession, writes: readonly LogWrite[]): Promise<void> {
+  const { hardState, removeFrom, put, lastIndex } = foldWrites(writes, session.lastIndex, session.identity.engine);
+  const checksums = put.map(checksumOf);
+  const lastHash = put.at(-1)?.index === lastIndex ? checksums.at(-1) : undefined;
+  const values: unknown[] = [
+    session.boot,
+    hardState?.epoch ?? null,
+    hardState?.votedFor ?? null,
+    lastIndex,
+    lastHash === undefined ? null : asBuffer(lastHash),
+  ];
+  if (put.length > 0 || removeFrom !== null) values.push(...putValues(put, checksums));
+  if (removeFrom !== null) values.push(removeFrom);
+  const statement = removeFrom !== null ? STATEMENTS.remove : put.length > 0 ? STATEMENTS.put : STATEMENTS.state;
+  await runWrite(session, "log", `appending ${put.length} entries`, async (client) => {
+    const result = await client.query<{ held: number }>({ ...statement, values });
+    if (result.rows[0]?.held !== 1) throw fencedError(session.identity, session.boot);
+  });
+  session.lastIndex = lastIndex;
+}
+
+function putValues(put: readonly Entry[], checksums: readonly Uint8Array[]): unknown[] {
+  const starts: number[] = [];
+  let start = 1;
+  for (const entry of put) {
+    starts.push(start);
+    start += entry.payload.byteLength;
+  }
+  return [
+    arrayText(put.map((entry) => entry.index)),
+    arrayText(put.map((entry) => entry.epoch)),
+    arrayText(put.map((entry) => entry.kind)),
+    arrayText(starts),
+    asBuffer(concatBytes(put.map((entry) => entry.payload))),
+    asBuffer(concatBytes(checksums)),
+    arrayText(put.map((entry) => entry.payload.byteLength)),
+  ];
+}
+
+/** A Postgres array literal of values that need no quotes. */
+function arrayText(values: readonly (number | EntryKind)[]): string {
+  return `{${values.join(",")}}`;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+interface LogRow {
+  readonly index: number;
+  readonly epoch: number;
+  readonly kind: EntryKind;
+  readonly payload: Buffer;
+  readonly checksum: Buffer;
+}
+
+async function read(
+  session: PostgresSession,
+  from: LogIndex,
+  to: LogIndex,
+  bytesMax: number,
+): Promise<readonly Entry[]> {
+  const { replica, engine } = session.identity;
+  invariant(from <= to, `the log is read from ${from} to ${to}`);
+  if (to > session.lastIndex)
+    throw new ShardpactError("invalid_argument", `replica ${replica}: the log ends at ${session.lastIndex}, not ${to}`);
+  const result = await session.pool.query<LogRow>({
+    name: "log_read",
+    text: `SELECT index, epoch, kind, payload, checksum FROM (
+        SELECT *, sum(octet_length(payload)) OVER (ORDER BY index) AS total FROM (
+          SELECT * FROM shardpact.log WHERE index BETWEEN $1 AND $2 ORDER BY index LIMIT ${READ_ROWS_MAX}
+        ) AS bounded
+      ) AS summed WHERE total <= $3 OR index = $1 ORDER BY index`,
+    values: [from, to, bytesMax],
+  });
+  const entries: Entry[] = [];
+  for (const { checksum, ...row } of result.rows) {
+    const expected = (entries.at(-1)?.index ?? from - 1) + 1;
+    if (engine === "raft" && row.index !== expected) throw damagedEntries(replica, [expected]);
+    const entry: Entry = { ...row, payload: plainBytes(row.payload) };
+    if (!isIntact(entry, checksum)) throw damagedEntries(replica, [row.index]);
+    entries.push(entry);
+  }
+  if (entries.length === 0) throw damagedEntries(replica, [from]);
+  return entries;
+}
+
+async function recordPeer(session: PostgresSession, { peer, incarnation, boot: peerBoot }: PeerRecord): Promise<void> {
+  await runWrite(session, "log", `recording peer ${peer}`, async (client) => {
+    const result = await client.query(
+      `WITH state AS (UPDATE shardpact.replica_state SET boot = boot WHERE boot = $1 RETURNING 1)
+       INSERT INTO shardpact.peers (peer, incarnation, boot) SELECT $2, $3, $4 FROM state
+       ON CONFLICT (peer) DO UPDATE SET incarnation = excluded.incarnation, boot = excluded.boot`,
+      [session.boot, peer, incarnation, peerBoot],
+    );
+    if (result.rowCount !== 1) throw fencedError(session.identity, session.boot);
+  });
+}
+
+async function loseVote(session: PostgresSession, reason: string): Promise<void> {
+  await runWrite(session, "log", "giving up the vote", async (client) => {
+    const result = await client.query(
+      "UPDATE shardpact.replica_state SET voting = false, lost_reason = coalesce(lost_reason, $2) WHERE boot = $1",
+      [session.boot, reason],
+    );
+    if (result.rowCount !== 1) throw fencedError(session.identity, session.boot);
+  });
+}
