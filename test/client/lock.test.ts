@@ -1,0 +1,124 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { lockedDatasetOf, readLock, writeLock, type Lock } from "../../src/client/lock.ts";
+import { loadSettings } from "../../src/client/settings.ts";
+
+let folder = "";
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "shardpact-lock-"));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const group: Lock["group"] = {
+  name: "test",
+  id: `b3:${"a".repeat(64)}`,
+  voters: [
+    { id: "r2", publicKey: "2".repeat(64) },
+    { id: "r1", publicKey: "1".repeat(64) },
+  ],
+};
+const locked = (version: number) => ({
+  version,
+  root: `b3:${"b".repeat(64)}` as const,
+  index: 17,
+  chain: "c".repeat(64),
+});
+
+describe("lock file", () => {
+  it("is small, sorted text that reads back", async () => {
+    const file = join(folder, "shardpact.lock");
+    await writeLock(file, { group, datasets: { zoo: locked(2) } });
+    const lock = await writeLock(file, { group, datasets: { mnist: { ...locked(1), stores: ["file:///data"] } } });
+    expect(await readLock(file)).toEqual({ ...lock, group: { ...group, voters: group.voters.toReversed() } });
+    expect(await readFile(file, "utf8")).toMatchInlineSnapshot(`
+      "{
+        "format": "shardpact-lock/1",
+        "group": {
+          "name": "test",
+          "id": "b3:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+          "voters": [
+            {
+              "id": "r1",
+              "publicKey": "1111111111111111111111111111111111111111111111111111111111111111"
+            },
+            {
+              "id": "r2",
+              "publicKey": "2222222222222222222222222222222222222222222222222222222222222222"
+            }
+          ]
+        },
+        "datasets": {
+          "mnist": {
+            "version": 1,
+            "root": "b3:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+            "index": 17,
+            "chain": "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc",
+            "stores": [
+              "file:///data"
+            ]
+          },
+          "zoo": {
+            "version": 2,
+            "root": "b3:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+            "index": 17,
+            "chain": "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
+          }
+        }
+      }
+      "
+    `);
+    expect(await readdir(folder)).toEqual(["shardpact.lock"]);
+  });
+
+  it("replaces a dataset's entry and keeps the others", async () => {
+    const file = join(folder, "shardpact.lock");
+    await writeLock(file, { group, datasets: { mnist: locked(1), zoo: locked(1) } });
+    await writeLock(file, { group, datasets: { mnist: locked(2) } });
+    const { datasets } = await readLock(file);
+    expect([datasets["mnist"]?.version, datasets["zoo"]?.version]).toEqual([2, 1]);
+  });
+
+  it("refuses to mix groups, and says what is wrong with a file", async () => {
+    const file = join(folder, "shardpact.lock");
+    await writeLock(file, { group, datasets: { mnist: locked(1) } });
+    const other = { ...group, id: `b3:${"f".repeat(64)}` as const };
+    await expect(writeLock(file, { group: other, datasets: {} })).rejects.toMatchObject({ code: "lock_mismatch" });
+    await expect(readLock(join(folder, "none"))).rejects.toMatchObject({ code: "not_found" });
+    await writeFile(file, "{}");
+    await expect(readLock(file)).rejects.toMatchObject({ code: "config_invalid" });
+    await writeFile(file, "<<<<<<< HEAD");
+    await expect(readLock(file)).rejects.toMatchObject({ code: "config_invalid" });
+  });
+
+  it("needs a name only when it holds several datasets", () => {
+    const lock: Lock = { format: "shardpact-lock/1", group, datasets: { mnist: locked(1) } };
+    expect(lockedDatasetOf(lock).name).toBe("mnist");
+    const two: Lock = { ...lock, datasets: { mnist: locked(1), zoo: locked(3) } };
+    expect(() => lockedDatasetOf(two)).toThrow(/2 datasets/);
+    expect(lockedDatasetOf(two, "zoo").locked.version).toBe(3);
+    expect(() => lockedDatasetOf(two, "constructor")).toThrow(/does not hold/);
+  });
+});
+
+describe("settings", () => {
+  it("takes options, then the environment, then the file, then localhost", async () => {
+    const env = { USER: "ada" };
+    expect(await loadSettings({}, env, folder)).toMatchObject({ servers: ["nats://127.0.0.1:4222"], actor: "ada" });
+    await writeFile(join(folder, "shardpact.json"), JSON.stringify({ servers: "nats://file:1", stores: ["store"] }));
+    expect(await loadSettings({}, env, folder)).toMatchObject({
+      servers: ["nats://file:1"],
+      stores: [join(folder, "store")],
+    });
+    const url = { ...env, SHARDPACT_URL: "nats://env:1, nats://env:2" };
+    expect((await loadSettings({}, url, folder)).servers).toEqual(["nats://env:1", "nats://env:2"]);
+    expect((await loadSettings({ servers: "nats://option:1" }, url, folder)).servers).toEqual(["nats://option:1"]);
+  });
+
+  it("names file and field when a file does not validate", async () => {
+    await writeFile(join(folder, "shardpact.json"), JSON.stringify({ servers: 7 }));
+    await expect(loadSettings({}, {}, folder)).rejects.toThrow(/shardpact.json: servers/);
+    await expect(loadSettings({ config: "gone.json" }, {}, folder)).rejects.toMatchObject({ code: "config_invalid" });
+  });
+});

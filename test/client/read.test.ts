@@ -1,0 +1,129 @@
+import { describe, expect, it } from "vitest";
+import { formatDigest, type Digest } from "../../src/model/bytes.ts";
+import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "../../src/client/manifest.ts";
+import { encodePage, pageDigest, pageTotals, type PageEntry } from "../../src/merkle/page.ts";
+import { summarizeManifest, type ManifestEntry } from "../../src/merkle/manifest.ts";
+import type { CatalogAnswer, CatalogQuery } from "../../src/model/api.ts";
+import { startResponders } from "./responders.ts";
+
+const digestOf = (byte: number): Digest => `b3:${byte.toString(16).padStart(8, "0").repeat(8)}`;
+const entriesOf = (page: number): PageEntry[] =>
+  [0, 1].map((i) => ({
+    name: `p${page}-${i}.arrow`,
+    split: i,
+    rows: 10 + page,
+    bytes: 1_000,
+    digest: digestOf(page),
+    segmentIndex: digestOf(page + 100),
+  }));
+
+function makeVersion(pageCount: number) {
+  const pages = Array.from({ length: pageCount }, (_, p) => entriesOf(p));
+  const bytes = new Map(pages.map((entries) => [pageDigest(encodePage(entries)) as string, encodePage(entries)]));
+  const manifest: ManifestEntry[] = pages.map((entries) => ({
+    page: pageDigest(encodePage(entries)),
+    totals: pageTotals(entries),
+  }));
+  const { treeHash, totals } = summarizeManifest(manifest);
+  const head: VersionHead = {
+    dataset: "mnist",
+    version: 1,
+    root: digestOf(1),
+    treeHash: formatDigest(treeHash),
+    pageCount,
+    totals,
+    asOf: 7,
+    splitCount: 2,
+  };
+  const answer = (query: CatalogQuery): CatalogAnswer => {
+    if (query.kind === "pages") {
+      return { kind: "pages", entries: manifest.slice(query.from, query.from + query.limit) as never };
+    }
+    const found = query.kind === "object" ? bytes.get(query.digest) : undefined;
+    return found
+      ? { kind: "object", objectKind: "page", bytes: found }
+      : { kind: "not_found", what: "an object", nearest: [] };
+  };
+  return { head, manifest, answer, pages };
+}
+
+describe("reads from any replica", () => {
+  it("fetches a manifest in several answers and checks it against the tree", async () => {
+    const group = startResponders(3);
+    const { head, manifest, answer } = makeVersion(1_500);
+    group.answer = answer;
+    expect(await fetchManifest(group.session(), head)).toEqual(manifest);
+  });
+
+  it("names a replica with a bad page and takes it from another", async () => {
+    const group = startResponders(3);
+    const { head, manifest, answer, pages } = makeVersion(2);
+    group.answer = answer;
+    for (const r of group.replicas.slice(0, 2)) {
+      r.answerRead = (query) => {
+        const given = answer(query);
+        return given.kind === "object" ? { ...given, bytes: given.bytes.map((b, i) => (i === 40 ? b ^ 1 : b)) } : given;
+      };
+    }
+    const [first] = manifest;
+    if (!first) throw new Error("two pages");
+    const session = group.session();
+    for (let i = 0; i < 8; i++) expect(await fetchPage(session, head, 0, first)).toEqual(pages[0]);
+    expect(new Set(group.notices.map((n) => n.details["replica"]))).toEqual(new Set(["r1", "r2"]));
+    expect(group.notices[0]).toMatchObject({ code: "replica_bad_bytes", details: { what: "page 0 of mnist@v1" } });
+  });
+
+  it("is root_mismatch naming the page when every replica's copy is bad", async () => {
+    const group = startResponders(3);
+    const { head, manifest, answer } = makeVersion(2);
+    const other = encodePage(entriesOf(9));
+    group.answer = (query) =>
+      query.kind === "object" ? { kind: "object", objectKind: "page", bytes: other } : answer(query);
+    const [, second] = manifest;
+    if (!second) throw new Error("two pages");
+    await expect(fetchPage(group.session(), head, 1, second)).rejects.toMatchObject({
+      code: "root_mismatch",
+      details: { dataset: "mnist", version: 1, page: 1, replicas: ["r1", "r2", "r3"] },
+    });
+  });
+
+  it("refuses a manifest with a missing, changed or swapped entry", async () => {
+    const { head, manifest } = makeVersion(3);
+    const [a, b, c] = manifest;
+    if (!a || !b || !c) throw new Error("three pages");
+    const bad = [
+      [a, b],
+      [a, c, b],
+      [a, b, { ...c, totals: b.totals }],
+      [a, b, c, c],
+    ];
+    for (const entries of bad) {
+      const group = startResponders(3);
+      group.answer = (query) =>
+        query.kind === "pages"
+          ? { kind: "pages", entries: entries.slice(query.from) as never }
+          : { kind: "not_found", what: "", nearest: [] };
+      await expect(fetchManifest(group.session(), head, { timeoutMs: 1_000 })).rejects.toMatchObject({
+        code: "root_mismatch",
+      });
+    }
+  });
+
+  it("goes on to the next replica when one is down, and is unavailable when all are", async () => {
+    const group = startResponders(3);
+    const { head, manifest, answer } = makeVersion(1);
+    group.answer = answer;
+    const session = group.session();
+    for (const r of group.replicas.slice(0, 2)) await r.transport.close();
+    expect(await fetchManifest(session, head)).toEqual(manifest);
+    await group.replicas[2]?.transport.close();
+    await expect(fetchManifest(session, head, { timeoutMs: 200 })).rejects.toMatchObject({ code: "unavailable" });
+  });
+
+  it("says not_found when no replica has an object", async () => {
+    const group = startResponders(3);
+    group.answer = () => ({ kind: "not_found", what: "an object", nearest: [] });
+    const o = { what: "the schema of mnist@v1", asOf: 7 };
+    await expect(fetchObject(group.session(), "schema", digestOf(3), o)).rejects.toMatchObject({ code: "not_found" });
+  });
+});
