@@ -169,6 +169,7 @@ function figuresProblem({ split, rows, bytes }: PageEntry): string | null {
 function nameProblem(name: string): string | null {
   const length = utf8(name).byteLength;
   if (length === 0 || length > LIMITS.shardNameBytesMax) return `its name takes ${length} bytes`;
+  if (/\p{Surrogate}/u.test(name)) return "its name holds half a surrogate pair";
   if (name !== name.normalize("NFC")) return "its name is not in Unicode form NFC";
   // oxlint-disable-next-line no-control-regex -- control characters are what is refused
   if (/[\u0000-\u001f\u007f\\]/.test(name)) return "its name holds a control character or a backslash";
