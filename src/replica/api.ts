@@ -1,0 +1,143 @@
+/**
+ * Owns the door for clients: `shardpact.discover` and one subscription for all verbs of this replica.
+ *
+ * Requests are bounded in number; what is too much is refused at once, so that a client can go elsewhere.
+ */
+import {
+  API_VERBS,
+  type ApiVerb,
+  type DiscoverReply,
+  type ProposeReply,
+  SUBJECTS,
+  decodeApi,
+  encodeApi,
+  readRequest,
+} from "../model/api.ts";
+import { ShardpactError, toShardpactError } from "../model/errors.ts";
+import { LIMITS } from "../model/limits.ts";
+import type { Message, Transport } from "../transport/port.ts";
+import { type ConfirmContext, followConfirm, leadConfirm } from "./confirm.ts";
+import { answerRead } from "./reads.ts";
+import type { Session } from "./session.ts";
+import type { Shell } from "./shell.ts";
+
+export interface Api {
+  /** A confirmation that the leader forwarded to this voter. */
+  confirm(body: Uint8Array): void;
+  close(): void;
+}
+
+export interface ApiOptions extends ConfirmContext {
+  readonly shell: Shell;
+}
+
+export function serveApi(options: ApiOptions): Api {
+  const { config, identity, shell, transport, catalog } = options;
+  const group = config.genesis.name;
+  let inFlight = 0;
+
+  function discover(message: Message): void {
+    const reply: DiscoverReply = {
+      group,
+      groupId: identity.groupId,
+      replica: config.replica,
+      leader: leader(shell),
+      genesis: config.genesis,
+      stores: config.stores,
+    };
+    answer(transport, message, reply);
+  }
+
+  function refuse(message: Message, error: unknown): void {
+    answer(transport, message, {
+      ok: false,
+      error: toShardpactError(error).toJSON(),
+      leader: leader(shell),
+      index: null,
+    });
+  }
+
+  function propose(message: Message, session: Session): void {
+    inFlight += 1;
+    session.proposals.submit(message.data, (reply: ProposeReply) => {
+      inFlight -= 1;
+      answer(transport, message, reply);
+    });
+  }
+
+  async function guarded(message: Message | null, work: () => Promise<void>): Promise<void> {
+    inFlight += 1;
+    try {
+      await work();
+    } catch (error) {
+      if (message) refuse(message, error);
+    } finally {
+      inFlight -= 1;
+    }
+  }
+
+  const verbs: Record<Exclude<ApiVerb, "status">, (message: Message, session: Session) => void> = {
+    propose,
+    confirm: (message, session) => void guarded(message, () => leadConfirm(options, session, message.data)),
+    read: (message, session) =>
+      void guarded(message, async () => {
+        const request = decodeApi(readRequest, message.data);
+        answer(transport, message, await answerRead(session, catalog, request));
+      }),
+  };
+
+  function receive(message: Message): void {
+    const verb = API_VERBS.find((name) => message.subject.endsWith(`.${name}`));
+    if (verb === undefined) return;
+    if (verb === "status") return answer(transport, message, shell.status());
+    const session = shell.session();
+    if (!session) {
+      const { state, reason } = shell.status();
+      return refuse(
+        message,
+        new ShardpactError("unavailable", `${config.replica} is ${state}${reason === null ? "" : `: ${reason}`}`),
+      );
+    }
+    if (inFlight >= LIMITS.apiInFlightMax) {
+      return refuse(
+        message,
+        new ShardpactError("unavailable", `${config.replica} works on ${inFlight} requests already`),
+      );
+    }
+    verbs[verb](message, session);
+  }
+
+  const subscriptions = [
+    transport.subscribe(SUBJECTS.discover, discover),
+    transport.subscribe(`shardpact.${group}.api.${config.replica}.*`, receive),
+  ];
+  return {
+    confirm(body) {
+      const session = shell.session();
+      if (session && inFlight < LIMITS.apiInFlightMax) void guarded(null, () => followConfirm(options, session, body));
+    },
+    close() {
+      for (const subscription of subscriptions) subscription.close();
+    },
+  };
+}
+
+function leader(shell: Shell): string | null {
+  return shell.session()?.engineStatus().leader ?? null;
+}
+
+function answer(transport: Transport, { reply }: Message, value: unknown): void {
+  if (reply === null) return;
+  let bytes = encodeApi(value);
+  if (bytes.byteLength > LIMITS.messageBytesMax) {
+    const error = new ShardpactError("limit_exceeded", `the answer takes ${bytes.byteLength} bytes`, {
+      hint: "Ask for fewer rows.",
+    });
+    bytes = encodeApi({ ok: false, error: error.toJSON(), leader: null, index: null });
+  }
+  try {
+    transport.publish(reply, bytes);
+  } catch {
+    // Closed meanwhile: nobody waits any more.
+  }
+}

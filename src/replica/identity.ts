@@ -1,0 +1,120 @@
+/**
+ * Owns who is who among replicas: which life of a peer may speak, and when a peer's database has lost promises.
+ *
+ * A replica is (id, incarnation, boot). A new boot is made durable before that boot's first message is processed; lower
+ * boots and foreign incarnations are refused. Every message tells what its sender holds durably; a peer that comes back
+ * holding less than it once told has a database that went back (a restored backup, a stale standby). That is told to it,
+ * and it stops voting. Best effort: it works only while somebody who heard the earlier promise is alive.
+ */
+import type { PeerRecord } from "../storage/port.ts";
+import type { DurablePoint, PeerHeader } from "./envelope.ts";
+
+export type Admission =
+  | { readonly kind: "process" }
+  /** Remember durably, then process. */
+  | { readonly kind: "record"; readonly record: PeerRecord }
+  | { readonly kind: "refuse"; readonly reason: string };
+
+/** Kept; certainly broken; or doubtful: fewer entries than before, perhaps by a legal truncation. */
+export type PromiseVerdict =
+  | { readonly kind: "kept" }
+  | { readonly kind: "lost"; readonly reason: string }
+  | { readonly kind: "doubtful"; readonly reason: string };
+
+/** Epoch of the entry at an index when that entry is known to be chosen here, else null. */
+export type ChosenEpochAt = (index: number) => number | null;
+
+export interface PeerTable {
+  /** What to do with a message of this sender. */
+  admit(header: PeerHeader): Admission;
+  /** The record is durable: this life is the peer's newest. */
+  recorded(record: PeerRecord, life: number): void;
+  /** A peer that starts says hello: does it still hold what it told before? */
+  judge(header: PeerHeader, chosenEpochAt: ChosenEpochAt): PromiseVerdict;
+  /** Remembers what an admitted message tells about its sender's disk and clock. */
+  heard(header: PeerHeader, nowMs: number, monotonicMs: number): void;
+  /** Empty when the peer has not been heard of. */
+  incarnationOf(peer: string): string;
+  /** Peers' wall clocks minus ours in ms, heard within the last `windowMs`. */
+  clockOffsetsMs(monotonicMs: number, windowMs: number): readonly number[];
+}
+
+interface Peer {
+  readonly record: PeerRecord;
+  /** Null until a message of this boot was heard by this process. */
+  life: number | null;
+  durable: DurablePoint | null;
+  clockOffsetMs: number;
+  heardAtMs: number;
+}
+
+const KEPT: PromiseVerdict = { kind: "kept" };
+const PROCESS: Admission = { kind: "process" };
+
+export function createPeerTable(records: readonly PeerRecord[]): PeerTable {
+  const peers = new Map<string, Peer>();
+  const fresh = (record: PeerRecord, life: number | null): Peer => ({
+    record,
+    life,
+    durable: null,
+    clockOffsetMs: 0,
+    heardAtMs: -Infinity,
+  });
+  for (const record of records) peers.set(record.peer, fresh(record, null));
+
+  return {
+    admit({ from, incarnation, boot, life }) {
+      const peer = peers.get(from);
+      const record = { peer: from, incarnation, boot };
+      if (!peer) return { kind: "record", record };
+      const known = peer.record;
+      if (known.incarnation !== incarnation) {
+        return { kind: "refuse", reason: `'${from}' is known here with another database (${known.incarnation})` };
+      }
+      if (boot > known.boot) return { kind: "record", record };
+      if (boot < known.boot) return { kind: "refuse", reason: `boot ${known.boot} of '${from}' was seen here` };
+      if (peer.life !== null && peer.life !== life) {
+        return { kind: "refuse", reason: `another process of '${from}' used boot ${boot}` };
+      }
+      peer.life = life;
+      return PROCESS;
+    },
+    recorded(record, life) {
+      const before = peers.get(record.peer);
+      peers.set(record.peer, { ...(before ?? fresh(record, life)), record, life });
+    },
+    judge({ from, durable }, chosenEpochAt) {
+      const before = peers.get(from)?.durable;
+      return before ? comparePoints(from, before, durable, chosenEpochAt) : KEPT;
+    },
+    heard({ from, durable, clockMs }, nowMs, monotonicMs) {
+      const peer = peers.get(from);
+      if (!peer) return;
+      peer.durable = durable;
+      peer.clockOffsetMs = clockMs - nowMs;
+      peer.heardAtMs = monotonicMs;
+    },
+    incarnationOf: (id) => peers.get(id)?.record.incarnation ?? "",
+    clockOffsetsMs(monotonicMs, windowMs) {
+      const lately = [...peers.values()].filter((peer) => monotonicMs - peer.heardAtMs <= windowMs);
+      return lately.map((peer) => peer.clockOffsetMs);
+    },
+  };
+}
+
+function comparePoints(
+  from: string,
+  before: DurablePoint,
+  now: DurablePoint,
+  chosenEpochAt: ChosenEpochAt,
+): PromiseVerdict {
+  if (now.epoch < before.epoch) {
+    return { kind: "lost", reason: `'${from}' held epoch ${before.epoch} durably and now holds ${now.epoch}` };
+  }
+  if (now.lastIndex >= before.lastIndex) return KEPT;
+  const shorter = `'${from}' held entries up to ${before.lastIndex} durably and now ends at ${now.lastIndex}`;
+  if (chosenEpochAt(before.lastIndex) === before.lastEpoch) {
+    return { kind: "lost", reason: `${shorter}; the group has chosen them` };
+  }
+  return { kind: "doubtful", reason: shorter };
+}

@@ -1,0 +1,215 @@
+/**
+ * Owns the channel between replicas: envelopes out, envelopes in, and the greeting at the start of each life.
+ *
+ * After every boot a replica says hello until every other voter has welcomed it or one election timeout has passed; only
+ * then may it vote. Whoever knows of a promise that its database has lost says so instead. It goes on without answers
+ * because a whole group must be able to start at once, and because one dead peer must not keep the others from voting.
+ */
+import { z } from "zod";
+import { SUBJECTS } from "../model/api.ts";
+import { toShardpactError } from "../model/errors.ts";
+import type { LogState, LogStore, PeerRecord } from "../storage/port.ts";
+import type { Message, Transport } from "../transport/port.ts";
+import { type DurablePoint, type PeerHeader, type PeerKind, createEnvelopeCodec } from "./envelope.ts";
+import { type ChosenEpochAt, createPeerTable } from "./identity.ts";
+import type { Runtime } from "./runtime.ts";
+
+const HELLO_EVERY_MS = 50;
+/** Messages of one peer that wait while its new boot is made durable; what is more is lost, as on any bad link. */
+const HELD_BACK_MAX = 256;
+const NO_BODY = new Uint8Array(0);
+
+/** `about`: which life is told; a later one is not concerned. */
+const lostBody = z.object({ incarnation: z.string(), boot: z.number(), life: z.number(), reason: z.string() });
+
+export interface Peers {
+  send(kind: PeerKind, to: string, body: Uint8Array): void;
+  /** Says hello; `done` is called once, when the greeting is over. */
+  greet(deadlineMs: number, done: () => void): void;
+  /** Peers' wall clocks minus ours in ms, heard lately. */
+  clockOffsetsMs(windowMs: number): readonly number[];
+  stop(): Promise<void>;
+}
+
+export interface PeersOptions {
+  readonly group: string;
+  readonly groupId: string;
+  readonly replica: string;
+  readonly others: readonly string[];
+  readonly start: LogState;
+  readonly transport: Transport;
+  readonly log: LogStore;
+  readonly runtime: Runtime;
+  durable(): DurablePoint;
+  readonly chosenEpochAt: ChosenEpochAt;
+  onEngine(from: string, body: Uint8Array): void;
+  onConfirm(from: string, body: Uint8Array): void;
+  /** A peer knows of a promise that this database has lost. */
+  onLost(reason: string): void;
+  /** A peer came back with fewer entries than it acknowledged: what was counted on it may not hold. */
+  onDoubt(reason: string): void;
+  onFailure(error: unknown): void;
+}
+
+interface Held {
+  readonly header: PeerHeader;
+  readonly body: Uint8Array;
+}
+
+export function createPeers(options: PeersOptions): Peers {
+  const { group, replica, start, transport, runtime, log } = options;
+  const others = new Set(options.others);
+  const codec = createEnvelopeCodec(options.groupId);
+  const table = createPeerTable(start.peers);
+  const life = runtime.randomU32();
+  const heldBack = new Map<string, Held[]>();
+  const recordings = new Set<Promise<void>>();
+  const welcomed = new Set<string>();
+  let onWelcome = (): void => undefined;
+  let cancelGreeting = (): void => undefined;
+  let stopped = false;
+
+  const subjects = new Map(options.others.map((to) => [to, SUBJECTS.peer(group, to, replica)]));
+
+  function send(kind: PeerKind, to: string, body: Uint8Array): void {
+    const subject = subjects.get(to);
+    if (stopped || subject === undefined || !transport.connected) return;
+    const header: PeerHeader = {
+      kind,
+      from: replica,
+      incarnation: start.incarnation,
+      boot: start.boot,
+      life,
+      to,
+      toIncarnation: table.incarnationOf(to),
+      clockMs: runtime.nowMs(),
+      durable: options.durable(),
+    };
+    transport.publish(subject, codec.encode(header, body));
+  }
+
+  function receive({ subject, data }: Message): void {
+    let decoded: Held;
+    try {
+      decoded = codec.decode(data);
+    } catch {
+      return; // Another group's or another build's: lost, as on any bad link.
+    }
+    const { header } = decoded;
+    const { from } = header;
+    if (stopped || !others.has(from) || header.to !== replica || !subject.endsWith(`.${from}`)) return;
+    // Meant for another database of this id. Which of the two has lost its place is for the sender to say (`lost`).
+    if (header.toIncarnation !== "" && header.toIncarnation !== start.incarnation && header.kind !== "lost") return;
+    const held = heldBack.get(from);
+    if (held) {
+      if (held.length < HELD_BACK_MAX) held.push(decoded);
+      return;
+    }
+    admit(decoded);
+  }
+
+  function admit(message: Held): void {
+    const admission = table.admit(message.header);
+    if (admission.kind === "process") return process(message);
+    if (admission.kind === "refuse") return refuse(message.header, admission.reason);
+    heldBack.set(admission.record.peer, [message]);
+    const recording = record(admission.record, message.header.life).finally(() => recordings.delete(recording));
+    recordings.add(recording);
+  }
+
+  async function record(entry: PeerRecord, peerLife: number): Promise<void> {
+    try {
+      await log.recordPeer(entry);
+    } catch (error) {
+      heldBack.delete(entry.peer);
+      return options.onFailure(error);
+    }
+    table.recorded(entry, peerLife);
+    const held = heldBack.get(entry.peer) ?? [];
+    heldBack.delete(entry.peer);
+    for (const message of held) {
+      if (stopped) return;
+      admit(message);
+    }
+  }
+
+  function refuse({ kind, from, incarnation, boot, life: theirs }: PeerHeader, reason: string): void {
+    if (kind === "lost") return; // Two that refuse each other must not answer each other for ever.
+    const body: z.infer<typeof lostBody> = { incarnation, boot, life: theirs, reason };
+    send("lost", from, Buffer.from(JSON.stringify(body)));
+  }
+
+  function process({ header, body }: Held): void {
+    const { from } = header;
+    if (header.kind === "hello") {
+      const verdict = table.judge(header, options.chosenEpochAt);
+      if (verdict.kind === "lost") return refuse(header, verdict.reason);
+      if (verdict.kind === "doubtful") options.onDoubt(verdict.reason);
+    }
+    table.heard(header, runtime.nowMs(), runtime.monotonicMs());
+    switch (header.kind) {
+      case "engine":
+        return options.onEngine(from, body);
+      case "confirm":
+        return options.onConfirm(from, body);
+      case "hello":
+        return send("welcome", from, NO_BODY);
+      case "welcome":
+        welcomed.add(from);
+        return onWelcome();
+      case "lost":
+        return heardLost(from, body);
+    }
+  }
+
+  function heardLost(from: string, body: Uint8Array): void {
+    const parsed = lostBody.safeParse(parseJson(body));
+    if (!parsed.success) return;
+    const about = parsed.data;
+    // About an earlier life, or another process with this id: that one hears it too.
+    if (about.incarnation !== start.incarnation || about.boot !== start.boot || about.life !== life) return;
+    options.onLost(`${from} says: ${about.reason}`);
+  }
+
+  const subscription = transport.subscribe(SUBJECTS.peer(group, replica, "*"), receive);
+
+  return {
+    send,
+    greet(deadlineMs, done) {
+      const sayHello = (): void => {
+        for (const to of others) if (!welcomed.has(to)) send("hello", to, NO_BODY);
+      };
+      const over = (): void => {
+        cancelGreeting();
+        onWelcome = () => undefined;
+        if (!stopped) done();
+      };
+      if (others.size === 0) return over();
+      const cancelEvery = runtime.every(HELLO_EVERY_MS, sayHello);
+      const cancelAfter = runtime.after(deadlineMs, over);
+      cancelGreeting = () => {
+        cancelEvery();
+        cancelAfter();
+      };
+      onWelcome = () => {
+        if (welcomed.size === others.size) over();
+      };
+      sayHello();
+    },
+    clockOffsetsMs: (windowMs) => table.clockOffsetsMs(runtime.monotonicMs(), windowMs),
+    async stop() {
+      stopped = true;
+      subscription.close();
+      cancelGreeting();
+      await Promise.allSettled(recordings);
+    },
+  };
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8"));
+  } catch (error) {
+    return toShardpactError(error).code;
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * Owns the order of durable writes: one transaction outstanding, arrivals merge into the next one (group commit).
+ *
+ * A write that arrives while the disk is idle leaves at the end of the current turn of the event loop, so that all that
+ * one read of the socket brought shares its transaction.
+ */
+import type { Effect, Entry } from "../consensus/engine.ts";
+import type { LogState, LogStore } from "../storage/port.ts";
+import type { DurablePoint } from "./envelope.ts";
+import type { RecentEntries } from "./recent-entries.ts";
+
+export type PersistEffect = Extract<Effect<unknown>, { kind: "persist" }>;
+
+export interface PersistQueue {
+  push(write: PersistEffect): void;
+  /** Highest token that is durable. */
+  token(): number;
+  /** What the database holds for certain. */
+  durable(): DurablePoint;
+  /** How long the oldest write that is not durable has waited, 0 when there is none. */
+  oldestMs(): number;
+  /** Resolves when no transaction is outstanding; nothing is started any more. */
+  stop(): Promise<void>;
+}
+
+export interface PersistQueueOptions {
+  readonly log: LogStore;
+  readonly start: LogState;
+  readonly recent: RecentEntries;
+  monotonicMs(): number;
+  onDurable(token: number): void;
+  onFailure(error: unknown): void;
+}
+
+export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
+  const { log, start, recent } = options;
+  let pending: PersistEffect[] = [];
+  let pendingSinceMs = 0;
+  let flushingSinceMs = 0;
+  let flushing: Promise<void> | null = null;
+  let scheduled = false;
+  let stopped = false;
+  let token = 0;
+  let durable: DurablePoint = {
+    lastIndex: start.lastIndex,
+    lastEpoch: start.epochRuns.at(-1)?.epoch ?? 0,
+    epoch: start.hardState.epoch,
+  };
+
+  function schedule(): void {
+    if (scheduled || flushing || stopped) return;
+    scheduled = true;
+    queueMicrotask(() => {
+      scheduled = false;
+      if (!flushing && !stopped && pending.length > 0) flushing = flush();
+    });
+  }
+
+  async function flush(): Promise<void> {
+    const writes = pending;
+    pending = [];
+    flushingSinceMs = pendingSinceMs;
+    try {
+      await log.append(writes);
+    } catch (error) {
+      stopped = true;
+      flushing = null;
+      options.onFailure(error);
+      return;
+    }
+    flushing = null;
+    for (const write of writes) {
+      token = write.token;
+      durable = afterWrite(durable, write);
+    }
+    if (stopped) return;
+    // The disk goes on first: what follows may take a while.
+    if (pending.length > 0) flushing = flush();
+    options.onDurable(token);
+  }
+
+  return {
+    push(write) {
+      if (write.removeFrom !== null) recent.removeFrom(write.removeFrom);
+      for (const entry of write.put) recent.put(entry);
+      if (pending.length === 0) pendingSinceMs = options.monotonicMs();
+      pending.push(write);
+      schedule();
+    },
+    token: () => token,
+    durable: () => durable,
+    oldestMs() {
+      if (flushing) return options.monotonicMs() - flushingSinceMs;
+      return pending.length > 0 ? options.monotonicMs() - pendingSinceMs : 0;
+    },
+    async stop() {
+      stopped = true;
+      await flushing;
+    },
+  };
+}
+
+function afterWrite(before: DurablePoint, write: PersistEffect): DurablePoint {
+  const last: Entry | undefined = write.put.at(-1);
+  const cut =
+    write.removeFrom !== null && write.removeFrom <= before.lastIndex ? write.removeFrom - 1 : before.lastIndex;
+  return {
+    epoch: write.hardState?.epoch ?? before.epoch,
+    // After a cut without entries the last entry's epoch is not known here; 0 claims nothing.
+    lastEpoch: last ? last.epoch : cut < before.lastIndex ? 0 : before.lastEpoch,
+    lastIndex: last ? Math.max(cut, last.index) : cut,
+  };
+}
