@@ -1,0 +1,138 @@
+/**
+ * Owns `step`: which event and which message goes to which rule. The rules are in the files beside this one:
+ * election (roles), replication (leader), following (follower), read-index, transfer, applied-points.
+ *
+ * The one thing to know: messages of strangers are ignored. Only a replica that is no member itself (a learner that
+ * joins) listens to everybody.
+ */
+import type { Effect, EngineEvent, ReplicaId } from "../engine.ts";
+import { comparePoint, judge, notePoint } from "./applied-points.ts";
+import { isMember } from "./configuration.ts";
+import {
+  becomeFollower,
+  countOwnVote,
+  handleVoteReply,
+  handleVoteRequest,
+  tickElection,
+  tickLeader,
+} from "./election.ts";
+import { invariant } from "./fault.ts";
+import { handleAppend, handleHalt, handleHeartbeat, handleTimeoutNow } from "./following.ts";
+import { noteDurable } from "./log-view.ts";
+import type { HeartbeatReply, RaftMessage } from "./messages.ts";
+import { handleLoaded, handleLoadFailed, sendAppends } from "./pipeline.ts";
+import { noteUncounted } from "./progress.ts";
+import { noteRound, requestRead } from "./read-index.ts";
+import { advanceCommit, handleAppendAccepted, handleAppendRejected, propose } from "./replication.ts";
+import { activeConfiguration, halt, type Raft, send, takeEffects } from "./state.ts";
+import { handOver, startTransfer } from "./transfer.ts";
+
+export function step(raft: Raft, event: EngineEvent<RaftMessage>): readonly Effect<RaftMessage>[] {
+  if (raft.halted) return [];
+  handleEvent(raft, event);
+  return takeEffects(raft);
+}
+
+function handleEvent(raft: Raft, event: EngineEvent<RaftMessage>): void {
+  switch (event.kind) {
+    case "tick":
+      return raft.leadership === null ? tickElection(raft) : tickLeader(raft, raft.leadership);
+    case "message":
+      return handleMessage(raft, event.from, event.message);
+    case "propose":
+      return propose(raft, event.proposals);
+    case "read":
+      return requestRead(raft, event.ticket);
+    case "persisted":
+      return handlePersisted(raft, event.token);
+    case "loaded":
+      return handleLoaded(raft, event.token, event.entries);
+    case "load_failed":
+      return handleLoadFailed(raft, event.token);
+    case "applied":
+      invariant(event.point.index <= raft.commit, `applied ${event.point.index}, committed is ${raft.commit}`);
+      return notePoint(raft.points, event.point);
+    case "transfer":
+      return startTransfer(raft, event.to);
+    case "step_down":
+      return stepDown(raft);
+    case "voting":
+      raft.voting = event.allowed;
+      // One that lost its promises can neither lead nor win what it asked for.
+      if (!event.allowed && raft.role !== "follower") becomeFollower(raft, raft.hardState.epoch, null);
+      return;
+  }
+}
+
+function handleMessage(raft: Raft, from: ReplicaId, message: RaftMessage): void {
+  const configuration = activeConfiguration(raft);
+  if (from === raft.id || (!isMember(configuration, from) && isMember(configuration, raft.id))) return;
+  switch (message.kind) {
+    case "vote_request":
+      return handleVoteRequest(raft, from, message);
+    case "vote_reply":
+      return handleVoteReply(raft, from, message);
+    case "append":
+      return handleAppend(raft, from, message);
+    case "heartbeat":
+      return handleHeartbeat(raft, from, message);
+    case "timeout_now":
+      return handleTimeoutNow(raft, from, message);
+    case "halt":
+      return handleHalt(raft, from, message);
+    case "append_accepted":
+    case "append_rejected":
+    case "heartbeat_reply":
+    case "stale":
+      if (message.epoch > raft.hardState.epoch) return becomeFollower(raft, message.epoch, null);
+      if (message.kind === "append_accepted") return handleAppendAccepted(raft, from, message);
+      if (message.kind === "append_rejected") return handleAppendRejected(raft, from, message);
+      if (message.kind === "heartbeat_reply") return handleHeartbeatReply(raft, from, message);
+      return;
+  }
+}
+
+function handlePersisted(raft: Raft, token: number): void {
+  invariant(token > raft.persistedToken && token <= raft.lastToken, `persisted ${token} of ${raft.lastToken}`);
+  raft.persistedToken = token;
+  noteDurable(raft.log, token);
+  countOwnVote(raft);
+  advanceCommit(raft);
+}
+
+function handleHeartbeatReply(raft: Raft, from: ReplicaId, message: HeartbeatReply): void {
+  const { leadership } = raft;
+  const progress = leadership?.progress.get(from);
+  if (leadership === null || progress === undefined || message.epoch !== raft.hardState.epoch) return;
+  if (message.voting) progress.heard = true;
+  else noteUncounted(progress);
+  progress.probing = false;
+  noteRound(raft, leadership, from, message);
+  if (message.applied !== null && comparePoint(raft.points, progress, message.applied)) settleDifference(raft);
+  // Whatever was lost on the way shows here: ask where it stands, or tell it again what is committed.
+  const counted = message.voting ? progress.votingMatch : progress.match;
+  const behind = counted < raft.log.lastIndex || message.commit < Math.min(progress.match, raft.commit);
+  sendAppends(raft, leadership, from, progress, behind);
+}
+
+/** Every follower that differs is told once a quorum agrees with the leader; a leader that a quorum contradicts halts. */
+function settleDifference(raft: Raft): void {
+  const { leadership, points } = raft;
+  if (leadership === null) return;
+  const { epoch } = raft.hardState;
+  for (const [id, { differs }] of leadership.progress) {
+    if (differs === null) continue;
+    const verdict = judge(activeConfiguration(raft), raft.id, leadership.progress, differs.index);
+    if (verdict === "leader") return halt(raft, `a quorum applied another history up to index ${differs.index}`);
+    const chain = points.chains.get(differs.index);
+    if (verdict === "others" && chain !== undefined) {
+      send(raft, id, { kind: "halt", epoch, point: { index: differs.index, chain } });
+    }
+  }
+}
+
+function stepDown(raft: Raft): void {
+  if (raft.leadership === null) return;
+  handOver(raft, raft.leadership);
+  becomeFollower(raft, raft.hardState.epoch, null);
+}
