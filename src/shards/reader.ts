@@ -57,7 +57,7 @@ export async function openShard(options: OpenShardOptions): Promise<ShardReader>
     if (closed) throw new ShardpactError("closed", `the reader of shard ${entry.name} is closed`);
     const range = rangeOf(index, segment, firstLeaf, endLeaf, buffer);
     const tried = new Set<number>();
-    for (let verified = 0; verified < range.bytes; ) {
+    for (let verified = 0; verified < range.bytes;) {
       const copy = await copies.next(tried);
       try {
         await readVerified(copy.handle, range, buffer, verified, hasher, index, (n) => (verified = n), signal);
@@ -77,8 +77,7 @@ export async function openShard(options: OpenShardOptions): Promise<ShardReader>
     entry,
     index,
     readLeaves,
-    readSegment: (segment, buffer) =>
-      readLeaves(segment, 0, index.segments[segment]?.leafCount ?? 0, buffer),
+    readSegment: (segment, buffer) => readLeaves(segment, 0, index.segments[segment]?.leafCount ?? 0, buffer),
     close,
     [Symbol.asyncDispose]: close,
   };
@@ -175,7 +174,9 @@ function verifyPiece(
 
 interface Copies {
   /** The handle of the first store that is neither tried nor known to be bad. @throws what the last one failed with */
-  next(tried: ReadonlySet<number>): Promise<{ readonly store: number; readonly url: string; readonly handle: ObjectHandle }>;
+  next(
+    tried: ReadonlySet<number>,
+  ): Promise<{ readonly store: number; readonly url: string; readonly handle: ObjectHandle }>;
   /** Quarantines a corrupt copy for good, forgets a failed handle; rethrows what is not about the store. */
   failed(store: number, error: unknown): Promise<void>;
   close(): Promise<void>;
