@@ -24,6 +24,8 @@ export interface PutOptions {
    * (`segmentIndexDigest`). Both live in one space of digests.
    */
   readonly context?: "plain" | "segmentIndex";
+  /** The object's size, when it is known: if an object of this size is there, the source is not read at all. */
+  readonly bytes?: number;
   readonly signal?: AbortSignal;
 }
 

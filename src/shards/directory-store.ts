@@ -1,0 +1,235 @@
+/**
+ * Owns a shard store in a folder: `b3/ab/<64 hex digits>`, `tmp/` for what is being written, `quarantine/` for evidence.
+ *
+ * An object appears by rename, after its bytes were hashed and made durable, so whatever is under `b3/` is whole even
+ * after SIGKILL or power loss. Many processes may share the folder.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdir, open, opendir, readdir, rename, rm, stat, unlink, writeFile, type FileHandle } from "node:fs/promises";
+import { hostname } from "node:os";
+import { basename, dirname, join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { parseDigest, toHex, type Digest } from "../model/bytes.ts";
+import { ShardpactError, isShardpactError } from "../model/errors.ts";
+import { checkPut, createObjectDigest } from "./object-digest.ts";
+import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "./port.ts";
+
+/** Names this process's temporary files, so that others can tell them from what a dead process left. */
+const PROCESS_TOKEN = `${hostname().replaceAll(/[^a-zA-Z0-9-]/g, "-")}.${process.pid}.${randomBytes(6).toString("hex")}`;
+const STALE_AFTER_MS = 24 * 3_600_000;
+
+/**
+ * Opens (and makes, if need be) a store in a folder given as path or `file:` URL; clears away what dead writers left.
+ * @throws `store_failed`
+ */
+export async function openDirectoryStore(urlOrPath: string | URL): Promise<ShardStore> {
+  const root = rootOf(urlOrPath);
+  await failing(`opening the store ${root}`, async () => {
+    for (const folder of ["b3", "tmp", "quarantine"]) await mkdir(join(root, folder), { recursive: true });
+    await removeStaleTemps(join(root, "tmp"));
+  });
+  return directoryStore(root);
+}
+
+function rootOf(urlOrPath: string | URL): string {
+  const text = String(urlOrPath);
+  if (text.startsWith("file:")) return fileURLToPath(text);
+  if (/^[a-z][a-z0-9+.-]+:/i.test(text)) {
+    throw new ShardpactError("invalid_argument", `'${text}' is not a folder`, { hint: "Give a path or a file: URL." });
+  }
+  return resolve(text);
+}
+
+function directoryStore(root: string): ShardStore {
+  const url = pathToFileURL(root).href;
+  const pathOf = (digest: Digest) => {
+    const hex = toHex(parseDigest(digest));
+    return join(root, "b3", hex.slice(0, 2), hex);
+  };
+  let closed = false;
+  const using = <T>(what: string, work: () => Promise<T>): Promise<T> => {
+    if (closed) return Promise.reject(new ShardpactError("closed", `the store ${url} is closed`));
+    return failing(`${what} in ${url}`, work);
+  };
+  const close = (): Promise<void> => {
+    closed = true;
+    return Promise.resolve();
+  };
+  return {
+    url,
+    open: (digest, signal) =>
+      using(`opening ${digest}`, async () => {
+        throwIfAborted(signal);
+        return objectHandle(await open(pathOf(digest), "r"), `${digest} in ${url}`);
+      }),
+    stat: (digest) => using(`looking for ${digest}`, () => statObject(digest, pathOf(digest))),
+    put: (digest, source, options = {}) =>
+      using(`storing ${digest}`, () => putObject(root, url, digest, pathOf(digest), source, options)),
+    list: () => listObjects(root, using),
+    quarantine: (digest, reason) => using(`quarantining ${digest}`, () => setAside(root, pathOf(digest), reason)),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+async function objectHandle(file: FileHandle, what: string): Promise<ObjectHandle> {
+  const { size } = await file.stat();
+  let closing: Promise<void> | null = null;
+  const close = () => (closing ??= file.close());
+  return {
+    bytes: size,
+    readInto: (target, position) =>
+      failing(`reading ${what}`, async () => {
+        let at = 0;
+        while (at < target.byteLength) {
+          const { bytesRead } = await file.read(target, at, target.byteLength - at, position + at);
+          if (bytesRead === 0) break;
+          at += bytesRead;
+        }
+        return at;
+      }),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+async function statObject(digest: Digest, path: string): Promise<ObjectInfo | null> {
+  const found = await stat(path).catch((error: unknown) => {
+    if (codeOf(error) === "ENOENT") return null;
+    throw error;
+  });
+  return found?.isFile() ? { digest, bytes: found.size } : null;
+}
+
+async function putObject(
+  root: string,
+  url: string,
+  digest: Digest,
+  path: string,
+  source: AsyncIterable<Uint8Array>,
+  { context, bytes, signal }: PutOptions,
+): Promise<"stored" | "present"> {
+  throwIfAborted(signal);
+  const before = await statObject(digest, path);
+  if (before && before.bytes === bytes) return "present";
+  const temp = join(root, "tmp", `${PROCESS_TOKEN}.${randomBytes(6).toString("hex")}`);
+  const file = await open(temp, "wx");
+  try {
+    const hash = createObjectDigest(context);
+    let written = 0;
+    try {
+      for await (const chunk of source) {
+        throwIfAborted(signal);
+        hash.update(chunk);
+        for (let at = 0; at < chunk.byteLength;) at += (await file.write(chunk, at)).bytesWritten;
+        written += chunk.byteLength;
+      }
+      checkPut(url, digest, hash.digest(), written);
+      if ((await statObject(digest, path))?.bytes === written) return "present";
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await placeDurably(temp, path);
+    return "stored";
+  } finally {
+    await unlink(temp).catch(() => undefined); // gone already when it was renamed
+  }
+}
+
+/** Renames into a folder that may have to be made; after this the name survives a power loss. */
+async function placeDurably(from: string, to: string): Promise<void> {
+  const made = await mkdir(dirname(to), { recursive: true });
+  await rename(from, to);
+  await syncFolder(dirname(to));
+  if (made) await syncFolder(dirname(made));
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, "r");
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+async function* listObjects(
+  root: string,
+  using: <T>(what: string, work: () => Promise<T>) => Promise<T>,
+): AsyncGenerator<ObjectInfo> {
+  const prefixes = await using("listing", () => readdir(join(root, "b3")));
+  for (const prefix of prefixes.sort()) {
+    const names = await using("listing", () => readdir(join(root, "b3", prefix)));
+    for (const name of names.sort()) {
+      if (!/^[0-9a-f]{64}$/.test(name)) continue;
+      const info = await using("listing", () => statObject(`b3:${name}`, join(root, "b3", prefix, name)));
+      if (info) yield info;
+    }
+  }
+}
+
+async function setAside(root: string, path: string, reason: string): Promise<void> {
+  const kept = join(root, "quarantine", `${basename(path)}.${randomBytes(4).toString("hex")}`);
+  try {
+    await rename(path, kept);
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return; // somebody else was first
+    throw error;
+  }
+  await writeFile(`${kept}.reason.txt`, `${new Date().toISOString()} ${reason}\n`, { flush: true });
+  await syncFolder(dirname(kept));
+  await syncFolder(dirname(path));
+}
+
+async function removeStaleTemps(folder: string): Promise<void> {
+  for await (const entry of await opendir(folder)) {
+    const path = join(folder, entry.name);
+    if (await isStale(path, entry.name)) await rm(path, { force: true, recursive: true });
+  }
+}
+
+async function isStale(path: string, name: string): Promise<boolean> {
+  if (name.startsWith(PROCESS_TOKEN)) return false;
+  const info = await stat(path).catch(() => null);
+  if (!info) return false;
+  const [host, pid] = name.split(".");
+  const [ownHost, ownPid] = PROCESS_TOKEN.split(".");
+  if (host === ownHost && pid === ownPid) return true; // this pid, but another life of it
+  if (host === ownHost && !isAlive(Number(pid))) return true;
+  return Date.now() - info.mtimeMs > STALE_AFTER_MS;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return codeOf(error) === "EPERM";
+  }
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new ShardpactError("aborted", "a store request was aborted", { cause: signal.reason });
+}
+
+/** Runs file work; what the file system says becomes `not_found` or `store_failed`. */
+async function failing<T>(what: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (isShardpactError(error)) throw error;
+    const code = codeOf(error);
+    const message = error instanceof Error ? error.message : String(error);
+    if (code === "ENOENT") throw new ShardpactError("not_found", `${what}: not there`, { cause: error });
+    throw new ShardpactError("store_failed", `${what}: ${message}`, {
+      details: { code },
+      cause: error,
+      hint: code === "ENOSPC" ? "The disk is full." : "Check that the folder can be read and written.",
+    });
+  }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
+}
