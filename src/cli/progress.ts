@@ -1,0 +1,55 @@
+/**
+ * Owns showing progress: a bar when a person watches, one line per phase in a pipe, nothing with `--json`. On stderr.
+ */
+import { SingleBar } from "cli-progress";
+import { bytesText } from "./output.ts";
+
+export interface Progress {
+  /** `doneBytes` of `totalBytes` of a phase; a new phase ends the one before. */
+  update(phase: string, doneBytes: number, totalBytes: number): void;
+  stop(): void;
+}
+
+export function createProgress(json: boolean): Progress {
+  if (json) return { update: () => undefined, stop: () => undefined };
+  return process.stderr.isTTY ? barProgress() : lineProgress();
+}
+
+function barProgress(): Progress {
+  let bar: SingleBar | null = null;
+  let current = "";
+  const stop = () => {
+    bar?.stop();
+    bar = null;
+  };
+  return {
+    update: (phase, done, total) => {
+      if (phase !== current) {
+        stop();
+        current = phase;
+        bar = new SingleBar({
+          format: "{phase} {bar} {percentage}% · {done} of {all} · {eta_formatted} left",
+          stream: process.stderr,
+          hideCursor: true,
+          clearOnComplete: true,
+        });
+        bar.start(Math.max(1, total), 0, { phase: phase.padEnd(8), done: "", all: "" });
+      }
+      bar?.setTotal(Math.max(1, total));
+      bar?.update(done, { done: bytesText(done), all: bytesText(total) });
+    },
+    stop,
+  };
+}
+
+function lineProgress(): Progress {
+  let current = "";
+  return {
+    update: (phase, _done, total) => {
+      if (phase === current) return;
+      current = phase;
+      process.stderr.write(`${phase}${total > 0 ? ` ${bytesText(total)}` : ""}\n`);
+    },
+    stop: () => undefined,
+  };
+}

@@ -1,0 +1,78 @@
+/**
+ * Owns `shardpact up`: a whole group on this machine, until Ctrl-C.
+ */
+import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join, relative, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { type Command, InvalidArgumentError } from "commander";
+import { LIMITS } from "../model/limits.ts";
+import { type LocalGroup, startLocalGroup } from "./embedded/local-group.ts";
+
+interface UpOptions {
+  readonly dir: string;
+  readonly port: number;
+  readonly replicas: number;
+}
+
+/** What `connect()` and the other verbs read when they are given no address. */
+const CLIENT_CONFIG = "shardpact.json";
+
+export function register(program: Command): void {
+  program
+    .command("up")
+    .description("run a group on this machine: nats-server, one Postgres and one process per replica")
+    .option("--dir <dir>", "data, keys and logs; kept for the next start", ".shardpact")
+    .option("--port <port>", "port of the nats-server", portNumber, 4222)
+    .option("--replicas <count>", "how many replicas; fixed by the first start", replicaCount, 3)
+    .action(up);
+}
+
+async function up({ dir, port, replicas }: UpOptions): Promise<void> {
+  const stopped = interruption();
+  const group = await startLocalGroup({ dir: resolve(dir), port, replicas, onLine: (line) => console.log(line) });
+  try {
+    const leader = await group.waitForLeader();
+    console.log(`group '${group.group}' (${group.groupId.slice(0, 19)}…) is up, ${leader} leads`);
+    await describe(group);
+    await stopped;
+    console.log("stopping…");
+  } finally {
+    await group.close();
+  }
+}
+
+async function describe(group: LocalGroup): Promise<void> {
+  const config = { url: group.url, group: group.group, stores: [pathToFileURL(group.storeDir).href] };
+  const file = join(process.cwd(), CLIENT_CONFIG);
+  if (!existsSync(file)) {
+    await writeFile(file, `${JSON.stringify(config, null, 2)}\n`);
+    console.log(`wrote ${CLIENT_CONFIG}: scripts and commands in this folder find the group by themselves`);
+  }
+  console.log(`\nconnect:  await connect("${group.url}")`);
+  console.log("publish:  npx shardpact publish <dataset> <folder>");
+  for (const { id, postgresUrl } of group.replicas) console.log(`SQL, ${id}:  psql "${postgresUrl}"`);
+  console.log(`shards:   ${relative(process.cwd(), group.storeDir) || group.storeDir}`);
+  console.log("\nCtrl-C stops everything; the data stays.");
+}
+
+/** Resolves at the first Ctrl-C or SIGTERM, also one that comes while the group still starts. A second Ctrl-C ends at once. */
+function interruption(): Promise<void> {
+  return new Promise((done) => {
+    const stop = () => done();
+    process.once("SIGINT", stop);
+    process.once("SIGTERM", stop);
+  });
+}
+
+function portNumber(text: string): number {
+  const port = Number(text);
+  if (Number.isInteger(port) && port > 0 && port < 65_536) return port;
+  throw new InvalidArgumentError("a port is a number from 1 to 65535.");
+}
+
+function replicaCount(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 1 && count <= LIMITS.votersMax) return count;
+  throw new InvalidArgumentError(`a number from 1 to ${LIMITS.votersMax}.`);
+}
