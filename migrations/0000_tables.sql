@@ -35,7 +35,7 @@ CREATE TABLE "shardpact"."ledger" (
 	"actor" text COLLATE "C",
 	"command_id" text COLLATE "C",
 	"retry_of" bigint,
-	"body_digest" text COLLATE "C",
+	"body_digest" bytea,
 	"payload" bytea NOT NULL,
 	"outcome" json NOT NULL,
 	"chain" bytea NOT NULL
@@ -161,6 +161,8 @@ CREATE TABLE "shardpact"."version_pages" (
 	"from_version" bigint NOT NULL,
 	"until_version" bigint,
 	"page" bytea NOT NULL,
+	"totals" json NOT NULL,
+	"frontier_before" bytea NOT NULL,
 	CONSTRAINT "version_pages_dataset_position_from_version_pk" PRIMARY KEY("dataset","position","from_version")
 );
 --> statement-breakpoint
@@ -181,7 +183,6 @@ CREATE TABLE "shardpact"."versions" (
 	"totals" json NOT NULL,
 	"split_rule" json NOT NULL,
 	"message" text COLLATE "C" NOT NULL,
-	"frontier_before_last" bytea NOT NULL,
 	"frontier" bytea NOT NULL,
 	CONSTRAINT "versions_dataset_version_pk" PRIMARY KEY("dataset","version")
 );

@@ -1,0 +1,197 @@
+/**
+ * Owns how a catalog query is answered as of a log index, over whatever store holds the rows.
+ *
+ * Every row is read by the index that made it, and what may change later (a tag, a run's end, a pin's release) is read
+ * as it stood; so an answer as of an index is the same on every replica, however far it has applied, and whether its
+ * store needs one look or several.
+ */
+import type { LedgerRow } from "../catalog/apply.ts";
+import {
+  type ListKind,
+  type ListRows,
+  notFoundAnswer,
+  objectAnswer,
+  pagesAnswer,
+  rowsAnswer,
+  versionAnswer,
+} from "../catalog/answers.ts";
+import type {
+  DatasetRow,
+  PageRow,
+  PinRow,
+  ReceiptRow,
+  RevocationRow,
+  RunRow,
+  TagMoveRow,
+  TagRow,
+  VersionPageRow,
+  VersionRow,
+} from "../catalog/rows.ts";
+import type { LogIndex } from "../consensus/engine.ts";
+import type { CatalogAnswer, CatalogQuery } from "../model/api.ts";
+import type { Digest } from "../model/bytes.ts";
+import { LIMITS } from "../model/limits.ts";
+import { formatRef, type Ref, type RefTarget } from "../model/names.ts";
+
+type Maybe<T> = T | Promise<T>;
+
+/** A version with its revocation, as of an index. */
+export interface VersionFound {
+  readonly row: VersionRow;
+  readonly revocation: RevocationRow | null;
+}
+
+/** What a store can look up. Lists are in key order, past `after`, at most `limit`; all as of the source's index. */
+export interface CatalogSource {
+  version(dataset: string, target: RefTarget): Maybe<VersionFound | null>;
+  dataset(name: string): Maybe<DatasetRow | null>;
+  datasets(after: string, limit: number): Maybe<readonly DatasetRow[]>;
+  versions(dataset: string, after: number, limit: number): Maybe<readonly VersionFound[]>;
+  /** Pages of a version that is there, from a position on. */
+  pages(dataset: string, version: number, from: number, limit: number): Maybe<readonly VersionPageRow[]>;
+  object(digest: Digest): Maybe<PageRow | null>;
+  tags(dataset: string, limit: number): Maybe<readonly TagRow[]>;
+  tagMoves(dataset: string, after: number, limit: number): Maybe<readonly TagMoveRow[]>;
+  run(run: string): Maybe<RunRow | null>;
+  /** Newest first. */
+  receipts(run: string, limit: number): Maybe<readonly ReceiptRow[]>;
+  runs(dataset: string | null, after: string, limit: number): Maybe<readonly RunRow[]>;
+  pins(dataset: string | null, run: string | null, limit: number): Maybe<readonly PinRow[]>;
+  /** Of the dataset's versions, by index. */
+  revocations(dataset: string, limit: number): Maybe<readonly RevocationRow[]>;
+  revoked(subjects: readonly string[]): Maybe<readonly RevocationRow[]>;
+  ledger(after: number, limit: number): Maybe<readonly LedgerRow[]>;
+  ledgerOf(commandId: string): Maybe<LedgerRow | null>;
+}
+
+const ROWS_MAX = LIMITS.apiRowsMax;
+
+/** The answer to any query. `not_found` is an answer. */
+export async function answerQuery(source: CatalogSource, query: CatalogQuery): Promise<CatalogAnswer> {
+  switch (query.kind) {
+    case "resolve":
+      return await resolve(source, query.ref);
+    case "pages": {
+      const { dataset, version, from, limit } = query;
+      const found = await source.version(dataset, { kind: "version", version });
+      if (!found) return await notFound(source, { dataset, target: { kind: "version", version } });
+      return pagesAnswer(await source.pages(dataset, version, from, limit));
+    }
+    case "object": {
+      const page = await source.object(query.digest);
+      return page ? objectAnswer(page) : { kind: "not_found", what: `object ${query.digest}`, nearest: [] };
+    }
+    case "datasets":
+      return rowsAnswer("datasets", await source.datasets(query.after, query.limit), query);
+    case "versions":
+      return await listOf(
+        source,
+        query.dataset,
+        "versions",
+        await source.versions(query.dataset, query.after, query.limit),
+        query,
+      );
+    case "tags":
+      return await listOf(source, query.dataset, "tags", await source.tags(query.dataset, ROWS_MAX), {});
+    case "tag_history":
+      return await listOf(
+        source,
+        query.dataset,
+        "tag_history",
+        await source.tagMoves(query.dataset, query.after, query.limit),
+        query,
+      );
+    case "run":
+      return await runAnswer(source, query.run);
+    case "runs":
+      return await listOf(
+        source,
+        query.dataset,
+        "runs",
+        await source.runs(query.dataset, query.after, query.limit),
+        query,
+      );
+    case "pins":
+      return await listOf(source, query.dataset, "pins", await source.pins(query.dataset, query.run, ROWS_MAX), {});
+    case "revocations":
+      return await listOf(source, query.dataset, "revocations", await source.revocations(query.dataset, ROWS_MAX), {});
+    case "revoked_shards":
+      return rowsAnswer("revoked_shards", await source.revoked(query.digests));
+    case "ledger":
+      return rowsAnswer("ledger", await source.ledger(query.after, query.limit), query);
+    case "outcome": {
+      const row = await source.ledgerOf(query.commandId);
+      return rowsAnswer("outcome", row ? [row] : []);
+    }
+  }
+}
+
+/** A run's row as it stood: its end may lie after the index. */
+export function runAsOf(row: RunRow, asOf: LogIndex): RunRow {
+  return row.endIndex === null || row.endIndex <= asOf ? row : { ...row, endIndex: null, outcome: null };
+}
+
+/** A pin's row as it stood. A pin that was released and taken again is known from its last taking on. */
+export function pinAsOf(row: PinRow, asOf: LogIndex): PinRow {
+  return row.releasedIndex === null || row.releasedIndex <= asOf ? row : { ...row, releasedIndex: null };
+}
+
+/** How revocations name a version. */
+export function versionSubject(dataset: string, version: number): string {
+  return `${dataset}@v${version}`;
+}
+
+async function resolve(source: CatalogSource, ref: Ref): Promise<CatalogAnswer> {
+  const found = await source.version(ref.dataset, ref.target);
+  if (!found) return await notFound(source, ref);
+  return { kind: "version", version: versionAnswer(found.row, found.revocation) };
+}
+
+/** Names the part of the reference that is not there, and what is near it. */
+async function notFound(source: CatalogSource, ref: Ref): Promise<CatalogAnswer> {
+  const dataset = await source.dataset(ref.dataset);
+  if (!dataset) return await datasetNotFound(source, ref.dataset);
+  const what = formatRef(ref);
+  if (ref.target.kind === "tag") {
+    const tags = await source.tags(ref.dataset, ROWS_MAX);
+    return notFoundAnswer(
+      `tag ${what}`,
+      ref.target.tag,
+      tags.map((row) => row.tag),
+    );
+  }
+  return { kind: "not_found", what: `version ${what}`, nearest: [`v${dataset.headVersion}`] };
+}
+
+async function datasetNotFound(source: CatalogSource, name: string): Promise<CatalogAnswer> {
+  const names = await source.datasets("", ROWS_MAX);
+  return notFoundAnswer(
+    `dataset ${name}`,
+    name,
+    names.map((row) => row.name),
+  );
+}
+
+/** A list within a dataset (null: all); an empty one may mean that there is no such dataset. */
+async function listOf<K extends ListKind>(
+  source: CatalogSource,
+  dataset: string | null,
+  kind: K,
+  rows: readonly ListRows[K][],
+  page: { readonly after?: string | number; readonly limit?: number },
+): Promise<CatalogAnswer> {
+  if (rows.length === 0 && dataset !== null && !(await source.dataset(dataset)))
+    return await datasetNotFound(source, dataset);
+  return rowsAnswer(kind, rows, page);
+}
+
+async function runAnswer(source: CatalogSource, run: string): Promise<CatalogAnswer> {
+  const row = await source.run(run);
+  if (row) return rowsAnswer("run", [row, ...(await source.receipts(run, ROWS_MAX - 1))]);
+  const names = await source.runs(null, "", ROWS_MAX);
+  return notFoundAnswer(
+    `run ${run}`,
+    run,
+    names.map((known) => known.run),
+  );
+}

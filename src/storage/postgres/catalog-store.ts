@@ -1,0 +1,48 @@
+/**
+ * Owns the catalog in Postgres: load what a batch needs, let the pure state machine decide, write what it says.
+ */
+import { type AppliedEntry, applyBatch, needsOfBatch } from "../../catalog/apply.ts";
+import type { Entry } from "../../consensus/engine.ts";
+import { fencedError } from "../log-record.ts";
+import type { CatalogStore } from "../port.ts";
+import { loadBatch } from "./catalog-load.ts";
+import { createCatalogReader } from "./catalog-query.ts";
+import { writeBatch } from "./catalog-write.ts";
+import { closeSession, type PostgresSession, runRead, runWrite } from "./session.ts";
+
+export function createPostgresCatalogStore(session: PostgresSession): CatalogStore {
+  const reader = createCatalogReader(session.pool);
+  const close = () => closeSession(session);
+  /** Applies follow each other: each starts from the state that the one before left. */
+  let tail: Promise<unknown> = Promise.resolve();
+  return {
+    apply: (entries) => {
+      const turn = tail.then(() => apply(session, entries));
+      tail = turn.catch(() => undefined);
+      return turn;
+    },
+    applied: () => session.applied,
+    query: (query, asOf) =>
+      runRead(session, `answering ${query.kind}`, () => reader.query(query, asOf ?? session.applied.index)),
+    outcome: (commandId) => runRead(session, `reading the outcome of ${commandId}`, () => reader.outcome(commandId)),
+    chainAt: (index) => runRead(session, `reading the chain at ${index}`, () => reader.chainAt(index)),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+async function apply(session: PostgresSession, entries: readonly Entry[]): Promise<readonly AppliedEntry[]> {
+  if (session.lost) throw session.lost;
+  if (entries.length === 0) return [];
+  const { needs, commandIds } = needsOfBatch(entries);
+  const doing = `applying ${entries.length} entries after ${session.applied.index}`;
+  const { rows, outcomes } = await runWrite(session, "apply", doing, (client) => loadBatch(client, needs, commandIds));
+  const before = session.applied;
+  // A throw here writes nothing and leaves the session as it is.
+  const batch = applyBatch({ entries, state: before, rows, outcomes });
+  await runWrite(session, "apply", doing, async (client) => {
+    if (!(await writeBatch(client, session.boot, before, batch))) throw fencedError(session.identity, session.boot);
+  });
+  session.applied = batch.state;
+  return batch.applied;
+}
