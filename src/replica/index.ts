@@ -50,7 +50,10 @@ export async function startReplica<M>(options: ReplicaOptions<M>): Promise<Repli
   const { config, transport, stores } = options;
   const identity = groupIdentity(config);
   if (options.engine.name !== config.genesis.engine) {
-    throw new ShardpactError("config_invalid", `the group runs ${config.genesis.engine}, this process ${options.engine.name}`);
+    throw new ShardpactError(
+      "config_invalid",
+      `the group runs ${config.genesis.engine}, this process ${options.engine.name}`,
+    );
   }
   const onEvent = options.onEvent ?? (() => undefined);
   let api: Api | null = null;

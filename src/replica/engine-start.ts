@@ -1,0 +1,54 @@
+/**
+ * Owns how an engine is made from what the store holds. It starts without a vote: the greeting comes first.
+ */
+import type { Configuration, Engine } from "../consensus/engine.ts";
+import { genesis } from "../model/api.ts";
+import { LIMITS } from "../model/limits.ts";
+import type { LogState } from "../storage/port.ts";
+import type { SessionContext } from "./session.ts";
+
+export function createEngine<M>(context: SessionContext<M>, start: LogState): Engine<M> {
+  const { config, identity, engine, runtime } = context;
+  const { heartbeatTicks, electionTicksMin, electionTicksMax } = config.timing;
+  const first = { index: 0, configuration: decodeConfiguration(identity.genesisBytes) };
+  const logged = start.configurations.map(({ index, payload }) => ({
+    index,
+    configuration: decodeConfiguration(payload),
+  }));
+  return engine.create(
+    {
+      id: config.replica,
+      hardState: start.hardState,
+      lastIndex: start.lastIndex,
+      epochRuns: start.epochRuns,
+      applied: { index: start.applied.index, chain: start.applied.chain },
+      configurations: [first, ...logged],
+      genesis: identity.genesisBytes,
+      voting: false,
+    },
+    {
+      heartbeatTicks,
+      electionTicksMin,
+      electionTicksMax,
+      appendEntriesMax: LIMITS.appendEntriesMax,
+      appendBytesMax: LIMITS.appendBytesMax,
+      inflightAppendsMax: LIMITS.inflightAppendsMax,
+      proposalsInFlightMax: LIMITS.proposalsInFlightMax,
+      logCacheBytesMax: LIMITS.logCacheBytesMax,
+      randomU32: () => runtime.randomU32(),
+      decodeConfiguration,
+    },
+  );
+}
+
+/** Why a replica that starts from this may not vote; null when it may. */
+export function whyNotVoting(start: LogState): string | null {
+  if (start.damaged.length > 0) return `log entries are damaged or missing: ${start.damaged.slice(0, 8).join(", ")}`;
+  return start.voting ? null : "this database has lost promises that it made";
+}
+
+/** The configuration that a `config` entry holds: at this catalog level always the group's first. */
+function decodeConfiguration(payload: Uint8Array): Configuration {
+  const { voters } = genesis.parse(JSON.parse(new TextDecoder().decode(payload)));
+  return { voters: voters.map((voter) => voter.id), votersOutgoing: [], learners: [] };
+}
