@@ -112,8 +112,8 @@ export function needsOfBatch(entries: readonly ChosenEntry[]): { needs: Need[]; 
 
 /**
  * Decides the entries in order.
- * @throws ShardpactError `upgrade_required` as `needsOfBatch`; `internal` when an invariant does not hold. Then nothing
- * of the batch may be written.
+ * @throws ShardpactError `upgrade_required` as `needsOfBatch`; `internal` when an invariant does not hold, `damaged` when
+ * a loaded row does not decode. Then nothing of the batch may be written.
  */
 export function applyBatch({ entries, state, rows, outcomes }: BatchInput): BatchOutput {
   const overlay = openOverlay(rows);

@@ -41,13 +41,17 @@ export function needs(command: Command): readonly Need[] {
   return ruleOf(command).needs(command);
 }
 
-/** What the command comes to at this point of the log. @throws ShardpactError `internal` on a broken invariant */
+/**
+ * What the command comes to at this point of the log.
+ * @throws ShardpactError `internal` on a broken invariant, `damaged` when a stored row does not decode: both are this
+ * replica's trouble, not an outcome that the others would come to as well
+ */
 export function decide(view: View, command: Command, at: LogPoint): Decision {
   try {
     const { changes, result } = ruleOf(command).decide(view, command, at);
     return { changes, outcome: { ok: true, result } };
   } catch (error) {
-    if (!isShardpactError(error) || error.code === "internal") throw error;
+    if (!isShardpactError(error) || error.code === "internal" || error.code === "damaged") throw error;
     return { changes: [], outcome: { ok: false, error: error.toJSON() } };
   }
 }
