@@ -10,6 +10,7 @@ import { ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { type GroupMember, openGroupFiles, writeReplicaConfig } from "./embedded/group-files.ts";
 import { natsConfig } from "./embedded/nats-config.ts";
+import { createOutput } from "./output.ts";
 
 interface InitOptions {
   readonly dir: string;
@@ -19,30 +20,34 @@ interface InitOptions {
   readonly nats: string;
   readonly postgres: string;
   readonly store: string[];
+  readonly json?: boolean;
 }
 
+const EXAMPLE = `
+Examples:
+  $ shardpact init --nats nats://n1:4222,nats://n2:4222,nats://n3:4222 \\
+      --postgres 'postgres://shardpact:{password}@db-{id}:5432/shardpact' --store file:///mnt/shards`;
 const CLIENT_PORT = 4222;
 const CLUSTER_PORT = 6222;
 
-export function register(program: Command): void {
-  program
-    .command("init")
-    .description("make keys, genesis, nats.conf and one configuration per replica")
-    .requiredOption("--nats <urls>", "NATS servers, comma-separated: nats://nats1:4222,nats://nats2:4222")
-    .requiredOption(
-      "--postgres <url>",
-      "database of a replica; {id} stands for r1, r2, … and {password} for one made here",
-    )
+export function register(command: Command): void {
+  command
+    .requiredOption("--nats <urls>", "NATS servers, comma-separated")
+    .requiredOption("--postgres <url>", "a replica's database: {id} stands for r1, r2, …, {password} for one made here")
     .option("--dir <dir>", "where the files go; keys that are there are kept", "deploy")
     .option("--name <name>", "name of the group: part of its subjects and of its identity", "main")
     .option("--replicas <count>", "voters: 3 or 5", replicaCount, 3)
     .option("--engine <engine>", "raft or paxos; fixed for the group's life", engineName, "raft")
     .option("--store <url>", "where clients find shard bytes (file:///…); may be repeated", append, [])
+    .option("--json", "machine-readable output")
+    .addHelpText("after", EXAMPLE)
     .action(async (options: InitOptions) => {
       const made = await initGroup(options);
-      console.log(`group ${options.name}, id ${made.groupId}`);
-      for (const file of made.files) console.log(`  ${file}`);
-      console.log("Keep */seed.nk and */replica.json secret: whoever has them is that replica.");
+      const out = createOutput(options.json === true);
+      out.data({ group: options.name, ...made });
+      out.line(`group ${options.name}, id ${made.groupId}`);
+      for (const file of made.files) out.line(`  ${file}`);
+      out.line("Keep */seed.nk and */replica.json secret: whoever has them is that replica.");
     });
 }
 

@@ -16,10 +16,8 @@ interface NodeOptions {
   readonly exitWithParent?: boolean;
 }
 
-export function register(program: Command): void {
-  program
-    .command("node")
-    .description("run one replica of a group")
+export function register(command: Command): void {
+  command
     .requiredOption("--config <file>", "the replica's configuration (JSON)")
     .option("--json", "print one JSON object a line")
     .option("--exit-with-parent", "stop when standard input is closed")

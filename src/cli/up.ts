@@ -18,13 +18,12 @@ interface UpOptions {
 /** What `connect()` and the other verbs read when they are given no address. */
 const CLIENT_CONFIG = "shardpact.json";
 
-export function register(program: Command): void {
-  program
-    .command("up")
-    .description("run a group on this machine: nats-server, one Postgres and one process per replica")
+export function register(command: Command): void {
+  command
     .option("--dir <dir>", "data, keys and logs; kept for the next start", ".shardpact")
     .option("--port <port>", "port of the nats-server", portNumber, 4222)
     .option("--replicas <count>", "how many replicas; fixed by the first start", replicaCount, 3)
+    .addHelpText("after", "\nExamples:\n  $ shardpact up\n  $ shardpact up --port 4333 --dir /tmp/group")
     .action(up);
 }
 

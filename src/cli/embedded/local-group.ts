@@ -122,7 +122,11 @@ function assemble({ options, files, nats, postgres, replicas, client, cleanup }:
       if (!member || !original) throw new ShardpactError("not_found", `there is no replica '${id}' in this group`);
       const { dir, configFile } = member;
       const twin = localReplica({
-        ...{ id, dir, configFile, logName: "twin.log", postgresUrl: original.postgresUrl },
+        id,
+        dir,
+        configFile,
+        logName: "twin.log",
+        postgresUrl: original.postgresUrl,
         ready: () => Promise.resolve(true),
       });
       cleanup.defer(() => twin.stop());

@@ -59,7 +59,7 @@ export async function startPostgres(options: PostgresOptions): Promise<EmbeddedP
     args: serverArgs(join(place, "data"), port),
     env: { LC_ALL: "C" },
     cwd: place,
-    ...(user ?? {}),
+    ...user,
     logFile,
     // "Fast": ends sessions, writes a checkpoint.
     stopSignal: "SIGINT",
@@ -117,7 +117,7 @@ async function initialise(native: string, place: string, user: ServerUser | null
       env: { ...process.env, LC_ALL: "C" },
       cwd: place,
       timeout: READY_TIMEOUT_MS,
-      ...(user ?? {}),
+      ...user,
     });
   } catch (cause) {
     const output = cause instanceof Error ? cause.message : String(cause);
