@@ -1,8 +1,8 @@
 /**
  * Owns fetching a shard's segment index from untrusted stores: its digest is checked before it is decoded.
  */
-import { formatDigest } from "../model/bytes.ts";
-import { ShardpactError, toShardpactError } from "../model/errors.ts";
+import { formatDigest, type Digest } from "../model/bytes.ts";
+import { ShardpactError, isShardpactError, toShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { decodeSegmentIndex, segmentIndexDigest, type SegmentIndex } from "../merkle/segment-index.ts";
 import type { ObjectHandle, ShardStore } from "./port.ts";
@@ -25,22 +25,45 @@ export async function fetchSegmentIndex(options: FetchIndexOptions): Promise<Seg
   let failure: ShardpactError | null = null;
   for (const store of stores) {
     try {
-      const bytes = await readObject(store, entry, signal);
-      const got = formatDigest(segmentIndexDigest(bytes));
-      if (got === entry.segmentIndex) return agreeing(decodeSegmentIndex(bytes), entry, where);
-      corruption = corruptIndex(options, got, store);
+      const found = await checkIndexObject(store, entry, signal);
+      if (found.kind === "good") return agreeing(found.index, entry, where);
+      if (found.kind === "missing") continue;
+      corruption ??= corruptIndex(options, found.got, store);
       await quarantine(store, entry.segmentIndex, corruption);
     } catch (error) {
       const typed = toShardpactError(error, "store_failed");
-      if (typed.code !== "store_failed" && typed.code !== "not_found") throw typed;
-      if (typed.code === "store_failed") failure = typed;
+      if (typed.code !== "store_failed") throw typed;
+      failure = typed;
     }
   }
   throw corruption ?? failure ?? missing(options);
 }
 
-async function readObject(store: ShardStore, entry: ShardRef, signal?: AbortSignal): Promise<Uint8Array> {
-  const handle = await store.open(entry.segmentIndex, signal);
+export type IndexObject =
+  | { readonly kind: "good"; readonly index: SegmentIndex }
+  | { readonly kind: "missing" }
+  | { readonly kind: "corrupt"; readonly got: Digest };
+
+/** A store's copy of a segment index, decoded only once its digest is right. @throws `store_failed`, `aborted`, `damaged` */
+export async function checkIndexObject(
+  store: ShardStore,
+  entry: Pick<ShardRef, "segmentIndex">,
+  signal?: AbortSignal,
+): Promise<IndexObject> {
+  const bytes = await readObject(store, entry.segmentIndex, signal);
+  if (!bytes) return { kind: "missing" };
+  const got = formatDigest(segmentIndexDigest(bytes));
+  return got === entry.segmentIndex ? { kind: "good", index: decodeSegmentIndex(bytes) } : { kind: "corrupt", got };
+}
+
+async function readObject(store: ShardStore, digest: Digest, signal?: AbortSignal): Promise<Uint8Array | null> {
+  let handle: ObjectHandle;
+  try {
+    handle = await store.open(digest, signal);
+  } catch (error) {
+    if (isShardpactError(error, "not_found")) return null;
+    throw error;
+  }
   try {
     return await readWhole(handle);
   } finally {
@@ -49,7 +72,7 @@ async function readObject(store: ShardStore, entry: ShardRef, signal?: AbortSign
 }
 
 async function readWhole(handle: ObjectHandle): Promise<Uint8Array> {
-  if (handle.bytes > LIMITS.segmentIndexBytesMax) return new Uint8Array(0); // hashes to something else: quarantined
+  if (handle.bytes > LIMITS.segmentIndexBytesMax) return new Uint8Array(0); // no index: its digest will not match
   const bytes = new Uint8Array(handle.bytes);
   let at = 0;
   while (at < bytes.byteLength) {

@@ -1,0 +1,209 @@
+/**
+ * Owns preparing a version for publication: finds the files, scans each, holds their schemas against one another, and
+ * gathers splits and class vocabularies. Nothing is stored or agreed here.
+ *
+ * The same files give the same result on every machine: order is bytewise by name, nothing depends on time or host.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { RecordBatch } from "apache-arrow";
+import type { SplitRule } from "../model/commands.ts";
+import { ShardpactError, invariant } from "../model/errors.ts";
+import { LIMITS } from "../model/limits.ts";
+import type { Classes } from "../merkle/classes.ts";
+import type { PageEntry } from "../merkle/page.ts";
+import { scanShard, type ScannedShard } from "./scan.ts";
+import { firstSchemaDifference } from "./schema.ts";
+import { findSources, type SourceFile } from "./sources.ts";
+import { planSplits } from "./split-rule.ts";
+import { classColumns, collectValues, mergeClasses, type ClassColumn, type ClassValues } from "./vocabulary.ts";
+import { writeShards } from "./write.ts";
+
+export type PrepareProgress =
+  | { readonly kind: "found"; readonly files: number; readonly bytes: number }
+  /** A file in a source folder that is not an Arrow file by its extension. */
+  | { readonly kind: "ignored"; readonly path: string }
+  /** So many more bytes were scanned. */
+  | { readonly kind: "bytes"; readonly bytes: number }
+  | { readonly kind: "shard"; readonly name: string; readonly rows: number; readonly bytes: number }
+  /** A dictionary column with too many values for an agreed vocabulary: it cannot be used as a class column. */
+  | { readonly kind: "no_vocabulary"; readonly column: string };
+
+export interface PrepareOptions {
+  /** A folder (with what is below it), files, or record batches, which are first written as files. */
+  readonly sources: string | readonly string[] | AsyncIterable<RecordBatch>;
+  /** Shares of rows, cut by position when the version is read: `{train: 0.9, val: 0.1}`. */
+  readonly positional?: Readonly<Record<string, number>>;
+  /** Plain text columns that get a class vocabulary; text dictionary columns have one anyway. */
+  readonly classes?: readonly string[];
+  /** Vocabularies of the version that this one follows. */
+  readonly baseClasses?: Classes;
+  readonly onProgress?: (progress: PrepareProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface PreparedShard {
+  readonly entry: PageEntry;
+  readonly path: string;
+  /** Encoded segment index; an object under `entry.segmentIndex`. */
+  readonly index: Uint8Array;
+}
+
+export interface PreparedVersion extends AsyncDisposable {
+  /** Canonical schema. */
+  readonly schema: Uint8Array;
+  /** Encoded class vocabularies (`merkle/classes.ts`). */
+  readonly classes: Uint8Array;
+  readonly splits: readonly string[];
+  readonly splitRule: SplitRule;
+  readonly shards: readonly PreparedShard[];
+  /** Removes the files that were written for record batches; the caller's own stay. */
+  close(): Promise<void>;
+}
+
+/**
+ * Scans all sources. `train/`, `val/`, `test/` (and `validation/`, `dev/`, `eval/`) below a source folder become splits.
+ * @throws `shard_malformed`, `schema_differs`, `invalid_argument`, `column_unknown`, `limit_exceeded`, `not_found`, `aborted`
+ */
+export async function prepareVersion(options: PrepareOptions): Promise<PreparedVersion> {
+  const { sources, signal } = options;
+  if (typeof sources === "string") return prepareFiles(options, [sources], null);
+  if (!(Symbol.asyncIterator in sources)) return prepareFiles(options, sources, null);
+  const folder = await mkdtemp(join(tmpdir(), "shardpact-publish-"));
+  try {
+    const written = await writeShards(sources, { folder, ...(signal ? { signal } : {}) });
+    if (written.length === 0) throw new ShardpactError("invalid_argument", "the record batches hold no rows");
+    const prepared = await prepareFiles(options, [folder], folder);
+    const rows = prepared.shards.reduce((sum, { entry }) => sum + entry.rows, 0);
+    invariant(rows === written.reduce((sum, shard) => sum + shard.rows, 0), "every row written was found again");
+    return prepared;
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+async function prepareFiles(
+  options: PrepareOptions,
+  sources: readonly string[],
+  ownFolder: string | null,
+): Promise<PreparedVersion> {
+  const { onProgress, positional } = options;
+  const { files, ignored } = await findSources(sources);
+  for (const path of ignored) onProgress?.({ kind: "ignored", path });
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  onProgress?.({ kind: "found", files: files.length, bytes });
+  for (const { name } of files) checkName(name);
+  const plan = planSplits(
+    files.map(({ name }) => name),
+    positional,
+  );
+  const shards: PreparedShard[] = [];
+  const gathered = gatherer(options);
+  for (const [i, file] of files.entries()) {
+    const scanned = await scanFile(file, options);
+    await gathered.add(file, scanned);
+    const { rows, digest, index, indexDigest } = scanned;
+    const entry: PageEntry = {
+      name: file.name,
+      split: plan.ordinals[i] ?? 0,
+      rows,
+      bytes: scanned.bytes,
+      digest,
+      segmentIndex: indexDigest,
+    };
+    shards.push({ entry, path: file.path, index });
+    onProgress?.({ kind: "shard", name: file.name, rows, bytes: scanned.bytes });
+  }
+  const close = async (): Promise<void> => {
+    if (ownFolder) await rm(ownFolder, { recursive: true, force: true });
+  };
+  return {
+    ...gathered.finish(),
+    splits: plan.splits,
+    splitRule: plan.rule,
+    shards,
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+function scanFile(file: SourceFile, { signal, onProgress }: PrepareOptions): Promise<ScannedShard> {
+  return scanShard(file.path, {
+    ...(signal ? { signal } : {}),
+    onBytes: (bytes) => onProgress?.({ kind: "bytes", bytes }),
+  });
+}
+
+/** Holds each file's schema against the first one's, and gathers class values under it. */
+function gatherer({ classes = [], baseClasses = {}, onProgress }: PrepareOptions) {
+  const asked = new Set([...classes, ...Object.keys(baseClasses)]);
+  const values: ClassValues = new Map();
+  let first: {
+    readonly file: SourceFile;
+    readonly schema: Uint8Array;
+    readonly columns: readonly ClassColumn[];
+  } | null = null;
+  return {
+    async add(file: SourceFile, scanned: ScannedShard): Promise<void> {
+      first ??= { file, schema: scanned.schema, columns: chooseColumns(scanned.schema, classes, asked) };
+      const difference = firstSchemaDifference(first.schema, scanned.schema);
+      if (difference) throw schemaDiffers(first.file, file, difference);
+      await collectValues(file.path, scanned, first.columns, values);
+    },
+    finish() {
+      invariant(first, "there is at least one file");
+      const merged = mergeClasses(baseClasses, values, asked);
+      for (const column of merged.dropped) onProgress?.({ kind: "no_vocabulary", column });
+      return { schema: first.schema, classes: merged.classes };
+    },
+  };
+}
+
+function chooseColumns(
+  schema: Uint8Array,
+  classes: readonly string[],
+  asked: ReadonlySet<string>,
+): readonly ClassColumn[] {
+  const columns = classColumns(schema);
+  for (const column of classes) {
+    if (columns.some(({ path }) => path === column)) continue;
+    throw new ShardpactError("column_unknown", `there is no text column '${column}' to take classes from`, {
+      details: { column, columns: columns.map(({ path }) => path) },
+      hint: `Text columns are: ${columns.map(({ path }) => path).join(", ") || "none"}.`,
+    });
+  }
+  return columns.filter(({ path, dictionary }) => dictionary !== null || asked.has(path));
+}
+
+function schemaDiffers(
+  first: SourceFile,
+  file: SourceFile,
+  difference: { readonly field: string; readonly a: string; readonly b: string },
+): ShardpactError {
+  const what = difference.field === "" ? "the schema's metadata" : `column '${difference.field}'`;
+  return new ShardpactError(
+    "schema_differs",
+    `${file.name} differs from ${first.name} in ${what}: ${difference.b} there, ${difference.a} here`,
+    {
+      details: {
+        file: file.path,
+        first: first.path,
+        field: difference.field,
+        expected: difference.a,
+        got: difference.b,
+      },
+      hint: "All shards of a version have one schema: convert the file, or publish it as a dataset of its own.",
+    },
+  );
+}
+
+function checkName(name: string): void {
+  const bytes = Buffer.byteLength(name);
+  if (bytes <= LIMITS.shardNameBytesMax) return;
+  throw new ShardpactError("limit_exceeded", `the name of shard '${name}' takes ${bytes} bytes`, {
+    details: { name, bytesMax: LIMITS.shardNameBytesMax },
+    hint: "Publish from a folder closer to the files, or shorten their names.",
+  });
+}

@@ -1,0 +1,173 @@
+/**
+ * Owns writing record batches as shards: uncompressed Arrow IPC files that every reader takes.
+ *
+ * Differs from arrow-js's writer in what other readers need: the schema message stands in front (stream readers look for
+ * it), each dictionary is written once, whole and unified over the file, and a batch of another schema is an error
+ * where arrow-js drops it without a word. A shard's batches are held until it is full, as its dictionary comes first.
+ */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Data, DataType, makeData, RecordBatch, RecordBatchFileWriter, Struct, vectorFromArray } from "apache-arrow";
+import type { Schema, Vector } from "apache-arrow";
+import { Message } from "apache-arrow/ipc/metadata/message";
+import { ShardpactError, invariant } from "../model/errors.ts";
+import { canonicalSchema, firstSchemaDifference, schemaFromCanonical } from "./schema.ts";
+
+const SHARD_BYTES = 64 * 1024 * 1024;
+
+export interface WriteShardsOptions {
+  readonly folder: string;
+  /** A shard is full once its batches take so many bytes; batches are never cut. Default 64 MiB. */
+  readonly shardBytes?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface WrittenShard {
+  readonly path: string;
+  readonly rows: number;
+}
+
+/**
+ * Writes `part-00000.arrow`, `part-00001.arrow`, … into `folder` (which is there).
+ * @throws `schema_differs`, `type_unsupported`, `limit_exceeded` (a dictionary outgrew its index type), `aborted`
+ */
+export async function writeShards(
+  batches: AsyncIterable<RecordBatch> | Iterable<RecordBatch>,
+  { folder, shardBytes = SHARD_BYTES, signal }: WriteShardsOptions,
+): Promise<readonly WrittenShard[]> {
+  const written: WrittenShard[] = [];
+  let canonical: Uint8Array | null = null;
+  let held: RecordBatch[] = [];
+  let heldBytes = 0;
+
+  async function flush(schema: Schema): Promise<void> {
+    const path = join(folder, `part-${String(written.length).padStart(5, "0")}.arrow`);
+    const rows = held.reduce((sum, batch) => sum + batch.numRows, 0);
+    await writeFile(path, encodeShard(schema, held), { flag: "wx" });
+    written.push({ path, rows });
+    [held, heldBytes] = [[], 0];
+  }
+
+  for await (const batch of batches) {
+    if (signal?.aborted) throw new ShardpactError("aborted", "writing shards was aborted", { cause: signal.reason });
+    const own = canonicalSchema(batch.schema);
+    canonical ??= own;
+    const difference = firstSchemaDifference(canonical, own);
+    if (difference) {
+      const { field, a, b } = difference;
+      throw new ShardpactError("schema_differs", `a record batch differs in '${field}': ${a} before, ${b} now`, {
+        details: { ...difference },
+      });
+    }
+    if (batch.numRows === 0) continue;
+    held.push(batch);
+    heldBytes += batch.data.byteLength;
+    if (heldBytes >= shardBytes) await flush(schemaFromCanonical(canonical));
+  }
+  if (canonical && held.length > 0) await flush(schemaFromCanonical(canonical));
+  return written;
+}
+
+/** One Arrow IPC file of batches whose canonical schema is that of `schema`. */
+export function encodeShard(schema: Schema, batches: readonly RecordBatch[]): Uint8Array {
+  const unified = unifyDictionaries(schema, batches);
+  const writer = new ShardWriter();
+  writer.reset(undefined, schema);
+  for (const batch of unified) writer.write(batch);
+  invariant(writer.batchesWritten === batches.length, "arrow-js wrote every batch");
+  writer.finish();
+  return writer.toUint8Array(true);
+}
+
+class ShardWriter extends RecordBatchFileWriter {
+  get batchesWritten(): number {
+    return this._recordBatchBlocks.length;
+  }
+
+  protected override _writeSchema(schema: Schema): this {
+    return super._writeSchema(schema)._writeMessage(Message.from(schema));
+  }
+}
+
+/** Rewrites batches onto one schema with one dictionary for each dictionary column. */
+function unifyDictionaries(schema: Schema, batches: readonly RecordBatch[]): readonly RecordBatch[] {
+  const struct = new Struct(schema.fields);
+  const unions = new Map<number, DictionaryUnion>();
+  const remapped = batches.map((batch) =>
+    batch.data.children.map((data, i) => remap(data, struct.children[i]?.type, unions)),
+  );
+  const vectors = new Map([...unions].map(([id, union]) => [id, union.vector()]));
+  return remapped.map((children, i) => {
+    const withValues = children.map((data) => attach(data, vectors));
+    const length = batches[i]?.numRows ?? 0;
+    return new RecordBatch(schema, makeData({ type: struct, length, nullCount: 0, children: withValues }));
+  });
+}
+
+/** The same values under the schema's type, indices counted in the unified dictionary. */
+function remap(data: Data, type: DataType | undefined, unions: Map<number, DictionaryUnion>): Data {
+  invariant(type, "equal canonical schemas have equal children");
+  const buffers = { 0: data.valueOffsets, 1: data.values, 2: data.nullBitmap, 3: data.typeIds };
+  if (DataType.isDictionary(type)) {
+    invariant(data.dictionary, "a dictionary column has a dictionary");
+    const union = unions.get(type.id) ?? new DictionaryUnion(type.dictionary, type.indices.ArrayType);
+    unions.set(type.id, union);
+    return new Data(type, data.offset, data.length, data.nullCount, { ...buffers, 1: union.add(data) });
+  }
+  const children = data.children.map((child, i) =>
+    remap(child, type.children?.[i]?.type as DataType | undefined, unions),
+  );
+  if (DataType.isUtf8View(type) || DataType.isBinaryView(type)) {
+    return new Data(type, data.offset, data.length, data.nullCount, buffers, children, undefined, data.variadicBuffers);
+  }
+  return new Data(type, data.offset, data.length, data.nullCount, buffers, children);
+}
+
+function attach(data: Data, vectors: ReadonlyMap<number, Vector>): Data {
+  const buffers = { 0: data.valueOffsets, 1: data.values, 2: data.nullBitmap, 3: data.typeIds };
+  const children = data.children.map((child) => attach(child, vectors));
+  const values = DataType.isDictionary(data.type) ? vectors.get(data.type.id) : undefined;
+  return new Data(data.type, data.offset, data.length, data.nullCount, buffers, children, values, data.variadicBuffers);
+}
+
+type IndexArray = Int8Array | Int16Array | Int32Array | Uint8Array | Uint16Array | Uint32Array;
+
+class DictionaryUnion {
+  readonly #type: DataType;
+  readonly #indices: new (length: number) => IndexArray;
+  readonly #places = new Map<unknown, number>();
+  constructor(type: DataType, indices: unknown) {
+    if (type.children?.length) {
+      throw new ShardpactError("type_unsupported", `a dictionary of ${String(type)} values cannot be written`);
+    }
+    this.#type = type;
+    this.#indices = indices as new (length: number) => IndexArray;
+  }
+
+  /** Takes over the dictionary of `data`; its indices in the union. */
+  add(data: Data): IndexArray {
+    const own: Vector = data.dictionary as Vector;
+    const table = Array.from({ length: own.length }, (_, i) => this.#place(own.get(i)));
+    const from = data.values as ArrayLike<number>;
+    const out = new this.#indices(data.length);
+    for (let i = 0; i < data.length; i += 1) out[i] = data.getValid(i) ? (table[Number(from[i])] ?? 0) : 0;
+    const last = this.#places.size - 1;
+    if (new this.#indices(1).fill(last)[0] !== last) {
+      throw new ShardpactError("limit_exceeded", `${last + 1} dictionary values do not fit the column's index type`, {
+        hint: "Use a wider index type, such as Int32.",
+      });
+    }
+    return out;
+  }
+
+  vector(): Vector {
+    return vectorFromArray([...this.#places.keys()], this.#type);
+  }
+
+  #place(value: unknown): number {
+    const known = this.#places.get(value);
+    if (known !== undefined) return known;
+    this.#places.set(value, this.#places.size);
+    return this.#places.size - 1;
+  }
+}
