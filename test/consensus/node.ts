@@ -1,0 +1,220 @@
+/**
+ * Owns one simulated replica: an engine, the disk under it, and the shell's ordering rules between them.
+ *
+ * The disk is the only thing that survives `crash`. Writes queue until `flush`; a crash keeps only a prefix of them.
+ * Whoever drives the node decides when it flushes, applies, loads, and where released messages go.
+ */
+import type {
+  AppliedPoint,
+  Configuration,
+  Effect,
+  Engine,
+  EngineEvent,
+  EngineKind,
+  EngineTuning,
+  Entry,
+  EpochRun,
+  HardState,
+  LogIndex,
+  ReplicaId,
+} from "../../src/consensus/engine.ts";
+import type { RaftMessage } from "../../src/consensus/raft/index.ts";
+
+type Persist = Extract<Effect<RaftMessage>, { kind: "persist" }>;
+type Send = Extract<Effect<RaftMessage>, { kind: "send" }>;
+type Load = Extract<Effect<RaftMessage>, { kind: "load" }>;
+
+/** What survives a crash. `entries[i]` has index i + 1. */
+export interface Disk {
+  hardState: HardState;
+  entries: Entry[];
+  /** Chain after each applied index; `chains[0]` is before the first. */
+  chains: string[];
+  /** Applies below this cannot be lost any more. */
+  appliedFlushed: LogIndex;
+  voting: boolean;
+}
+
+export interface SimNode {
+  readonly id: ReplicaId;
+  readonly disk: Disk;
+  engine: Engine<RaftMessage> | null;
+  writes: Persist[];
+  gated: Send[];
+  loads: Load[];
+  reportedToken: number;
+  commit: LogIndex;
+  /** The log as the engine sees it: the disk with every queued write on top. */
+  view: Entry[];
+}
+
+export interface NodeEnvironment {
+  readonly kind: EngineKind<RaftMessage>;
+  readonly tuning: EngineTuning;
+  readonly configuration: Configuration;
+  /** A message leaves: everything it waits for is on the disk. */
+  released(node: SimNode, to: ReplicaId, message: RaftMessage): void;
+  /** Every effect, in order, before it is carried out. */
+  effect(node: SimNode, effect: Effect<RaftMessage>): void;
+  /** A write reaches the disk, before it changes it. */
+  flushing(node: SimNode, write: Persist): void;
+}
+
+export function createNode(id: ReplicaId): SimNode {
+  const disk: Disk = {
+    hardState: { epoch: 0, votedFor: null },
+    entries: [],
+    chains: ["start"],
+    appliedFlushed: 0,
+    voting: true,
+  };
+  return { id, disk, engine: null, writes: [], gated: [], loads: [], reportedToken: 0, commit: 0, view: [] };
+}
+
+export function encodeConfiguration(configuration: Configuration): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(configuration));
+}
+
+export function decodeConfiguration(payload: Uint8Array): Configuration {
+  return JSON.parse(new TextDecoder().decode(payload)) as Configuration;
+}
+
+export function start(node: SimNode, environment: NodeEnvironment): void {
+  const { disk } = node;
+  node.view = [...disk.entries];
+  node.commit = appliedOf(node).index;
+  node.engine = environment.kind.create(
+    {
+      id: node.id,
+      hardState: disk.hardState,
+      lastIndex: disk.entries.length,
+      epochRuns: runsOf(disk.entries),
+      applied: appliedOf(node),
+      configurations: [
+        { index: 0, configuration: environment.configuration },
+        ...disk.entries
+          .filter((entry) => entry.kind === "config")
+          .map(({ index, payload }) => ({ index, configuration: decodeConfiguration(payload) })),
+      ],
+      genesis: encodeConfiguration(environment.configuration),
+      voting: disk.voting,
+    },
+    environment.tuning,
+  );
+}
+
+/** Loses everything but the disk, where the first `writesKept` queued writes still arrive unreported. */
+export function crash(node: SimNode, environment: NodeEnvironment, writesKept: number, appliedKept: LogIndex): void {
+  for (const write of node.writes.slice(0, writesKept)) writeToDisk(node, environment, write);
+  node.disk.chains.length = appliedKept + 1;
+  node.engine = null;
+  node.writes = [];
+  node.gated = [];
+  node.loads = [];
+  node.reportedToken = 0;
+}
+
+export function feed(node: SimNode, environment: NodeEnvironment, event: EngineEvent<RaftMessage>): void {
+  const { engine } = node;
+  if (engine === null) return;
+  for (const effect of engine.step(event)) {
+    environment.effect(node, effect);
+    switch (effect.kind) {
+      case "persist":
+        node.writes.push(effect);
+        applyWrite(node.view, effect);
+        break;
+      case "send":
+        if (effect.afterToken === null || effect.afterToken <= node.reportedToken) {
+          environment.released(node, effect.to, effect.message);
+        } else node.gated.push(effect);
+        break;
+      case "load":
+        node.loads.push(effect);
+        break;
+      case "commit":
+        node.commit = effect.index;
+        break;
+      default:
+    }
+  }
+}
+
+/** Makes the first `count` queued writes durable as one transaction, then reports it. */
+export function flush(node: SimNode, environment: NodeEnvironment, count = node.writes.length): void {
+  const done = node.writes.splice(0, count);
+  for (const write of done) writeToDisk(node, environment, write);
+  const token = done.at(-1)?.token;
+  if (token === undefined) return;
+  node.reportedToken = token;
+  const ready = node.gated.filter((send) => (send.afterToken ?? 0) <= token);
+  node.gated = node.gated.filter((send) => (send.afterToken ?? 0) > token);
+  for (const send of ready) environment.released(node, send.to, send.message);
+  feed(node, environment, { kind: "persisted", token });
+}
+
+/** Applies up to `count` entries that are committed and on the own disk. */
+export function apply(node: SimNode, environment: NodeEnvironment, count = Infinity): void {
+  const to = Math.min(node.commit, node.disk.entries.length - unflushedRemovals(node), appliedOf(node).index + count);
+  if (to <= appliedOf(node).index) return;
+  for (let index = appliedOf(node).index + 1; index <= to; index += 1) {
+    node.disk.chains.push(chainAfter(node.disk.chains[index - 1] as string, node.disk.entries[index - 1] as Entry));
+  }
+  feed(node, environment, { kind: "applied", point: appliedOf(node) });
+}
+
+/** Answers the oldest load from the disk, or fails it. */
+export function answerLoad(node: SimNode, environment: NodeEnvironment, fail: boolean): void {
+  const load = node.loads.shift();
+  if (load === undefined) return;
+  const entries = fail ? [] : node.disk.entries.slice(load.from - 1, load.to).slice(0, 4);
+  if (entries.length === 0) feed(node, environment, { kind: "load_failed", token: load.token });
+  else feed(node, environment, { kind: "loaded", token: load.token, entries });
+}
+
+export function appliedOf(node: SimNode): AppliedPoint {
+  const index = node.disk.chains.length - 1;
+  return { index, chain: node.disk.chains[index] as string };
+}
+
+export function runsOf(entries: readonly Entry[]): EpochRun[] {
+  const runs: EpochRun[] = [];
+  for (const { index, epoch } of entries) {
+    if (epoch !== runs.at(-1)?.epoch) runs.push({ epoch, first: index });
+  }
+  return runs;
+}
+
+/** FNV-1a over the chain before, the index, the kind and the payload. */
+export function chainAfter(chain: string, entry: Entry): string {
+  let hash = 0x811c9dc5;
+  const mix = (value: number): void => {
+    hash = Math.imul(hash ^ value, 0x01000193) >>> 0;
+  };
+  for (let i = 0; i < chain.length; i += 1) mix(chain.charCodeAt(i));
+  mix(entry.index);
+  mix(entry.kind.length);
+  for (const byte of entry.payload) mix(byte);
+  return hash.toString(16).padStart(8, "0");
+}
+
+function writeToDisk(node: SimNode, environment: NodeEnvironment, write: Persist): void {
+  environment.flushing(node, write);
+  applyWrite(node.disk.entries, write);
+  if (write.hardState !== null) node.disk.hardState = write.hardState;
+}
+
+function applyWrite(entries: Entry[], write: Persist): void {
+  if (write.removeFrom !== null) entries.length = Math.min(entries.length, write.removeFrom - 1);
+  for (const entry of write.put) {
+    if (entry.index !== entries.length + 1) throw new Error(`entry ${entry.index} written after ${entries.length}`);
+    entries.push(entry);
+  }
+}
+
+/** Entries at the end of the disk that a queued write is going to remove. */
+function unflushedRemovals(node: SimNode): number {
+  let kept = node.disk.entries.length;
+  for (const write of node.writes) kept = Math.min(kept, (write.removeFrom ?? Infinity) - 1);
+  return node.disk.entries.length - kept;
+}

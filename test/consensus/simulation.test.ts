@@ -1,0 +1,37 @@
+import { describe, expect, it } from "vitest";
+import { simulate, type SimulationReport } from "./simulator.ts";
+
+const STEPS = 2_000;
+const SEEDS = 1_200;
+
+describe("a group under faults", () => {
+  const one = process.env["SIM_SEED"];
+  it.runIf(one !== undefined)("replays SIM_SEED", () => {
+    expect(simulate(Number(one), STEPS).commits).toBeGreaterThan(0);
+  });
+
+  it.runIf(one === undefined)(`keeps every invariant and recovers, ${SEEDS} seeds of ${STEPS} steps`, () => {
+    const total = { elections: 0, commits: 0, crashes: 0, reads: 0, dropped: 0, removals: 0, loads: 0 };
+    for (let seed = 0; seed < SEEDS; seed += 1) {
+      const report = simulate(seed, STEPS);
+      for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += report[key];
+    }
+    // Work was done: a simulation of nothing is green too.
+    const least = { elections: 2, commits: 20, crashes: 1, reads: 10, dropped: 20, removals: 0.3, loads: 5 };
+    for (const key of Object.keys(total) as (keyof typeof total)[]) {
+      expect(total[key], key).toBeGreaterThan(least[key] * SEEDS);
+    }
+  });
+
+  it("is a function of its seed", () => {
+    const twice = (seed: number): [SimulationReport, SimulationReport] => [simulate(seed, STEPS), simulate(seed, STEPS)];
+    for (const seed of [0, 1, 2, 3]) {
+      const [first, second] = twice(seed);
+      expect(second).toEqual(first);
+    }
+  });
+
+  it("goes on for long runs", () => {
+    for (let seed = 90_000; seed < 90_006; seed += 1) expect(simulate(seed, 40_000).commits).toBeGreaterThan(100);
+  });
+});
