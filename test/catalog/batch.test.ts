@@ -183,7 +183,7 @@ describe("batched apply (I10)", () => {
         }
       },
     );
-    fc.assert(property, { numRuns: 200 });
+    fc.assert(property, { numRuns: 100 });
     // The property says little unless the log held all of this.
     const commits = ["ok", "retry", "page_missing", "head_moved"].map((said) => `version.commit ${said}`);
     const others = ["tag.move", "pin.create", "run.begin", "reader.lease", "version.revoke"].map(
