@@ -46,7 +46,7 @@ export async function inGroup(o: GroupOptions, verb: (context: Context) => Promi
   process.once("SIGINT", interrupt);
   try {
     await using connection = await openConnection({
-      servers: o.url,
+      url: o.url,
       group: o.group,
       config: o.config,
       timeoutMs,

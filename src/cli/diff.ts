@@ -14,7 +14,10 @@ import { bytesText, count, table } from "./output.ts";
 
 export function register(command: Command): void {
   withGroupOptions(command.argument("<from>", "reference of the older version").argument("<to>", "of the newer one"))
-    .addHelpText("after", "\nExamples:\n  $ shardpact diff mnist@v1 mnist@v2\n  $ shardpact diff mnist@prod mnist --json")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ shardpact diff mnist@v1 mnist@v2\n  $ shardpact diff mnist@prod mnist --json",
+    )
     .action((from: string, to: string, o: GroupOptions) => inGroup(o, (context) => diff(context, from, to)));
 }
 
@@ -39,8 +42,19 @@ async function diff(context: Context, fromText: string, toText: string): Promise
   const changed = [...after.values()].filter((e) => before.has(e.name) && !isSame(before.get(e.name), e));
   const schema = a.schema === b.schema ? "same" : "differs";
   const classes = a.classes === b.classes ? "same" : "differs";
-  out.data({ from: `v${a.version}`, to: `v${b.version}`, sameRoot: a.root === b.root, schema, classes, added, removed, changed });
-  out.line(`${a.dataset}@v${a.version} → ${b.dataset}@v${b.version}: ${a.root === b.root ? "the same root" : "different roots"}`);
+  out.data({
+    from: `v${a.version}`,
+    to: `v${b.version}`,
+    sameRoot: a.root === b.root,
+    schema,
+    classes,
+    added,
+    removed,
+    changed,
+  });
+  out.line(
+    `${a.dataset}@v${a.version} → ${b.dataset}@v${b.version}: ${a.root === b.root ? "the same root" : "different roots"}`,
+  );
   out.line(`schema ${schema}, class vocabularies ${classes}, splits ${a.splits.join(", ")} → ${b.splits.join(", ")}`);
   out.line(`${count(added.length)} shards added, ${count(removed.length)} removed, ${count(changed.length)} changed`);
   const rows = [

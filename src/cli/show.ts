@@ -28,7 +28,14 @@ async function show(context: Context, text: string, withShards: boolean): Promis
   const splits = await summarizeSplits(version, splitRule, async function* () {
     yield* [shards];
   });
-  out.data({ ...version, splits, splitRule, confirmation, revocation: resolved.revocation, ...(withShards ? { shards } : {}) });
+  out.data({
+    ...version,
+    splits,
+    splitRule,
+    confirmation,
+    revocation: resolved.revocation,
+    ...(withShards ? { shards } : {}),
+  });
   out.line(`${version.dataset}@v${version.version}${resolved.revocation ? "  REVOKED" : ""}`);
   if (resolved.revocation) {
     const { actor, timeMs, reason } = resolved.revocation;
@@ -37,13 +44,27 @@ async function show(context: Context, text: string, withShards: boolean): Promis
   out.line(`  root       ${version.root}`);
   out.line(`  committed  at index ${version.index}, ${dateText(version.timeMs)} UTC, by ${version.actor}`);
   if (version.message !== "") out.line(`  message    ${version.message}`);
-  out.line(`  confirmed  by ${confirmation.replicas.join(", ")} at index ${confirmation.index}, chain ${confirmation.chain.slice(0, 16)}…`);
-  out.line(`  content    ${count(version.totals.reduce((n, t) => n + t.shards, 0))} shards in ${count(version.pageCount)} pages`);
+  out.line(
+    `  confirmed  by ${confirmation.replicas.join(", ")} at index ${confirmation.index}, chain ${confirmation.chain.slice(0, 16)}…`,
+  );
+  out.line(
+    `  content    ${count(version.totals.reduce((n, t) => n + t.shards, 0))} shards in ${count(version.pageCount)} pages`,
+  );
   out.line("");
-  out.line(table(["split", "rows", "bytes", "shards"], splits.map((s) => [s.name, s.rows, bytesText(s.bytes), s.shards])));
+  out.line(
+    table(
+      ["split", "rows", "bytes", "shards"],
+      splits.map((s) => [s.name, s.rows, bytesText(s.bytes), s.shards]),
+    ),
+  );
   if (!withShards) return;
   out.line("");
-  out.line(table(["shard", "split", "rows", "bytes", "digest"], shards.map((s) => [s.name, version.splits[s.split] ?? "", s.rows, bytesText(s.bytes), s.digest])));
+  out.line(
+    table(
+      ["shard", "split", "rows", "bytes", "digest"],
+      shards.map((s) => [s.name, version.splits[s.split] ?? "", s.rows, bytesText(s.bytes), s.digest]),
+    ),
+  );
 }
 
 /** Entries of all pages, each page checked against the confirmed root. */

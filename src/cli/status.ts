@@ -10,7 +10,10 @@ const ANSWER_MS = 1_000;
 
 export function register(command: Command): void {
   withGroupOptions(command)
-    .addHelpText("after", "\nExits with 4 when no leader is followed by a majority of voters.\n\nExample:\n  $ shardpact status")
+    .addHelpText(
+      "after",
+      "\nExits with 4 when no leader is followed by a majority of voters.\n\nExample:\n  $ shardpact status",
+    )
     .action((o: GroupOptions) => inGroup(o, showStatus));
 }
 
@@ -32,7 +35,12 @@ async function showStatus({ session, out }: Context): Promise<void> {
   out.line(`group ${session.group} · ${session.groupId}`);
   out.line(leader === null ? "no leader that a majority follows" : `leader ${leader}`);
   out.line("");
-  out.line(table(["replica", "state", "role", "term", "commit", "applied", "chain", "postgres", "note"], rowsOf(replicas, answers)));
+  out.line(
+    table(
+      ["replica", "state", "role", "term", "commit", "applied", "chain", "postgres", "note"],
+      rowsOf(replicas, answers),
+    ),
+  );
   if (leader === null) process.exitCode = EXIT.unavailable;
 }
 

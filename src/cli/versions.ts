@@ -31,7 +31,10 @@ async function listDatasets({ session, out, timeoutMs, signal }: Context): Promi
   out.line(
     rows.length === 0
       ? "no datasets yet; `shardpact publish NAME FOLDER` makes one"
-      : table(["dataset", "head", "root"], rows.map((r) => [String(r["name"]), `v${String(r["headVersion"])}`, short(String(r["headRoot"]))])),
+      : table(
+          ["dataset", "head", "root"],
+          rows.map((r) => [String(r["name"]), `v${String(r["headVersion"])}`, short(String(r["headRoot"]))]),
+        ),
   );
 }
 
@@ -46,8 +49,7 @@ async function listVersions(context: Context, dataset: string): Promise<void> {
     if (rows.length < ROWS_PER_ANSWER) break;
   }
   const tags = await confirmedRows(session, { kind: "tags", dataset }, { timeoutMs, signal });
-  const tagsOf = (version: number) =>
-    tags.rows.filter((t) => t["version"] === version).map((t) => String(t["tag"]));
+  const tagsOf = (version: number) => tags.rows.filter((t) => t["version"] === version).map((t) => String(t["tag"]));
   out.data(versions.map((v) => ({ ...v, tags: tagsOf(v.version) })));
   out.line(
     table(

@@ -20,7 +20,7 @@ import { toHex } from "../model/bytes.ts";
 import { isShardpactError, ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { errorOf } from "./answers.ts";
-import type { Session } from "./session.ts";
+import type { SeenPoint, Session } from "./session.ts";
 import { startTally, type Agreement, type Tally } from "./tally.ts";
 import { backoffMs, startDeadline, type Deadline } from "./timing.ts";
 import type { Confirmation } from "./types.ts";
@@ -62,11 +62,12 @@ export async function confirm(session: Session, query: CatalogQuery, o: CallOpti
   let ignored: Readonly<Record<string, number>> = {};
   let last: ShardpactError | null = null;
   let target = session.leader();
+  const since = session.seen();
   for (let attempt = 0; deadline.remainingMs() > 0; attempt++) {
     deadline.throwIfAborted();
     target ??= nextReplica(session, attempt);
     const outcome = await askOnce(session, target, query, deadline, attempt);
-    if (outcome.kind === "agreed") return conclude(session, outcome);
+    if (outcome.kind === "agreed") return conclude(session, outcome, since);
     if (outcome.kind === "refused") {
       last = outcome.error;
       if (!last.retryable) throw last;
@@ -166,9 +167,9 @@ async function sendRequest(
   }
 }
 
-function conclude(session: Session, outcome: Attempt & { kind: "agreed" }): Confirmed {
+function conclude(session: Session, outcome: Attempt & { kind: "agreed" }, since: SeenPoint): Confirmed {
   const { agreed, replicas, laterRevocation } = outcome.agreement;
-  session.learn(agreed);
+  session.learn(agreed, since);
   return {
     answer: agreed.answer,
     laterRevocation,

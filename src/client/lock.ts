@@ -10,6 +10,8 @@ import { z } from "zod";
 import { memberInfo } from "../model/api.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { datasetName, groupName } from "../model/names.ts";
+import type { Session } from "./session.ts";
+import type { ConfirmedVersion } from "./types.ts";
 
 const digest = z.templateLiteral(["b3:", z.string().regex(/^[0-9a-f]{64}$/)]);
 
@@ -31,6 +33,19 @@ const lockSchema = z.object({
 export type Lock = z.infer<typeof lockSchema>;
 
 export const LOCK_FORMAT = "shardpact-lock/1";
+
+/** What a lock file says of one confirmed version. `stores`: where its bytes were found; hints for the next reader. */
+export function lockOf(
+  session: Session,
+  v: Pick<ConfirmedVersion, "dataset" | "version" | "root" | "confirmation">,
+  stores: readonly string[],
+): Omit<Lock, "format"> {
+  const { index, chain } = v.confirmation;
+  const locked: LockedDataset = { version: v.version, root: v.root, index, chain, stores: [...stores] };
+  const id = session.groupId as Lock["group"]["id"];
+  const voters = session.trusted().voters.map((voter) => ({ ...voter }));
+  return { group: { name: session.group, id, voters }, datasets: { [v.dataset]: locked } };
+}
 
 /** @throws ShardpactError `not_found`, `config_invalid` naming the field */
 export async function readLock(file: string | URL): Promise<Lock> {

@@ -23,6 +23,12 @@ export interface TrustedConfiguration {
   readonly votersOutgoing: readonly MemberInfo[];
 }
 
+/** A log index and the hex chain value after it. */
+export interface SeenPoint {
+  readonly index: number;
+  readonly chain: string;
+}
+
 export interface Session {
   readonly transport: Transport;
   readonly timing: Timing;
@@ -43,9 +49,12 @@ export interface Session {
   /** A hint, from anybody: ids outside the configuration are ignored. */
   hintLeader(replica: string | null): void;
   /** Highest index and its chain that a majority has shown this client. */
-  seen(): { readonly index: number; readonly chain: string };
-  /** Takes in a confirmed answer. @throws ShardpactError `group_forked` when it contradicts an earlier one. */
-  learn(agreed: AgreedPart): void;
+  seen(): SeenPoint;
+  /**
+   * Takes in a confirmed answer. `since` is what had been seen when the question was asked: answers to questions asked
+   * side by side may come in any order. @throws ShardpactError `group_forked` when it contradicts what was seen by then.
+   */
+  learn(agreed: AgreedPart, since: SeenPoint): void;
 }
 
 export interface SessionOptions {
@@ -81,17 +90,19 @@ export function createSession(o: SessionOptions): Session {
       leader = replica !== null && replicas().includes(replica) ? replica : null;
     },
     seen: () => seen,
-    learn: (agreed) => {
-      if (agreed.index < seen.index || (agreed.index === seen.index && agreed.chain !== seen.chain)) {
+    learn: (agreed, since) => {
+      const forked = [since, seen].some((point) => agreed.index === point.index && agreed.chain !== point.chain);
+      if (agreed.index < since.index || forked) {
         throw new ShardpactError(
           "group_forked",
-          `group ${o.discovered.group} answered at index ${agreed.index}, but had shown this client index ${seen.index} before`,
+          `group ${o.discovered.group} answered at index ${agreed.index}, but had shown this client index ${since.index} with another history before`,
           {
-            details: { seen, answered: { index: agreed.index, chain: agreed.chain } },
+            details: { seen: since, answered: { index: agreed.index, chain: agreed.chain } },
             hint: "A majority of replicas lost history, or another group runs under this id. Stop and compare the replicas with `shardpact audit verify`.",
           },
         );
       }
+      if (agreed.index < seen.index) return;
       seen = { index: agreed.index, chain: agreed.chain };
       trusted = { index: agreed.index, voters: agreed.voters, votersOutgoing: agreed.votersOutgoing };
     },

@@ -8,8 +8,9 @@ import { z } from "zod";
 import { ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 
-const settingsFile = z.object({
-  servers: z.union([z.string(), z.array(z.string()).min(1)]).optional(),
+const settingsFile = z.strictObject({
+  /** NATS URLs: a list, or one text with commas. */
+  url: z.union([z.string(), z.array(z.string()).min(1)]).optional(),
   group: z.string().optional(),
   groupId: z.string().optional(),
   /** Path of a file with the client's NKey seed, relative to this file. */
@@ -21,7 +22,8 @@ const settingsFile = z.object({
 
 /** What `connect` may be told; all of it is optional. */
 export interface SettingsOptions {
-  readonly servers?: string | readonly string[] | undefined;
+  /** NATS URLs: a list, or one text with commas. */
+  readonly url?: string | readonly string[] | undefined;
   readonly group?: string | undefined;
   readonly groupId?: string | undefined;
   /** NKey seed of this client; secret. */
@@ -41,7 +43,7 @@ export interface Settings {
   readonly actor: string;
 }
 
-export const DEFAULT_SERVER = "nats://127.0.0.1:4222";
+export const DEFAULT_URL = "nats://127.0.0.1:4222";
 export const SETTINGS_FILE = "shardpact.json";
 
 /** @throws ShardpactError `config_invalid` naming file and field */
@@ -51,9 +53,9 @@ export async function loadSettings(
   cwd: string = process.cwd(),
 ): Promise<Settings> {
   const file = await readSettings(resolve(cwd, o.config ?? SETTINGS_FILE), o.config !== undefined);
-  const servers = o.servers ?? env["SHARDPACT_URL"] ?? file.servers ?? DEFAULT_SERVER;
+  const url = o.url ?? env["SHARDPACT_URL"] ?? file.url ?? DEFAULT_URL;
   return {
-    servers: (typeof servers === "string" ? servers.split(",") : [...servers]).map((s) => s.trim()).filter(Boolean),
+    servers: (typeof url === "string" ? url.split(",") : [...url]).map((s) => s.trim()).filter(Boolean),
     group: o.group ?? env["SHARDPACT_GROUP"] ?? file.group ?? null,
     groupId: o.groupId ?? file.groupId ?? null,
     seed: o.seed ?? env["SHARDPACT_SEED"] ?? file.seed ?? null,

@@ -106,19 +106,19 @@ describe("settings", () => {
   it("takes options, then the environment, then the file, then localhost", async () => {
     const env = { USER: "ada" };
     expect(await loadSettings({}, env, folder)).toMatchObject({ servers: ["nats://127.0.0.1:4222"], actor: "ada" });
-    await writeFile(join(folder, "shardpact.json"), JSON.stringify({ servers: "nats://file:1", stores: ["store"] }));
+    await writeFile(join(folder, "shardpact.json"), JSON.stringify({ url: "nats://file:1", stores: ["store"] }));
     expect(await loadSettings({}, env, folder)).toMatchObject({
       servers: ["nats://file:1"],
       stores: [join(folder, "store")],
     });
     const url = { ...env, SHARDPACT_URL: "nats://env:1, nats://env:2" };
     expect((await loadSettings({}, url, folder)).servers).toEqual(["nats://env:1", "nats://env:2"]);
-    expect((await loadSettings({ servers: "nats://option:1" }, url, folder)).servers).toEqual(["nats://option:1"]);
+    expect((await loadSettings({ url: "nats://option:1" }, url, folder)).servers).toEqual(["nats://option:1"]);
   });
 
   it("names file and field when a file does not validate", async () => {
-    await writeFile(join(folder, "shardpact.json"), JSON.stringify({ servers: 7 }));
-    await expect(loadSettings({}, {}, folder)).rejects.toThrow(/shardpact.json: servers/);
+    await writeFile(join(folder, "shardpact.json"), JSON.stringify({ url: 7 }));
+    await expect(loadSettings({}, {}, folder)).rejects.toThrow(/shardpact.json: url/);
     await expect(loadSettings({ config: "gone.json" }, {}, folder)).rejects.toMatchObject({ code: "config_invalid" });
   });
 });

@@ -1,0 +1,81 @@
+/**
+ * Owns bringing a draft into the log: its objects first, then the commit, under an id that a rerun derives again.
+ */
+import { randomUUID } from "node:crypto";
+import { z } from "zod";
+import { concatBytes, parseDigest, type Digest } from "../model/bytes.ts";
+import { isShardpactError, ShardpactError } from "../model/errors.ts";
+import type { CallOptions } from "./confirm.ts";
+import type { Draft, DraftObject } from "./draft.ts";
+import { inParallel } from "./parallel.ts";
+import { commandIdOf, makeCommand, propose } from "./propose.ts";
+import type { Session } from "./session.ts";
+
+const PUTS_IN_FLIGHT = 8;
+const COMMITS_MAX = 8;
+
+const commitResult = z.object({
+  version: z.number().int().positive(),
+  root: z.string(),
+  index: z.number().int().positive(),
+  unchanged: z.boolean(),
+});
+
+export interface Committed {
+  readonly dataset: string;
+  readonly version: number;
+  readonly root: Digest;
+  readonly index: number;
+  readonly unchanged: boolean;
+}
+
+/**
+ * Puts pages, schema and vocabularies; the catalog holds them for an hour of log time.
+ * Ids are fresh on purpose: putting again must extend the hold, while a retry under the old id would only be answered.
+ */
+export async function putObjects(session: Session, objects: readonly DraftObject[], o: CallOptions): Promise<void> {
+  await inParallel(objects, PUTS_IN_FLIGHT, async ({ kind, digest, bytes }) => {
+    await propose(session, makeCommand(session, randomUUID(), "page.put", { kind, digest }, bytes), o);
+  });
+}
+
+/**
+ * Commits. When the hold of a page ran out (an upload took longer than an hour) the objects are put again; the refusal
+ * is recorded under its id, so that attempt and every later one have ids of their own.
+ * @throws ShardpactError `head_moved`, `page_missing`, and what `propose` throws
+ */
+export async function commitDraft(session: Session, draft: Draft, o: CallOptions): Promise<Committed> {
+  const { dataset, expectedHead, root, kept, added, schema, classes, splits, splitRule, message } = draft;
+  const body = {
+    ...{
+      dataset,
+      expectedHead,
+      kept,
+      added: added.length,
+      root,
+      schema,
+      classes,
+      splits: [...splits],
+      splitRule,
+      message,
+    },
+  };
+  const blob = concatBytes(added.map(parseDigest));
+  for (let attempt = 0; ; attempt++) {
+    const id = commandIdOf("version.commit", session.actor, dataset, expectedHead, root, message, attempt);
+    try {
+      const { result } = await propose(session, makeCommand(session, id, "version.commit", body, blob), o);
+      const { version, index, unchanged } = readResult(result, root);
+      return { dataset, version, root, index, unchanged };
+    } catch (error) {
+      if (!isShardpactError(error, "page_missing") || attempt >= COMMITS_MAX) throw error;
+      await putObjects(session, draft.objects, o);
+    }
+  }
+}
+
+function readResult(result: unknown, root: Digest): z.infer<typeof commitResult> {
+  const parsed = commitResult.safeParse(result);
+  if (parsed.success && parsed.data.root === root) return parsed.data;
+  throw new ShardpactError("internal", "the group answered a commit with another root", { details: { result, root } });
+}

@@ -1,0 +1,187 @@
+/**
+ * Owns the draft of a version: prepared shards laid out as pages against the head they follow, with the root that the
+ * group must come to. Pure, apart from reading the head.
+ */
+import { formatDigest, type Digest } from "../model/bytes.ts";
+import { canonicalJson, type ObjectKind, type SplitRule } from "../model/commands.ts";
+import { isShardpactError, ShardpactError } from "../model/errors.ts";
+import { cutPages, encodePage, pageDigest, pageTotals, type PageEntry } from "../merkle/page.ts";
+import { summarizeManifest, type ManifestEntry } from "../merkle/manifest.ts";
+import { computeRoot, objectDigest } from "../merkle/root.ts";
+import type { PreparedVersion } from "../shards/prepare.ts";
+import { firstSchemaDifference } from "../shards/schema.ts";
+import type { CallOptions } from "./confirm.ts";
+import { fetchManifest, fetchObject, type VersionHead } from "./manifest.ts";
+import { resolve } from "./open.ts";
+import type { Session } from "./session.ts";
+import type { ManifestPage } from "./types.ts";
+
+/** The version that a new one follows. */
+export interface Base {
+  readonly version: number;
+  readonly index: number;
+  readonly manifest: readonly ManifestPage[];
+  readonly schema: Uint8Array;
+  /** Encoded class vocabularies. */
+  readonly classes: Uint8Array;
+  readonly splits: readonly string[];
+  readonly splitRule: SplitRule;
+  /** Shares of its positional splits, if it has those: what the next version has unless told otherwise. */
+  readonly positional: Readonly<Record<string, number>> | undefined;
+}
+
+/** Bytes that the catalog must hold before the commit. */
+export interface DraftObject {
+  readonly kind: ObjectKind;
+  readonly digest: Digest;
+  readonly bytes: Uint8Array;
+}
+
+export interface Draft {
+  readonly dataset: string;
+  readonly message: string;
+  readonly expectedHead: { readonly version: number; readonly index: number } | null;
+  readonly root: Digest;
+  readonly kept: number;
+  /** Digests of the pages after the kept ones. */
+  readonly added: readonly Digest[];
+  readonly schema: Digest;
+  readonly classes: Digest;
+  readonly splits: readonly string[];
+  readonly splitRule: SplitRule;
+  /** What the base does not hold already. */
+  readonly objects: readonly DraftObject[];
+  readonly rows: number;
+  readonly bytes: number;
+}
+
+/**
+ * The head, or the version that is expected to be it; null when there is none (and none is expected).
+ * @throws as `resolve`
+ */
+export async function findBase(
+  session: Session,
+  dataset: string,
+  expected: number | null | undefined,
+  o: CallOptions,
+): Promise<Base | null> {
+  if (expected === null) return null;
+  const target =
+    expected === undefined ? ({ kind: "head" } as const) : ({ kind: "version", version: expected } as const);
+  try {
+    const { version, splitRule, confirmation } = await resolve(session, { dataset, target }, o);
+    const head: VersionHead = { ...version, asOf: confirmation.index, splitCount: version.splits.length };
+    const reads = { ...callsOf(o), asOf: head.asOf };
+    const name = `${dataset}@v${version.version}`;
+    const [manifest, schema, classes] = await Promise.all([
+      fetchManifest(session, head, callsOf(o)),
+      fetchObject(session, "schema", version.schema, { ...reads, what: `the schema of ${name}` }),
+      fetchObject(session, "classes", version.classes, { ...reads, what: `the class vocabularies of ${name}` }),
+    ]);
+    const { splits, index } = version;
+    const positional = splitRule.kind === "positional" ? sharesOf(splits, splitRule.ppm) : undefined;
+    return { version: version.version, index, manifest, schema, classes, splits, splitRule, positional };
+  } catch (error) {
+    if (isShardpactError(error, "not_found") && expected === undefined) return null;
+    throw error;
+  }
+}
+
+function callsOf({ timeoutMs, signal }: CallOptions): CallOptions {
+  return { ...(timeoutMs === undefined ? {} : { timeoutMs }), ...(signal === undefined ? {} : { signal }) };
+}
+
+function sharesOf(splits: readonly string[], ppm: Readonly<Record<string, number>>): Record<string, number> {
+  const heldOut = Object.entries(ppm).map(([name, share]): [string, number] => [name, share / 1_000_000]);
+  const left = 1_000_000 - Object.values(ppm).reduce((sum, share) => sum + share, 0);
+  const rest = splits.find((name) => !Object.hasOwn(ppm, name));
+  return Object.fromEntries(rest === undefined || left <= 0 ? heldOut : [[rest, left / 1_000_000], ...heldOut]);
+}
+
+/**
+ * Pages, root and delta of the prepared shards on top of `base`. Pages that the base starts with are kept.
+ * @throws ShardpactError `schema_differs` with the first differing column, `split_changed`
+ */
+export function draftVersion(dataset: string, base: Base | null, prepared: PreparedVersion, message: string): Draft {
+  if (base) requireLineage(dataset, base, prepared);
+  const splits = splitsAfter(base, prepared.splits);
+  const ordinals = prepared.splits.map((name) => splits.indexOf(name));
+  const entries = prepared.shards.map(({ entry }): PageEntry => ({
+    ...entry,
+    split: ordinals[entry.split] ?? entry.split,
+  }));
+  const pages = cutPages(entries).map((page) => {
+    const bytes = encodePage(page);
+    return { kind: "page" as const, digest: pageDigest(bytes), bytes, totals: pageTotals(page) };
+  });
+  const manifest = pages.map(({ digest, totals }): ManifestEntry => ({ page: digest, totals }));
+  const { treeHash, totals } = summarizeManifest(manifest);
+  const schema = objectDigest("schema", prepared.schema);
+  const classes = objectDigest("classes", prepared.classes);
+  const { splitRule } = prepared;
+  const root = computeRoot({
+    schema,
+    classes,
+    splits,
+    splitRule,
+    pageCount: pages.length,
+    treeHash: formatDigest(treeHash),
+    totals,
+  });
+  const kept = commonPrefix(base?.manifest ?? [], manifest);
+  const held = new Set<Digest>(base?.manifest.map((entry) => entry.page));
+  if (base) held.add(objectDigest("schema", base.schema)).add(objectDigest("classes", base.classes));
+  const objects: DraftObject[] = [
+    { kind: "schema", digest: schema, bytes: prepared.schema },
+    { kind: "classes", digest: classes, bytes: prepared.classes },
+    ...pages.slice(kept),
+  ];
+  return {
+    dataset,
+    message,
+    expectedHead: base && { version: base.version, index: base.index },
+    root,
+    kept,
+    added: manifest.slice(kept).map((entry) => entry.page),
+    schema,
+    classes,
+    splits,
+    splitRule,
+    objects: objects.filter(({ digest }) => !held.has(digest)),
+    rows: totals.reduce((sum, t) => sum + t.rows, 0),
+    bytes: totals.reduce((sum, t) => sum + t.bytes, 0),
+  };
+}
+
+/** The base's splits keep their ordinals, which its pages and runs use; new ones come after. */
+function splitsAfter(base: Base | null, splits: readonly string[]): readonly string[] {
+  return base ? [...base.splits, ...splits.filter((name) => !base.splits.includes(name))] : splits;
+}
+
+function commonPrefix(a: readonly ManifestPage[], b: readonly ManifestEntry[]): number {
+  let kept = 0;
+  while (kept < a.length && kept < b.length && a[kept]?.page === b[kept]?.page) kept++;
+  return kept;
+}
+
+/** The group checks this too; here it costs nothing yet, and the column has a name. */
+function requireLineage(dataset: string, base: Base, prepared: PreparedVersion): void {
+  const head = `${dataset}@v${base.version}`;
+  const difference = firstSchemaDifference(base.schema, prepared.schema);
+  if (difference) {
+    const what = difference.field === "" ? "the schema's metadata" : `column '${difference.field}'`;
+    throw new ShardpactError(
+      "schema_differs",
+      `${what} differs from ${head}: ${difference.b} here, ${difference.a} there`,
+      {
+        details: { dataset, field: difference.field, expected: difference.a, got: difference.b },
+        hint: "Convert the files, or publish them under another dataset name.",
+      },
+    );
+  }
+  if (canonicalJson(base.splitRule) === canonicalJson(prepared.splitRule)) return;
+  throw new ShardpactError("split_changed", `${head} is split by another rule than these files`, {
+    details: { dataset, expected: base.splitRule, got: prepared.splitRule },
+    hint: "Rows would move between splits: lay the files out as before, or publish under another dataset name.",
+  });
+}

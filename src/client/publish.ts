@@ -1,0 +1,138 @@
+/**
+ * Owns publishing: scan → put pages → upload bytes → commit, in this order, so that a version exists only when all that
+ * it names does, and whatever dies on the way leaves nothing visible.
+ *
+ * Run again it is a retry: bytes that are there are not sent twice, and the commit's id is derived from (actor, dataset,
+ * expected head, root), so that a commit whose answer was lost is answered, not repeated.
+ */
+import type { RecordBatch } from "apache-arrow";
+import type { Digest } from "../model/bytes.ts";
+import { isShardpactError } from "../model/errors.ts";
+import { decodeClasses } from "../merkle/classes.ts";
+import { prepareVersion, type PreparedVersion } from "../shards/prepare.ts";
+import { uploadShard } from "../shards/upload.ts";
+import type { ShardStore } from "../shards/port.ts";
+import type { CallOptions } from "./confirm.ts";
+import { commitDraft, putObjects } from "./commit.ts";
+import { draftVersion, findBase, type Base, type Draft } from "./draft.ts";
+import { inParallel } from "./parallel.ts";
+import type { Session } from "./session.ts";
+
+export type PublishSource = string | readonly string[] | AsyncIterable<RecordBatch>;
+
+export interface PublishOptions extends CallOptions {
+  /** The version that must be the head (null: the dataset must not exist). Default: the head when publishing starts. */
+  readonly expectedHead?: number | null;
+  /** Shares of rows, held out by position: `{ train: 0.9, val: 0.1 }`. Default: folders, or as the head has it. */
+  readonly split?: Readonly<Record<string, number>>;
+  /** Plain text columns that get an agreed class vocabulary; text dictionary columns have one anyway. */
+  readonly classes?: readonly string[];
+  readonly message?: string;
+  /** When somebody else commits first: commit these files on top of their version (a few times at most). */
+  readonly rebase?: boolean;
+  readonly onProgress?: (progress: PublishProgress) => void;
+}
+
+/** Bytes done of a phase; `warning` stands beside them when something was passed over. */
+export interface PublishProgress {
+  readonly phase: "scan" | "pages" | "upload" | "commit";
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  readonly warning?: string;
+}
+
+export interface VersionInfo {
+  readonly dataset: string;
+  readonly version: number;
+  readonly root: Digest;
+  /** Log index of the commit. */
+  readonly index: number;
+  readonly rows: number;
+  readonly bytes: number;
+  readonly shards: number;
+  /** Shards whose bytes were not in the store before. */
+  readonly shardsNew: number;
+  /** True when the head had this root already: nothing was committed. */
+  readonly unchanged: boolean;
+}
+
+const REBASES_MAX = 8;
+const UPLOADS_IN_FLIGHT = 4;
+
+/**
+ * Publishes files, folders or record batches as the next version of a dataset. The version holds these and no others.
+ * `timeoutMs` bounds each step's wait for the group, not the scan and the upload: those end with `signal`.
+ * @throws ShardpactError `head_moved` with the new head, `schema_differs` and `split_changed` (against the head),
+ * `shard_malformed`, `limit_exceeded`, `store_failed`, `shard_corrupt` (a file changed meanwhile), and what `propose` throws
+ */
+export async function publish(
+  session: Session,
+  store: ShardStore,
+  dataset: string,
+  source: PublishSource,
+  o: PublishOptions = {},
+): Promise<VersionInfo> {
+  let base = await findBase(session, dataset, o.expectedHead, o);
+  await using prepared = await prepare(base, source, o);
+  for (let rebases = 0; ; rebases++) {
+    const draft = draftVersion(dataset, base, prepared, o.message ?? "");
+    try {
+      return await publishDraft(session, store, draft, prepared, o);
+    } catch (error) {
+      if (!isShardpactError(error, "head_moved") || o.rebase !== true || rebases >= REBASES_MAX) throw error;
+      base = await findBase(session, dataset, undefined, o);
+    }
+  }
+}
+
+async function prepare(base: Base | null, sources: PublishSource, o: PublishOptions): Promise<PreparedVersion> {
+  let doneBytes = 0;
+  let totalBytes = 0;
+  const tell = (warning?: string) =>
+    o.onProgress?.({ phase: "scan", doneBytes, totalBytes, ...(warning === undefined ? {} : { warning }) });
+  const positional = o.split ?? base?.positional;
+  return prepareVersion({
+    sources,
+    ...(positional === undefined ? {} : { positional }),
+    ...(o.classes === undefined ? {} : { classes: o.classes }),
+    ...(base === null ? {} : { baseClasses: decodeClasses(base.classes) }),
+    ...(o.signal === undefined ? {} : { signal: o.signal }),
+    onProgress: (event) => {
+      if (event.kind === "found") totalBytes = event.bytes;
+      if (event.kind === "bytes") doneBytes += event.bytes;
+      if (event.kind === "found" || event.kind === "bytes") tell();
+      if (event.kind === "ignored") tell(`${event.path} is not an Arrow file and is left out`);
+      if (event.kind === "no_vocabulary") tell(`column '${event.column}' has too many values for class vocabularies`);
+    },
+  });
+}
+
+async function publishDraft(
+  session: Session,
+  store: ShardStore,
+  draft: Draft,
+  prepared: PreparedVersion,
+  o: PublishOptions,
+): Promise<VersionInfo> {
+  const pageBytes = draft.objects.reduce((sum, object) => sum + object.bytes.byteLength, 0);
+  o.onProgress?.({ phase: "pages", doneBytes: 0, totalBytes: pageBytes });
+  await putObjects(session, draft.objects, o);
+  const shardsNew = await upload(store, prepared, o);
+  o.onProgress?.({ phase: "commit", doneBytes: 0, totalBytes: 0 });
+  const committed = await commitDraft(session, draft, o);
+  return { ...committed, rows: draft.rows, bytes: draft.bytes, shards: prepared.shards.length, shardsNew };
+}
+
+/** Brings all shards into the store; returns how many were not there. */
+async function upload(store: ShardStore, { shards }: PreparedVersion, o: PublishOptions): Promise<number> {
+  const totalBytes = shards.reduce((sum, { entry }) => sum + entry.bytes, 0);
+  let doneBytes = 0;
+  let stored = 0;
+  o.onProgress?.({ phase: "upload", doneBytes, totalBytes });
+  await inParallel(shards, UPLOADS_IN_FLIGHT, async (shard) => {
+    if ((await uploadShard(store, shard, o.signal)) === "stored") stored++;
+    doneBytes += shard.entry.bytes;
+    o.onProgress?.({ phase: "upload", doneBytes, totalBytes });
+  });
+  return stored;
+}

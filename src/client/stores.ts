@@ -1,0 +1,104 @@
+/**
+ * Owns which shard stores a client uses, in which order: the caller's, the settings', a lock file's, the replicas' hints.
+ *
+ * Each folder is opened once and closed with the group. Hints and lock files come from other machines: a folder of
+ * theirs that is not here is passed over, never made.
+ */
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { ShardpactError, toShardpactError } from "../model/errors.ts";
+import { openDirectoryStore } from "../shards/directory-store.ts";
+import type { ShardStore } from "../shards/port.ts";
+import type { Notice } from "./session.ts";
+
+export interface Stores extends AsyncDisposable {
+  /** URLs of what is configured and hinted at, in order. */
+  urls(): readonly string[];
+  /** To read from: `named` by the caller (must open), configured ones, then those `found` elsewhere that are here. */
+  readable(named?: readonly string[], found?: readonly string[]): Promise<readonly ShardStore[]>;
+  /** To publish into: the first named, configured or hinted. @throws ShardpactError `config_invalid`, `store_failed` */
+  writable(named?: readonly string[]): Promise<ShardStore>;
+  close(): Promise<void>;
+}
+
+export interface StoresOptions {
+  readonly configured: readonly string[];
+  readonly hints: readonly string[];
+  readonly onNotice: (notice: Notice) => void;
+}
+
+export function openStores({ configured, hints, onNotice }: StoresOptions): Stores {
+  const opened = new Map<string, Promise<ShardStore>>();
+  const open = (url: string): Promise<ShardStore> => {
+    const known = opened.get(url);
+    if (known) return known;
+    const opening = openDirectoryStore(url);
+    opened.set(url, opening);
+    opening.catch(() => opened.delete(url)); // the next call tries again
+    return opening;
+  };
+  const openFound = async (url: string): Promise<ShardStore | null> => {
+    if (!(await isFolderHere(url))) return null;
+    return open(url).catch((error: unknown) => {
+      onNotice({
+        code: "store_skipped",
+        message: `the store ${url} is not used: ${toShardpactError(error).message}`,
+        details: { url },
+      });
+      return null;
+    });
+  };
+
+  const stores: Stores = {
+    urls: () => distinct([...configured, ...hints].map(storeUrl)),
+    readable: async (named = [], found = []) => {
+      const sure = distinct([...named, ...configured].map(storeUrl));
+      const maybe = distinct([...found, ...hints].map(storeUrl)).filter((url) => !sure.includes(url));
+      const all = await Promise.all([...sure.map(open), ...maybe.map(openFound)]);
+      return all.filter((store) => store !== null);
+    },
+    writable: async (named = []) => {
+      const [first] = [...named, ...configured];
+      if (first !== undefined) return open(storeUrl(first));
+      for (const hint of hints) {
+        const store = await openFound(storeUrl(hint));
+        if (store) return store;
+      }
+      throw new ShardpactError("config_invalid", "there is no shard store to write to", {
+        details: { hints },
+        hint: 'Name a folder: --store DIR, connect({ stores: [DIR] }), or "stores" in shardpact.json.',
+      });
+    },
+    close: async () => {
+      const all = await Promise.allSettled(opened.values());
+      opened.clear();
+      await Promise.all(all.map((r) => (r.status === "fulfilled" ? r.value.close() : undefined)));
+    },
+    [Symbol.asyncDispose]: () => stores.close(),
+  };
+  return stores;
+}
+
+/** A folder as `file:` URL; other URLs as they are. @throws ShardpactError `config_invalid` on a scheme without an adapter */
+function storeUrl(urlOrPath: string): string {
+  if (urlOrPath.startsWith("file:")) return new URL(urlOrPath).href;
+  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(urlOrPath)) {
+    throw new ShardpactError("config_invalid", `there is no shard store for '${urlOrPath}'`, {
+      hint: "Give a folder, or a file: URL.",
+    });
+  }
+  return pathToFileURL(resolve(urlOrPath)).href;
+}
+
+async function isFolderHere(url: string): Promise<boolean> {
+  try {
+    return (await stat(fileURLToPath(url))).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+function distinct(values: readonly string[]): string[] {
+  return [...new Set(values)];
+}
