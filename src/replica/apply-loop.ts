@@ -64,6 +64,7 @@ export function createApplyLoop(options: ApplyLoopOptions): ApplyLoop {
     if (running || stopped || Math.min(commit, options.durableLast()) <= applied.index) return;
     running = work().finally(() => {
       running = null;
+      poke(); // What was committed after the last look, before this turn.
     });
   }
 
