@@ -1,0 +1,68 @@
+import { spawnSync } from "node:child_process";
+import { readdir, readFile, utimes, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { expect, it } from "vitest";
+import { formatDigest, toHex, parseDigest, type Digest } from "../../src/model/bytes.ts";
+import { hashBytes } from "../../src/merkle/hash.ts";
+import { openDirectoryStore } from "../../src/shards/directory-store.ts";
+import { shardStoreContract, someBytes } from "../contract/shard-store.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+function pathIn(folder: string, digest: Digest): string {
+  const hex = toHex(parseDigest(digest));
+  return join(folder, "b3", hex.slice(0, 2), hex);
+}
+
+shardStoreContract("a folder", async () => {
+  const folder = await tempDir("store");
+  const store = await openDirectoryStore(folder.path);
+  return {
+    store,
+    damage: (digest, bytes) => writeFile(pathIn(folder.path, digest), bytes),
+    async [Symbol.asyncDispose]() {
+      await store.close();
+      await folder.remove();
+    },
+  };
+});
+
+it("clears away what a dead writer left, and nothing of a living one", async () => {
+  await using folder = await tempDir("store");
+  await using _first = await openDirectoryStore(folder.path);
+  const dead = spawnSync(process.execPath, ["-e", "0"]).pid;
+  const host = hostname().replaceAll(/[^a-zA-Z0-9-]/g, "-");
+  const names = [`${host}.${dead}.aa.bb`, `${host}.${process.ppid}.aa.bb`, "elsewhere.1.aa.new", "elsewhere.1.aa.old"];
+  for (const name of names) await writeFile(join(folder.path, "tmp", name), "half");
+  const yesterday = new Date(Date.now() - 25 * 3_600_000);
+  await utimes(join(folder.path, "tmp", "elsewhere.1.aa.old"), yesterday, yesterday);
+  await using _second = await openDirectoryStore(pathToFileURL(folder.path));
+  const left = await readdir(join(folder.path, "tmp"));
+  expect(left.sort()).toEqual([`${host}.${process.ppid}.aa.bb`, "elsewhere.1.aa.new"].sort());
+});
+
+it("keeps a quarantined copy with the reason as evidence", async () => {
+  await using folder = await tempDir("store");
+  await using store = await openDirectoryStore(folder.path);
+  const bytes = someBytes(100, 1);
+  const digest = formatDigest(hashBytes(bytes));
+  await store.put(
+    digest,
+    (async function* () {
+      yield bytes;
+    })(),
+  );
+  await store.quarantine(digest, "leaf 3 is not what was agreed");
+  const kept = await readdir(join(folder.path, "quarantine"));
+  expect(kept).toHaveLength(2);
+  const reason = kept.find((name) => name.endsWith(".reason.txt")) ?? "";
+  expect(await readFile(join(folder.path, "quarantine", reason), "utf8")).toContain("leaf 3 is not what was agreed");
+});
+
+it("refuses what is no folder", async () => {
+  await expect(openDirectoryStore("s3://bucket/x")).rejects.toMatchObject({ code: "invalid_argument" });
+  await using folder = await tempDir("store");
+  await writeFile(join(folder.path, "file"), "");
+  await expect(openDirectoryStore(join(folder.path, "file"))).rejects.toMatchObject({ code: "store_failed" });
+});
