@@ -58,7 +58,8 @@ export interface Cluster {
   propose(encoded: Uint8Array): Promise<ProposeReply>;
   /** Waits until all running replicas have applied the same index; resolves with their chains. */
   agreed(): Promise<readonly string[]>;
-  confirm(query: CatalogQuery): Promise<readonly { replica: string; agreed: AgreedPart }[]>;
+  /** Asks the leader and waits for `wanted` answers (all running replicas'). */
+  confirm(query: CatalogQuery, wanted?: number): Promise<readonly { replica: string; agreed: AgreedPart }[]>;
   close(): Promise<void>;
 }
 
@@ -164,7 +165,10 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     throw new Error("no leader took the command");
   }
 
-  async function confirm(query: CatalogQuery): Promise<readonly { replica: string; agreed: AgreedPart }[]> {
+  async function confirm(
+    query: CatalogQuery,
+    wanted = running().length,
+  ): Promise<readonly { replica: string; agreed: AgreedPart }[]> {
     const answerTo = client.inbox();
     const nonce = randomBytes(16).toString("hex");
     const answers: { replica: string; agreed: AgreedPart }[] = [];
@@ -178,7 +182,6 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     await client.flush(1000);
     const request: ConfirmRequest = { nonce, query, answerTo, waitMs: 2000 };
     client.publish(SUBJECTS.api(genesis.name, await leader(), "confirm"), encodeApi(request));
-    const wanted = running().length;
     await waitFor(() => (answers.length >= wanted ? true : null), { timeoutMs: 5000, what: "all answers", everyMs: 2 });
     subscription.close();
     return answers;
