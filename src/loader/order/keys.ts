@@ -7,7 +7,7 @@ import { hashAs } from "../../merkle/hash.ts";
 import { STRENGTH_CODES } from "./spec.ts";
 
 /** What a sub-key is for. */
-export const KEY_USES = { rows: 0, blocks: 1, window: 2 } as const;
+export const KEY_USES = { rows: 0, blocks: 1, window: 2, augment: 3 } as const;
 export type KeyUse = keyof typeof KEY_USES;
 
 /** The key of one epoch: 32 bytes. `root` and `selection` are raw digests of 32 bytes. */
@@ -21,7 +21,7 @@ export function epochKey(
   return hashAs("order", root, selection, strength, u64le(BigInt(order.seed)), u64le(epoch));
 }
 
-/** A sub-key: 32 bytes. `lane` and `window` are 0 where they do not apply. */
+/** A sub-key: 32 bytes. `lane` and `window` are 0 where they do not apply; for `augment`, `lane` is the row. */
 export function subKey(key: Uint8Array, use: KeyUse, lane = 0, window = 0): Uint8Array {
   return hashAs("orderRound", key, new Uint8Array([KEY_USES[use]]), u64le(lane), u64le(window));
 }

@@ -1,0 +1,97 @@
+/**
+ * Owns streaming a version as Arrow record batches: verified, in file order, one batch of the file at a time.
+ *
+ * Each batch lies in memory of its own, so the reader may keep it; nothing is reused under it.
+ */
+import { makeBuilder, makeData, RecordBatch, Schema, Struct, type Data, type Vector } from "apache-arrow";
+import type { ConfirmedVersion } from "../client/types.ts";
+import { ShardpactError } from "../model/errors.ts";
+import { nearestNames } from "../model/nearest.ts";
+import { schemaFromCanonical } from "../shards/schema.ts";
+import { loadLayout, type BatchSegment } from "./fetch/layout.ts";
+import { createShardPool } from "./fetch/shard-pool.ts";
+
+export interface ArrowBatchesOptions {
+  /** Top-level columns, in this order; default all. */
+  readonly columns?: readonly string[];
+  /** Default: all splits, one after the other. */
+  readonly split?: string;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * @throws ShardpactError (while iterating) `column_unknown`, `not_found` (split), `shard_corrupt`, `shard_malformed`,
+ * `store_failed`, `aborted`
+ */
+export async function* arrowBatches(
+  version: ConfirmedVersion,
+  o: ArrowBatchesOptions = {},
+): AsyncGenerator<RecordBatch> {
+  const schema = schemaFromCanonical(version.schema);
+  const columns = o.columns ?? schema.fields.map((f) => f.name);
+  requireColumns(schema, columns);
+  const splits = version.splits.map((s) => s.name);
+  if (o.split !== undefined && !splits.includes(o.split)) {
+    throw new ShardpactError("not_found", `${version.dataset}@v${version.version} has no split '${o.split}'`, {
+      details: { split: o.split, splits },
+    });
+  }
+  const controller = new AbortController();
+  const signal = o.signal ? AbortSignal.any([o.signal, controller.signal]) : controller.signal;
+  const pool = createShardPool({ version, schema, signal });
+  try {
+    for (const split of o.split === undefined ? splits : [o.split]) {
+      const layout = await loadLayout(version, split, signal);
+      for await (const shard of layout.shards(signal)) {
+        let from = 0; // selected rows of the shard that were passed
+        for (const segment of await pool.open(shard)) {
+          const rows = selectedRows(segment, from);
+          from += rows?.length ?? segment.rows;
+          if (rows?.length === 0) continue;
+          const batch = await pool.read(segment, new Uint8Array(segment.bytes));
+          const chosen = o.columns ? batch.select([...columns]) : batch;
+          yield rows ? takeRows(chosen, rows) : chosen;
+        }
+      }
+    }
+  } finally {
+    controller.abort();
+    await pool.close();
+  }
+}
+
+function requireColumns(schema: Schema, columns: readonly string[]): void {
+  const names = schema.fields.map((f) => f.name);
+  for (const name of columns) {
+    if (names.includes(name)) continue;
+    const nearest = nearestNames(name, names);
+    throw new ShardpactError("column_unknown", `there is no column '${name}'`, {
+      details: { column: name, nearest },
+      hint: `There are ${(nearest.length > 0 ? nearest : names).slice(0, 20).join(", ")}.`,
+    });
+  }
+}
+
+/** Rows of the segment that are selected, from the shard's `from`-th selected row on; null when all are. */
+function selectedRows({ shard, firstRow, rows }: BatchSegment, from: number): readonly number[] | null {
+  if (!shard.fileRow) return null;
+  const selected: number[] = [];
+  for (let k = from; k < shard.rows; k++) {
+    const row = shard.fileRow(k);
+    if (row >= firstRow + rows) break;
+    selected.push(row - firstRow);
+  }
+  return selected;
+}
+
+/** Some rows of a batch, value by value: for positional splits, whose rows don't lie next to each other. */
+function takeRows(batch: RecordBatch, rows: readonly number[]): RecordBatch {
+  const children = batch.schema.fields.map((field, c): Data => {
+    const column = batch.getChildAt(c) as Vector;
+    const builder = makeBuilder({ type: field.type, nullValues: [null, undefined] });
+    for (const row of rows) builder.append(column.get(row));
+    return builder.finish().flush();
+  });
+  const type = new Struct(batch.schema.fields);
+  return new RecordBatch(batch.schema, makeData({ type, length: rows.length, children }));
+}

@@ -1,0 +1,45 @@
+/**
+ * Owns what a caller may say about columns: names, and how each becomes an array.
+ */
+import { ShardpactError } from "../../model/errors.ts";
+
+/** How one column becomes an array. Without options: float32, in the column's own shape. */
+export interface ColumnOptions {
+  /** Default float32. A value that would change beyond float rounding is an error. */
+  readonly dtype?: "float32" | "int32" | "bool";
+  /** Shape of one row; the product must equal the column's. */
+  readonly shape?: readonly number[];
+  /** 1 at the value's place among `oneHot` (`true`: as many as the vocabulary has), 0 elsewhere. */
+  readonly oneHot?: number | true;
+  /** Strings become their index in the vocabulary that the version's root covers. */
+  readonly classes?: "agreed";
+  /**
+   * What stands for a null; without it a null is `null_found`. `mask`: 0, and a second array `<name>_mask`, float32
+   * [rows], 1 where there is a value.
+   */
+  readonly nulls?: number | "nan" | "mask";
+}
+
+type NameOf<S> = unknown extends S ? string : Extract<keyof S, string>;
+
+/** Columns of a batch: a name, several, or a record of name → options. Struct fields by dotted path. */
+export type Cols<S = unknown> = NameOf<S> | readonly NameOf<S>[] | { readonly [K in NameOf<S>]?: ColumnOptions };
+
+export interface ColumnRequest {
+  readonly name: string;
+  readonly options: ColumnOptions;
+}
+
+/** The columns in the caller's order. @throws ShardpactError `invalid_argument` on none, or one twice. */
+export function listColumns(columns: Cols, what: "xs" | "ys"): readonly ColumnRequest[] {
+  const requests: ColumnRequest[] =
+    typeof columns === "string"
+      ? [{ name: columns, options: {} }]
+      : Array.isArray(columns)
+        ? (columns as readonly string[]).map((name) => ({ name, options: {} }))
+        : Object.entries(columns as Record<string, ColumnOptions>).map(([name, options]) => ({ name, options }));
+  if (requests.length === 0) throw new ShardpactError("invalid_argument", `${what} names no column`);
+  const names = new Set(requests.map((r) => r.name));
+  if (names.size !== requests.length) throw new ShardpactError("invalid_argument", `${what} names a column twice`);
+  return requests;
+}

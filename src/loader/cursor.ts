@@ -1,0 +1,96 @@
+/**
+ * Owns the cursor: `LoaderState`, where training stands, and the refusal to resume under another order.
+ *
+ * The offset counts acknowledged *global* samples of the epoch: no world size, no batch size, no batch index. States of all
+ * ranks at the same step are equal but for `attempt`, so any one of them can be saved.
+ */
+import { z } from "zod";
+import type { ConfirmedVersion } from "../client/types.ts";
+import { hashBytes } from "../merkle/hash.ts";
+import { formatDigest, utf8, type Digest } from "../model/bytes.ts";
+import { canonicalJson, orderSpec } from "../model/commands.ts";
+import { ShardpactError } from "../model/errors.ts";
+import type { LoaderPlan } from "./plan.ts";
+
+const digest = z.templateLiteral(["b3:", z.string().regex(/^[0-9a-f]{64}$/)]);
+const count = z.number().int().nonnegative();
+
+export const loaderState = z.strictObject({
+  v: z.literal(1),
+  group: z.string(),
+  dataset: z.string(),
+  root: digest,
+  /** Log index and chain at which the version was confirmed. */
+  at: z.tuple([count, z.string()]),
+  selection: digest,
+  order: orderSpec,
+  last: z.enum(["partial", "drop", "pad"]),
+  epoch: count,
+  offset: count,
+  /** A UUID for each start of a training process. */
+  attempt: z.string(),
+  /** Digest (`stateDigest`) of the state that this attempt resumed from. */
+  parent: digest.nullable(),
+});
+export type LoaderState = z.infer<typeof loaderState>;
+
+/** Identifies a state, and with it the receipt that holds it: BLAKE3 of its canonical JSON. */
+export function stateDigest(state: LoaderState): Digest {
+  return formatDigest(hashBytes(utf8(canonicalJson(state))));
+}
+
+/** The state at the start of an attempt: at zero, or where `resume` stands. @throws ShardpactError `resume_mismatch` */
+export function startState(
+  version: Pick<ConfirmedVersion, "confirmation">,
+  plan: LoaderPlan,
+  attempt: string,
+  resume: LoaderState | undefined,
+): LoaderState {
+  const { groupId, index, chain } = version.confirmation;
+  const from = resume === undefined ? null : checkResume(plan, resume);
+  return {
+    v: 1,
+    group: groupId,
+    dataset: plan.dataset,
+    root: plan.root,
+    at: [index, chain],
+    selection: plan.selection,
+    order: plan.order,
+    last: plan.last,
+    epoch: from?.epoch ?? 0,
+    offset: from?.offset ?? 0,
+    attempt,
+    parent: from === null ? null : stateDigest(from),
+  };
+}
+
+/** @throws ShardpactError `resume_mismatch` naming the first field that differs */
+function checkResume(plan: LoaderPlan, resume: LoaderState): LoaderState {
+  const parsed = loaderState.safeParse(resume);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    throw mismatch(issue?.path.join(".") ?? "", "a valid state", issue?.message ?? "malformed");
+  }
+  const state = parsed.data;
+  const pairs: readonly (readonly [string, unknown, unknown])[] = [
+    ["root", plan.root, state.root],
+    ["selection", plan.selection, state.selection],
+    ...(Object.keys(plan.order) as (keyof typeof plan.order)[]).map(
+      (key) => [`order.${key}`, plan.order[key], state.order[key]] as const,
+    ),
+  ];
+  for (const [field, now, then] of pairs) if (now !== then) throw mismatch(field, now, then);
+  if (state.offset > plan.rows) throw mismatch("offset", `at most ${plan.rows}`, state.offset);
+  return state;
+}
+
+function mismatch(field: string, now: unknown, then: unknown): ShardpactError {
+  return new ShardpactError(
+    "resume_mismatch",
+    `the state cannot be resumed here: ${field} is ${String(now)}, in the state ${String(then)}`,
+    {
+      details: { field, now, then },
+      hint: "Open the version that the state names, with the split, shuffle and seed that it was made with.",
+    },
+  );
+}

@@ -1,0 +1,205 @@
+/**
+ * Owns the run of batches from one cursor to the end of its epoch: planned ahead, read ahead, assembled ahead, in order.
+ *
+ *   steps → rows → segments (pinned, reads begun)  ──queue──▶  wait for reads → gather → map  ──queue──▶  next()
+ *
+ * Both queues are bounded, and so is the memory that pins may hold. A feed belongs to one epoch; whoever abandons it
+ * calls `stop`, which gives its pins back.
+ */
+import { ShardpactError } from "../model/errors.ts";
+import { assembleBatch, batchBytes, checkColumns, type BatchShape, type Columns } from "./batch.ts";
+import type { Block, BlockCache } from "./fetch/block-cache.ts";
+import { createBoundedQueue } from "./fetch/bounded-queue.ts";
+import type { Located, Locator } from "./fetch/locate.ts";
+import { epochKey, subKey } from "./order/keys.ts";
+import { createEpochOrder, type OrderInput } from "./order/order.ts";
+import { sliceStep, stepAt, type Step } from "./order/slices.ts";
+import type { LoaderPlan } from "./plan.ts";
+import { batchDigest } from "./receipt.ts";
+import { createRng, type Rng } from "./rng.ts";
+
+/** Batches that are assembled before they are asked for. */
+const ASSEMBLED_MAX = 2;
+/** Batches, and rows of them, whose reads have begun. */
+const PLANNED_MAX = 64;
+const PLANNED_ROWS_MAX = 65_536;
+
+/** What a map may ask for beside the columns. */
+export interface MapContext {
+  /** Random numbers for row `i` of the batch, from seed, epoch and row: equal for every world size, and resumable. */
+  rng(i: number): Rng;
+  /** Row numbers in the selection. */
+  readonly ids: Float64Array;
+}
+export type MapColumns = (columns: Columns, context: MapContext) => Columns;
+
+/** One batch of one rank, and the global positions of its step. */
+export interface HostBatch {
+  readonly columns: Columns;
+  readonly epoch: number;
+  /** Real positions [from, to) of the step, of all ranks. */
+  readonly from: number;
+  readonly to: number;
+  /** Digest of the columns before `map`, when receipts cover bytes. */
+  readonly digest: Uint8Array | null;
+}
+
+export interface Feed {
+  /** The next batch, or null at the end of the epoch. @throws whatever reading, verifying or converting throws */
+  next(): Promise<HostBatch | null>;
+  /** Ends reading ahead and gives memory back. Idempotent. */
+  stop(): Promise<void>;
+}
+
+export interface FeedInput {
+  readonly plan: LoaderPlan;
+  readonly order: OrderInput;
+  readonly shape: BatchShape;
+  readonly locator: Locator;
+  readonly cache: BlockCache;
+  readonly map: MapColumns | undefined;
+  readonly withDigest: boolean;
+  readonly epoch: number;
+  readonly offset: number;
+  readonly signal: AbortSignal;
+}
+
+interface Planned {
+  readonly step: Step;
+  readonly rows: Float64Array;
+  readonly mask: Float32Array | null;
+  readonly located: Located;
+  readonly blocks: readonly Block[];
+}
+
+export function startFeed(input: FeedInput): Feed {
+  const { plan, cache } = input;
+  const controller = new AbortController();
+  const signal = AbortSignal.any([input.signal, controller.signal]);
+  const plannedMax = Math.max(2, Math.min(PLANNED_MAX, Math.floor(PLANNED_ROWS_MAX / plan.batchSize)));
+  const planned = createBoundedQueue<Planned>(plannedMax);
+  const assembled = createBoundedQueue<HostBatch>(ASSEMBLED_MAX);
+  let pinned = 0; // batches that hold pins
+  const unpin = ({ blocks }: Planned): void => {
+    pinned--;
+    blocks.forEach((block) => cache.unpin(block));
+  };
+
+  async function planAll(): Promise<void> {
+    const order = createEpochOrder(input.order, input.epoch);
+    let step = stepAt(plan.rows, input.offset, plan.stepRows, plan.last);
+    while (step && !signal.aborted) {
+      const slice = sliceStep(order, step, plan.rank, plan.world);
+      const located = await input.locator.locate(slice.rows, signal);
+      const blocks = await pinAll(cache, located, () => pinned === 0, signal);
+      pinned++;
+      const item: Planned = { step, ...slice, located, blocks };
+      if (!(await planned.push(item))) return unpin(item);
+      step = stepAt(plan.rows, step.to, plan.stepRows, plan.last);
+    }
+  }
+
+  async function assembleAll(): Promise<void> {
+    for (let item = await planned.shift(); item; item = await planned.shift()) {
+      let batch: HostBatch;
+      try {
+        for (const block of item.blocks) if (!block.isReady) await block.ready;
+        batch = finish(input, item);
+      } finally {
+        unpin(item);
+      }
+      if (!(await assembled.push(batch))) return;
+    }
+  }
+
+  const planning = planAll().then(planned.end, planned.fail);
+  const assembling = assembleAll().then(assembled.end, (error: unknown) => {
+    assembled.fail(error);
+    planned.close(unpin);
+  });
+
+  return {
+    async next() {
+      const batch = await assembled.shift();
+      if (batch === null && input.signal.aborted) throw abortError(input.signal);
+      return batch;
+    },
+    async stop() {
+      controller.abort();
+      planned.close(unpin);
+      assembled.close(() => undefined);
+      await Promise.all([planning, assembling]);
+    },
+  };
+}
+
+/** The columns of a planned batch, after its reads. */
+function finish(
+  { shape, map, order, epoch, withDigest }: FeedInput,
+  { step, rows, mask, located, blocks }: Planned,
+): HostBatch {
+  const columns = assembleBatch(shape, located, blocks, mask);
+  const digest = withDigest ? batchDigest(batchBytes(columns)) : null;
+  const place = { epoch, from: step.from, to: Math.min(step.to, order.rows), digest };
+  if (!map) return { columns, ...place };
+  const key = epochKey(order.root, order.selection, order.order, epoch);
+  const rng = (i: number): Rng => createRng(subKey(key, "augment", rows[i] ?? 0));
+  return { columns: checkColumns(map(columns, { rng, ids: rows })), ...place };
+}
+
+/** Pins all segments of a batch, waiting for the batches before it to give memory back. @throws `budget_too_small` */
+async function pinAll(
+  cache: BlockCache,
+  { segments }: Located,
+  isFront: () => boolean,
+  signal: AbortSignal,
+): Promise<readonly Block[]> {
+  const blocks: Block[] = [];
+  let own = 0;
+  try {
+    for (const segment of segments) {
+      let block = cache.tryPin(segment, isFront());
+      while (block === null) {
+        if (isFront() && cache.bytesHeld <= own) throw tooSmall(cache, own + segment.bytes, segments.length);
+        await aborted(signal, cache.changed());
+        block = cache.tryPin(segment, isFront());
+      }
+      blocks.push(block);
+      own += block.cost;
+    }
+    return blocks;
+  } catch (error) {
+    blocks.forEach((block) => cache.unpin(block));
+    throw error;
+  }
+}
+
+function tooSmall(cache: BlockCache, neededBytes: number, segments: number): ShardpactError {
+  return new ShardpactError(
+    "budget_too_small",
+    `one batch lies in ${segments} record batches and needs more than ${neededBytes} bytes; memory allows ${cache.bytesMax}`,
+    {
+      details: { memoryNeededBytes: neededBytes, memoryMaxBytes: cache.bytesMax, segments },
+      hint: "Allow more memory, shuffle less, or publish with smaller record batches.",
+    },
+  );
+}
+
+/** The promise, or `aborted` as soon as the signal fires. */
+async function aborted(signal: AbortSignal, promise: Promise<void>): Promise<void> {
+  if (signal.aborted) throw abortError(signal);
+  let onAbort: () => void = () => undefined;
+  const abort = new Promise<never>((_, reject) => {
+    onAbort = () => reject(abortError(signal));
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+  try {
+    await Promise.race([promise, abort]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+function abortError(signal: AbortSignal): ShardpactError {
+  return new ShardpactError("aborted", "loading was aborted", { cause: signal.reason });
+}

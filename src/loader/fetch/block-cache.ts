@@ -1,0 +1,207 @@
+/**
+ * Owns verified record batches in memory, bounded in bytes: read into pooled buffers, pinned by the batches that
+ * gather from them, and given back when they are the longest unused.
+ *
+ * Whoever pins does so batch after batch, so the batch in front always gets its memory and nothing waits in a circle.
+ * Nothing outlives an epoch: `clear` gives back what was verified.
+ */
+import { ShardpactError } from "../../model/errors.ts";
+import { createBufferPool, type PooledBuffer } from "../../shards/buffer-pool.ts";
+import type { ColumnSource } from "../columns/source.ts";
+import { BUFFER_SLACK } from "../plan.ts";
+import type { BatchSegment } from "./layout.ts";
+
+/** Reads that run at a time: enough to keep a disk and one hashing core busy. */
+const READS_MAX = 4;
+
+/** A record batch that is, or is about to be, in memory. */
+export interface Block {
+  readonly segment: BatchSegment;
+  /** Settles when the read does. @throws what reading threw */
+  readonly ready: Promise<void>;
+  readonly isReady: boolean;
+  /** The loader's columns, once ready: views into pooled memory, valid while pinned. */
+  readonly sources: readonly ColumnSource[];
+  /** Bytes that count against the bound. */
+  readonly cost: number;
+}
+
+export interface BlockCache {
+  readonly bytesMax: number;
+  /**
+   * The pinned block of a segment, its read begun; null while there is no room for it. Only the batch in front may fill
+   * the memory to its bound, batches behind it no more than what is kept anyway. @throws `closed`
+   */
+  tryPin(segment: BatchSegment, isFront: boolean): Block | null;
+  unpin(block: Block): void;
+  readonly bytesHeld: number;
+  /** Resolves when memory was given back, or a read ended. */
+  changed(): Promise<void>;
+  /** Gives back all blocks that are not pinned. */
+  clear(): void;
+  /** Gives back everything, once the reads that run have ended. */
+  close(): Promise<void>;
+}
+
+export interface BlockCacheOptions {
+  /** Bytes that may be held, and bytes or blocks (whichever is more) up to which unused blocks are kept. */
+  readonly bytesMax: number;
+  readonly bytesKept: number;
+  readonly blocksKept: number;
+  /** Reads and verifies a segment into `buffer`; resolves with the columns, views into it. */
+  readonly read: (segment: BatchSegment, buffer: Uint8Array) => Promise<readonly ColumnSource[]>;
+}
+
+interface Entry extends Block {
+  sources: readonly ColumnSource[];
+  ready: Promise<void>;
+  isReady: boolean;
+  pins: number;
+  /** In the table: later pins find it. */
+  isListed: boolean;
+  isReading: boolean;
+  buffer: PooledBuffer | null;
+  settle: (error?: unknown) => void;
+}
+
+export function createBlockCache(options: BlockCacheOptions): BlockCache {
+  const { bytesMax, read } = options;
+  const pool = createBufferPool(bytesMax);
+  let bytesKept = Math.min(bytesMax, options.bytesKept);
+  const entries = new Map<BatchSegment, Entry>();
+  const idle = new Set<Entry>(); // listed and not pinned, the longest unused first
+  const queue: Entry[] = [];
+  const reads = new Set<Promise<void>>();
+  const waiting: (() => void)[] = [];
+  let held = 0;
+  let closed = false;
+
+  const wake = (): void => {
+    for (const done of waiting.splice(0)) done();
+  };
+
+  function unlist(entry: Entry): void {
+    entry.isListed = false;
+    idle.delete(entry);
+    entries.delete(entry.segment);
+    freeIfUnused(entry);
+  }
+
+  function freeIfUnused(entry: Entry): void {
+    if (entry.isListed || entry.isReading || entry.pins > 0) return;
+    held -= entry.cost;
+    entry.buffer?.release();
+    entry.buffer = null;
+    entry.sources = [];
+    wake();
+  }
+
+  function makeRoom(cost: number, isFront: boolean): boolean {
+    bytesKept = Math.min(bytesMax, Math.max(bytesKept, cost * options.blocksKept));
+    for (const entry of idle) {
+      if (held + cost <= bytesKept) break;
+      unlist(entry);
+    }
+    return held + cost <= (isFront ? bytesMax : bytesKept);
+  }
+
+  async function load(entry: Entry): Promise<void> {
+    try {
+      entry.buffer = await pool.acquire(entry.segment.bytes);
+      entry.sources = await read(entry.segment, entry.buffer.bytes);
+      entry.isReady = true;
+      entry.settle();
+    } catch (error) {
+      entry.settle(error);
+      entry.isReading = false;
+      if (entry.isListed) unlist(entry); // the next pin reads again
+    }
+    entry.isReading = false;
+    freeIfUnused(entry);
+    wake();
+  }
+
+  function startReads(): void {
+    while (reads.size < READS_MAX) {
+      const entry = queue.shift();
+      if (!entry) return;
+      const isWanted = entry.isListed || entry.pins > 0;
+      if (!isWanted || closed) continue;
+      entry.isReading = true;
+      const running = load(entry).finally(() => {
+        reads.delete(running);
+        startReads();
+      });
+      reads.add(running);
+    }
+  }
+
+  function add(segment: BatchSegment, cost: number): Entry {
+    const { promise: ready, resolve, reject } = settled();
+    const entry: Entry = {
+      segment,
+      ready,
+      isReady: false,
+      sources: [],
+      cost,
+      pins: 0,
+      isListed: true,
+      isReading: false,
+      buffer: null,
+      settle: (error) => (error === undefined ? resolve() : reject(error)),
+    };
+    entries.set(segment, entry);
+    held += cost;
+    queue.push(entry);
+    return entry;
+  }
+
+  return {
+    bytesMax,
+    tryPin(segment, isFront) {
+      if (closed) throw new ShardpactError("closed", "the loader is closed");
+      const cost = Math.ceil(segment.bytes * BUFFER_SLACK);
+      const known = entries.get(segment);
+      if (!known && !makeRoom(cost, isFront)) return null;
+      const entry = known ?? add(segment, cost);
+      idle.delete(entry);
+      entry.pins++;
+      startReads();
+      return entry;
+    },
+    unpin(block) {
+      const entry = block as Entry;
+      entry.pins--;
+      if (entry.pins > 0) return;
+      if (entry.isListed) idle.add(entry);
+      freeIfUnused(entry);
+      wake();
+    },
+    get bytesHeld() {
+      return held;
+    },
+    changed: () => new Promise((done) => waiting.push(done)),
+    clear() {
+      for (const entry of [...idle]) unlist(entry);
+    },
+    async close() {
+      closed = true;
+      await Promise.allSettled([...reads]);
+      for (const entry of queue.splice(0)) entry.settle(new ShardpactError("closed", "the loader is closed"));
+      for (const entry of [...entries.values()]) unlist(entry);
+      pool.close();
+      wake();
+    },
+  };
+}
+
+function settled(): { promise: Promise<void>; resolve: () => void; reject: (error: unknown) => void } {
+  let resolve: () => void = () => undefined;
+  let reject: (error: unknown) => void = () => undefined;
+  const promise = new Promise<void>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  promise.catch(() => undefined); // whoever pinned the block awaits it later, or has gone
+  return { promise, resolve, reject };
+}

@@ -1,0 +1,168 @@
+/**
+ * Owns the layout of a selection: which page, shard and segment holds the row with a given number.
+ *
+ * Built per page: totals of all pages first (they are in the manifest), entries of a page when a row of it is needed, the
+ * segments of a shard when it is opened. Rows of the selection are numbered in file order.
+ */
+import type { ConfirmedVersion, ManifestPage, ShardEntry } from "../../client/types.ts";
+import type { SegmentIndex } from "../../merkle/segment-index.ts";
+import { invariant, ShardpactError } from "../../model/errors.ts";
+import { createStripeCache, positionalRows, positionalTotals, type StripeCache } from "../../shards/positional.ts";
+
+/** One record batch of a shard: the unit that is read and kept. */
+export interface BatchSegment {
+  readonly shard: ShardPlace;
+  /** Ordinal among the file's segments. */
+  readonly segment: number;
+  readonly bytes: number;
+  readonly rows: number;
+  /** Row of the file at which it begins. */
+  readonly firstRow: number;
+}
+
+/** One shard of the selection. */
+export interface ShardPlace {
+  readonly entry: ShardEntry;
+  /** Selection rows before it, and in it. */
+  readonly firstRow: number;
+  readonly rows: number;
+  /** File row of the k-th selected row; null when all rows are selected. */
+  readonly fileRow: ((k: number) => number) | null;
+  /** Record batches, once the shard's index is known. */
+  batches: readonly BatchSegment[] | null;
+}
+
+interface PagePlace {
+  readonly position: number;
+  readonly firstRow: number;
+  readonly rows: number;
+  shards: readonly ShardPlace[] | null;
+}
+
+export interface SelectionLayout {
+  readonly rows: number;
+  /** The shard of a selection row, or null until its page is loaded. */
+  shardOf(row: number): ShardPlace | null;
+  /** Loads the page of a row. @throws what `version.page` throws */
+  loadPageOf(row: number, signal: AbortSignal): Promise<void>;
+  /** All shards, page by page, in file order. */
+  shards(signal: AbortSignal): AsyncIterable<ShardPlace>;
+}
+
+type Source = Pick<ConfirmedVersion, "manifest" | "page" | "splits" | "splitRule" | "dataset" | "version">;
+
+/** The layout of one split. Reads the manifest; with a positional rule, all pages, since only they tell rows per shard. */
+export async function loadLayout(version: Source, split: string, signal: AbortSignal): Promise<SelectionLayout> {
+  const manifest = await version.manifest(signal);
+  const chooser = chooserOf(version, split);
+  const pages: PagePlace[] = [];
+  let firstRow = 0;
+  for (const [position, page] of manifest.entries()) {
+    const rows = chooser.pageRows(page) ?? chooser.entryRows(await version.page(position, signal));
+    if (rows > 0) pages.push({ position, firstRow, rows, shards: null });
+    firstRow += rows;
+  }
+  const expected = version.splits.find((s) => s.name === split)?.rows;
+  if (firstRow !== expected) {
+    throw new ShardpactError(
+      "damaged",
+      `${version.dataset}@v${version.version}: pages hold ${firstRow} rows of '${split}', not ${expected}`,
+    );
+  }
+  let last: PagePlace | undefined = pages[0];
+
+  const pageOf = (row: number): PagePlace => {
+    if (last && row >= last.firstRow && row < last.firstRow + last.rows) return last;
+    last = pages[lastAtOrBefore(pages, row)];
+    invariant(last && row < last.firstRow + last.rows, `row ${row} lies in the selection`);
+    return last;
+  };
+  const load = async (page: PagePlace): Promise<readonly ShardPlace[]> =>
+    (page.shards ??= placeShards(await version.page(page.position, signal), page.firstRow, chooser));
+  return {
+    rows: firstRow,
+    shardOf(row) {
+      const { shards, firstRow: start, rows } = pageOf(row);
+      if (!shards) return null;
+      let at = Math.floor(((row - start) / rows) * shards.length);
+      while (row < (shards[at] as ShardPlace).firstRow) at--;
+      while (row >= (shards[at] as ShardPlace).firstRow + (shards[at] as ShardPlace).rows) at++;
+      return shards[at] as ShardPlace;
+    },
+    loadPageOf: async (row) => void (await load(pageOf(row))),
+    async *shards() {
+      for (const page of pages) yield* await load(page);
+    },
+  };
+}
+
+interface Chooser {
+  /** Rows of the selection in a page, by its totals alone; null when they don't tell. */
+  pageRows(page: ManifestPage): number | null;
+  entryRows(entries: readonly ShardEntry[]): number;
+  /** Rows of one shard, and where they lie. */
+  choose(entry: ShardEntry): Pick<ShardPlace, "rows" | "fileRow">;
+}
+
+function chooserOf({ splits, splitRule }: Source, split: string): Chooser {
+  const ordinal = splits.findIndex((s) => s.name === split);
+  if (splitRule.kind !== "positional") {
+    return {
+      pageRows: (page) => page.totals.reduce((sum, t) => sum + (t.split === ordinal ? t.rows : 0), 0),
+      entryRows: (entries) => entries.reduce((sum, e) => sum + (e.split === ordinal ? e.rows : 0), 0),
+      choose: (entry) => ({ rows: entry.split === ordinal ? entry.rows : 0, fileRow: null }),
+    };
+  }
+  const name = Object.hasOwn(splitRule.ppm, split) ? split : null;
+  const cache: StripeCache = createStripeCache();
+  return {
+    pageRows: () => null,
+    entryRows: (entries) => positionalTotals(splitRule, entries).find((t) => t.name === name)?.rows ?? 0,
+    choose: (entry) => {
+      const selected = positionalRows(splitRule, name, entry, cache);
+      return { rows: selected.rows, fileRow: selected.rows === entry.rows ? null : selected.rowOf };
+    },
+  };
+}
+
+function placeShards(entries: readonly ShardEntry[], firstRow: number, chooser: Chooser): readonly ShardPlace[] {
+  const shards: ShardPlace[] = [];
+  for (const entry of entries) {
+    const chosen = chooser.choose(entry);
+    if (chosen.rows > 0) shards.push({ entry, firstRow, ...chosen, batches: null });
+    firstRow += chosen.rows;
+  }
+  return shards;
+}
+
+/** Position of the last page that begins at or before `row`. */
+function lastAtOrBefore(pages: readonly PagePlace[], row: number): number {
+  let low = 0;
+  let high = pages.length - 1;
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if ((pages[middle] as PagePlace).firstRow <= row) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+/** The record batches of an opened shard; empty ones hold no rows and are left out. */
+export function listBatches(shard: ShardPlace, index: SegmentIndex): readonly BatchSegment[] {
+  const batches: BatchSegment[] = [];
+  let firstRow = 0;
+  for (const [segment, { kind, bytes, rows }] of index.segments.entries()) {
+    if (kind !== "batch" || rows === 0) continue;
+    batches.push({ shard, segment, bytes, rows, firstRow });
+    firstRow += rows;
+  }
+  return batches;
+}
+
+/** The batch of a file row: a guess in proportion, then neighbours. */
+export function batchOf(shard: ShardPlace, batches: readonly BatchSegment[], fileRow: number): number {
+  let at = Math.min(batches.length - 1, Math.floor((fileRow / shard.entry.rows) * batches.length));
+  while (fileRow < (batches[at] as BatchSegment).firstRow) at--;
+  while (fileRow >= (batches[at] as BatchSegment).firstRow + (batches[at] as BatchSegment).rows) at++;
+  return at;
+}

@@ -1,0 +1,240 @@
+/**
+ * Owns the loader itself, without tensors: cursor, iterators, acknowledgement, receipts, run and reconfirmation.
+ *
+ *   iterator ── next() ──▶ delivered ── ack (following next, onBatchEnd, by hand) ──▶ cursor and receipt move on
+ *
+ * One iterator consumes at a time. A newer one takes over at the acknowledged cursor (frameworks abandon iterators
+ * without telling), and the older one then gets `loader_busy`. No I/O happens before the first `next()`.
+ */
+import { randomUUID } from "node:crypto";
+import type { ConfirmedVersion } from "../client/types.ts";
+import { parseDigest } from "../model/bytes.ts";
+import { ShardpactError, toShardpactError } from "../model/errors.ts";
+import { schemaFromCanonical } from "../shards/schema.ts";
+import type { BatchShape } from "./batch.ts";
+import { listColumns, type Cols } from "./columns/options.ts";
+import { resolveColumn } from "./columns/resolve.ts";
+import { startState, type LoaderState } from "./cursor.ts";
+import { startFeed, type Feed, type HostBatch, type MapColumns } from "./feed.ts";
+import { DEFAULT_PORTS, type LoaderPorts } from "./internal.ts";
+import { stepsLeft } from "./order/slices.ts";
+import { planLoader, type LoaderPlan, type PlanOptions } from "./plan.ts";
+import { createReceiptTracker, type Receipt } from "./receipt.ts";
+import { createReports, type RunOptions } from "./reports.ts";
+import { openSource, type Source } from "./fetch/source.ts";
+import { RECONFIRM_EVERY_MS_DEFAULT, startWatch, type Reconfirm } from "./watch.ts";
+
+export interface LoaderOptions<S = unknown> extends Omit<PlanOptions, "seed"> {
+  readonly xs: Cols<S>;
+  readonly ys?: Cols<S>;
+  /** A u64. Drawn once when missing, and kept in the state. */
+  readonly seed?: number | bigint;
+  /** Called with the columns of each batch, on the host; runs ahead of training. */
+  readonly map?: MapColumns;
+  /** A state to go on from; its order must be the one that these options give. */
+  readonly resume?: LoaderState;
+  /** The run that this loader belongs to: its plan is fixed by the first rank. */
+  readonly run?: RunOptions;
+  /** `bytes`: receipts also cover the delivered bytes, at the cost of one more hash over them. */
+  readonly receipt?: "order" | "bytes";
+  /** When to ask the group again. Default every 30 s. */
+  readonly reconfirm?: Reconfirm;
+  /** What happens when it can't be asked and the lease has ended. Default `pause`. */
+  readonly onUnconfirmed?: "pause" | "stop";
+  readonly signal?: AbortSignal;
+}
+
+export interface HostIterator {
+  /** The next batch of this epoch, or null at its end; acknowledges the batch before. */
+  next(): Promise<HostBatch | null>;
+  /** Ends the iterator; what it delivered last stays unacknowledged. */
+  return(): Promise<void>;
+}
+
+export interface HostLoader extends AsyncDisposable {
+  readonly plan: LoaderPlan;
+  /** Whether a start at zero or at an epoch's first row: what `repeat` needs. */
+  readonly isAtEpochStart: boolean;
+  readonly hasMap: boolean;
+  iterate(): HostIterator;
+  /** Acknowledges a delivered batch (default: the last). A batch of an abandoned iterator is not acknowledged any more. */
+  ack(batch?: HostBatch): void;
+  state(): LoaderState;
+  receipt(): Receipt;
+  close(): Promise<void>;
+}
+
+/**
+ * Synchronous, no I/O. @throws ShardpactError `column_unknown`, `type_unsupported`, `shape_differs`, `class_unknown`,
+ * `invalid_argument`, `not_found`, `budget_too_small`, `full_shuffle_too_costly`, `resume_mismatch`
+ */
+export function createHostLoader(
+  version: ConfirmedVersion,
+  o: LoaderOptions,
+  ports: LoaderPorts = DEFAULT_PORTS,
+): HostLoader {
+  const resumedSeed = o.resume?.order?.seed;
+  const seed = o.seed ?? resumedSeed ?? drawSeed();
+  const plan = planLoader(version, { ...o, shuffle: o.shuffle ?? o.resume?.order?.strength ?? false, seed });
+  const schema = schemaFromCanonical(version.schema);
+  const xs = listColumns(o.xs, "xs");
+  const ys = o.ys === undefined ? [] : listColumns(o.ys, "ys");
+  const scope = { schema, classes: version.classes };
+  const shape: BatchShape = { plans: [...xs, ...ys].map((c) => resolveColumn(scope, c)), xsCount: xs.length };
+  const withBytes = o.receipt === "bytes";
+  const columns = { xs: xs.map((c) => c.name), ys: ys.map((c) => c.name) };
+  const tracker = createReceiptTracker(plan, columns, withBytes);
+  const controller = new AbortController();
+  const signal = o.signal ? AbortSignal.any([o.signal, controller.signal]) : controller.signal;
+  const watch = startWatch({
+    version,
+    reconfirm: o.reconfirm ?? { everyMs: RECONFIRM_EVERY_MS_DEFAULT },
+    onUnconfirmed: o.onUnconfirmed ?? "pause",
+    run: o.run?.id,
+    ports,
+    signal,
+  });
+  let state = startState(version, plan, randomUUID(), o.resume);
+  const reports = createReports(version, plan, o.run, () => tracker.receipt(state), ports);
+  let source: Promise<Source> | null = null;
+  let closing: Promise<void> | null = null;
+  let active: { readonly owner: HostIterator; readonly feed: Feed } | null = null;
+  let isStepping = false; // a next() runs
+  let delivered: HostBatch | null = null; // by the active iterator, not acknowledged
+
+  rollEpoch();
+
+  /** Moves a cursor that has no step left to the start of the next epoch. */
+  function rollEpoch(): void {
+    if (plan.steps > 0 && stepsLeft(plan.rows, state.offset, plan.stepRows, plan.last) === 0) {
+      state = { ...state, epoch: state.epoch + 1, offset: 0 };
+      reports.epochEnded();
+    }
+  }
+
+  function ack(batch = delivered): void {
+    if (batch === null || batch !== delivered) return;
+    delivered = null;
+    const { epoch, from, to, digest } = batch;
+    const isLast = stepsLeft(plan.rows, to, plan.stepRows, plan.last) === 0;
+    const dropped = isLast ? plan.rows - to : 0;
+    const padded = isLast && plan.last === "pad" ? (plan.stepRows - ((to - from) % plan.stepRows)) % plan.stepRows : 0;
+    tracker.add({ epoch, from, to, dropped, padded, bytes: digest });
+    state = { ...state, offset: to };
+    rollEpoch();
+  }
+
+  /** Starts the iterator's feed at the acknowledged cursor, ending the one before it. */
+  async function activate(owner: HostIterator): Promise<Feed> {
+    const before = active;
+    active = null;
+    delivered = null;
+    await before?.feed.stop();
+    await reports.begin();
+    await watch.beginEpoch();
+    source ??= openSource(version, plan, shape, signal, ports.hasher);
+    const opened = await source.catch((error: unknown) => {
+      source = null;
+      throw error;
+    });
+    await opened.clear();
+    const order = {
+      root: parseDigest(plan.root),
+      selection: parseDigest(plan.selection),
+      rows: plan.rows,
+      order: plan.order,
+    };
+    const { epoch, offset } = state;
+    const feed = startFeed({ plan, order, shape, ...opened, map: o.map, withDigest: withBytes, epoch, offset, signal });
+    active = { owner, feed };
+    return feed;
+  }
+
+  function iterate(): HostIterator {
+    let status: "new" | "started" | "done" = "new";
+    const iterator: HostIterator = {
+      async next() {
+        if (closing) throw new ShardpactError("closed", "the loader is closed");
+        if (status === "done" || plan.steps === 0) return null;
+        if (isStepping || (status === "started" && active?.owner !== iterator)) throw busy();
+        status = "started";
+        isStepping = true;
+        try {
+          const batch = await step(iterator);
+          if (batch === null) status = "done";
+          return batch;
+        } catch (error) {
+          status = "done";
+          throw toShardpactError(error);
+        } finally {
+          isStepping = false;
+        }
+      },
+      async return() {
+        status = "done";
+        if (active?.owner === iterator) await endActive();
+      },
+    };
+    return iterator;
+  }
+
+  async function step(iterator: HostIterator): Promise<HostBatch | null> {
+    const isActive = active?.owner === iterator;
+    if (isActive) ack();
+    try {
+      const feed = isActive && active ? active.feed : await activate(iterator);
+      await watch.gate();
+      delivered = await feed.next();
+    } catch (error) {
+      await endActive();
+      throw error;
+    }
+    if (delivered === null) await endActive();
+    return delivered;
+  }
+
+  /** Stops reading ahead and forgets what was verified; a batch that was not acknowledged will come again. */
+  async function endActive(): Promise<void> {
+    const ended = active;
+    active = null;
+    delivered = null;
+    await ended?.feed.stop();
+    const opened = await source?.catch(() => null);
+    await opened?.clear();
+  }
+
+  async function close(): Promise<void> {
+    watch.close();
+    await reports.end();
+    controller.abort(new ShardpactError("closed", "the loader was closed"));
+    await active?.feed.stop();
+    active = null;
+    const opened = await source?.catch(() => null);
+    await opened?.close();
+  }
+  const closeOnce = (): Promise<void> => (closing ??= close());
+
+  return {
+    plan,
+    get isAtEpochStart() {
+      return state.offset === 0;
+    },
+    hasMap: o.map !== undefined,
+    iterate,
+    ack,
+    state: () => state,
+    receipt: () => tracker.receipt(state),
+    close: closeOnce,
+    [Symbol.asyncDispose]: closeOnce,
+  };
+}
+
+function busy(): ShardpactError {
+  return new ShardpactError("loader_busy", "another iterator of this loader took over", {
+    hint: "Consume one iterator at a time, or make a loader for each.",
+  });
+}
+
+function drawSeed(): bigint {
+  return crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n;
+}

@@ -1,0 +1,130 @@
+/**
+ * Owns receipts: which positions of which order a training process acknowledged, and the digests that prove it.
+ *
+ * Order is a pure function, hence spans are the sample list: `audit replay` expands them. Spans that follow each other
+ * under the same (W, B) merge, and so do whole epochs, so the receipt of a long run stays small.
+ */
+import { hashAs, Hasher } from "../merkle/hash.ts";
+import { concatBytes, formatDigest, parseDigest, u64le, utf8, type Digest } from "../model/bytes.ts";
+import { canonicalJson } from "../model/commands.ts";
+import type { LoaderState } from "./cursor.ts";
+import type { LoaderPlan } from "./plan.ts";
+
+/** Positions [from, to) of each of `epochs` epochs from `epoch` on, by W ranks with batches of B. */
+export interface Span {
+  readonly root: Digest;
+  readonly epoch: number;
+  readonly epochs: number;
+  readonly from: number;
+  readonly to: number;
+  readonly W: number;
+  readonly B: number;
+  /** Rows of each epoch that the last step left out, or repeated. */
+  readonly dropped: number;
+  readonly padded: number;
+}
+
+export interface Receipt {
+  readonly v: 1;
+  readonly state: LoaderState;
+  readonly rank: number;
+  readonly columns: { readonly xs: readonly string[]; readonly ys: readonly string[] };
+  readonly spans: readonly Span[];
+  /** Over root, selection, order and the union of the spans: independent of W and B. Proves the plan. */
+  readonly orderDigest: Digest;
+  /** Over the bytes that this rank delivered, before `map`; null unless asked for. Proves the gather. */
+  readonly bytesDigest: Digest | null;
+}
+
+/** One acknowledged step. `bytes` is the batch's `batchDigest`, or null. */
+export interface Acknowledged {
+  readonly epoch: number;
+  readonly from: number;
+  readonly to: number;
+  readonly dropped: number;
+  readonly padded: number;
+  readonly bytes: Uint8Array | null;
+}
+
+export interface ReceiptTracker {
+  add(step: Acknowledged): void;
+  receipt(state: LoaderState): Receipt;
+}
+
+export function createReceiptTracker(
+  plan: LoaderPlan,
+  columns: Receipt["columns"],
+  withBytes: boolean,
+): ReceiptTracker {
+  const spans: Span[] = [];
+  let chain: Uint8Array = new Uint8Array(32);
+  return {
+    add({ epoch, from, to, dropped, padded, bytes }) {
+      const { root, world: W, batchSize: B } = plan;
+      appendSpan(spans, { root, epoch, epochs: 1, from, to, W, B, dropped, padded }, plan.rows);
+      if (bytes) chain = hashAs("bytesDigest", chain, u64le(epoch), u64le(from), u64le(to), bytes);
+    },
+    receipt: (state) => ({
+      v: 1,
+      state,
+      rank: plan.rank,
+      columns,
+      spans: spans.slice(),
+      orderDigest: orderDigest(plan, spans),
+      bytesDigest: withBytes ? formatDigest(chain) : null,
+    }),
+  };
+}
+
+/** Digest of one batch's arrays, in the order of the columns: what the bytes digest chains. */
+export function batchDigest(arrays: Iterable<Uint8Array>): Uint8Array {
+  const hasher = new Hasher();
+  for (const bytes of arrays) hasher.update(bytes);
+  return hasher.digest();
+}
+
+function appendSpan(spans: Span[], next: Span, rows: number): void {
+  const last = spans.at(-1);
+  const follows =
+    last &&
+    last.root === next.root &&
+    last.W === next.W &&
+    last.B === next.B &&
+    last.epochs === 1 &&
+    last.to === next.from;
+  if (follows && last.epoch === next.epoch) {
+    const { to, dropped, padded } = next;
+    spans[spans.length - 1] = { ...last, to, dropped, padded };
+  } else {
+    spans.push(next);
+  }
+  mergeEpochs(spans, rows);
+}
+
+/** Joins the last span to the one before it when both are whole epochs that follow each other. */
+function mergeEpochs(spans: Span[], rows: number): void {
+  const [before, last] = spans.slice(-2);
+  if (!before || !last || before.epoch + before.epochs !== last.epoch) return;
+  const isWhole = (s: Span) => s.from === 0 && s.to + s.dropped === rows;
+  const same = before.to === last.to && before.dropped === last.dropped && before.padded === last.padded;
+  if (!same || !isWhole(before) || !isWhole(last) || before.W !== last.W || before.B !== last.B) return;
+  spans.splice(-2, 2, { ...before, epochs: before.epochs + last.epochs });
+}
+
+/** See `docs/order.md` §7. */
+export function orderDigest(
+  { root, selection, order }: Pick<LoaderPlan, "root" | "selection" | "order">,
+  spans: readonly Span[],
+): Digest {
+  const ranges: { epoch: number; from: number; to: number }[] = [];
+  for (const { epoch, epochs, from, to } of spans) {
+    for (let i = 0; i < epochs; i++) {
+      const last = ranges.at(-1);
+      if (last && last.epoch === epoch + i && last.to === from) last.to = to;
+      else ranges.push({ epoch: epoch + i, from, to });
+    }
+  }
+  const parts = ranges.flatMap(({ epoch, from, to }) => [u64le(epoch), u64le(from), u64le(to)]);
+  const head = [parseDigest(root), parseDigest(selection), utf8(canonicalJson(order))];
+  return formatDigest(hashAs("orderDigest", concatBytes([...head, ...parts])));
+}

@@ -1,0 +1,80 @@
+/**
+ * Owns what a loader tells the group about its run: `run.begin` before the first batch, receipts at epoch ends and at the end,
+ * at most one every 30 s in between; never per step.
+ */
+import type { ConfirmedVersion } from "../client/types.ts";
+import { toShardpactError, type ShardpactError } from "../model/errors.ts";
+import type { LoaderPorts } from "./internal.ts";
+import type { LoaderPlan } from "./plan.ts";
+import type { Receipt } from "./receipt.ts";
+
+const RECEIPT_EVERY_MS = 30_000;
+
+export interface RunOptions {
+  readonly id: string;
+  readonly meta?: Readonly<Record<string, string>>;
+}
+
+export interface Reports {
+  /** Get-or-create of the run, once. @throws `plan_mismatch`, `run_ended`, `no_quorum`, … */
+  begin(): Promise<void>;
+  /** Sends a receipt in the background, unless one was sent a moment ago. */
+  epochEnded(): void;
+  /** Sends the last receipt. */
+  end(): Promise<void>;
+}
+
+export function createReports(
+  version: Pick<ConfirmedVersion, "beginRun" | "sendReceipt">,
+  plan: LoaderPlan,
+  run: RunOptions | undefined,
+  receipt: () => Receipt,
+  ports: LoaderPorts,
+): Reports {
+  let begun: Promise<void> | null = null;
+  let sending: Promise<void> = Promise.resolve();
+  let sentMs = -Infinity;
+  let sentDigest = "";
+
+  async function begin(id: string): Promise<void> {
+    const [dataset = "", number = "0"] = plan.dataset.split("@v");
+    const { root, selection, order, world, batchSize, last } = plan;
+    const fixed = { dataset, version: Number(number), root, selection, order, world, batchSize, last };
+    await version.beginRun(id, fixed, run?.meta ?? {});
+  }
+
+  /** A receipt that can't be sent is not an error of training; the next one covers it. */
+  function send(id: string): Promise<void> {
+    const body = receipt();
+    if (body.orderDigest === sentDigest || body.spans.length === 0) return sending;
+    sentMs = ports.nowMs();
+    sending = sending
+      .then(() => version.sendReceipt(id, plan.rank, { ...body }))
+      .then(
+        () => void (sentDigest = body.orderDigest),
+        (error: unknown) => ports.warn(notSent(id, toShardpactError(error))),
+      );
+    return sending;
+  }
+
+  return {
+    async begin() {
+      if (!run) return;
+      begun ??= begin(run.id);
+      await begun.catch((error: unknown) => {
+        begun = null;
+        throw error;
+      });
+    },
+    epochEnded() {
+      if (run && begun && ports.nowMs() - sentMs >= RECEIPT_EVERY_MS) void send(run.id);
+    },
+    async end() {
+      if (run && begun) await send(run.id);
+    },
+  };
+}
+
+function notSent(run: string, error: ShardpactError): string {
+  return `a receipt of run ${run} could not be recorded: ${error.message}`;
+}

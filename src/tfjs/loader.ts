@@ -1,0 +1,139 @@
+/**
+ * Owns the loader in the shape that `model.fitDataset` takes: `{size, iterator()}`, and what goes with it.
+ *
+ * tfjs 4.22 calls `iterator()` once more than there are epochs, never calls `return()`, and abandons iterators when
+ * training stops: so an iterator costs nothing before its first `next()`, and a new one goes on at the acknowledged cursor.
+ */
+import type { ConfirmedVersion } from "../client/types.ts";
+import type { LoaderState } from "../loader/cursor.ts";
+import type { HostBatch } from "../loader/feed.ts";
+import { createHostLoader, type HostIterator, type HostLoader, type LoaderOptions } from "../loader/host-loader.ts";
+import type { LoaderPorts } from "../loader/internal.ts";
+import type { LoaderPlan } from "../loader/plan.ts";
+import type { Receipt } from "../loader/receipt.ts";
+import { ShardpactError } from "../model/errors.ts";
+import { disposeTensors, loadTfjs, toTensors, type BatchTensors } from "./tensors.ts";
+
+export type { LoaderOptions } from "../loader/host-loader.ts";
+
+/** One batch. Whoever takes it disposes its tensors (`fitDataset` does); `Symbol.dispose` disposes all of them. */
+export interface Batch extends BatchTensors, Disposable {
+  readonly epoch: number;
+  /** Global position of the step's first row in the epoch. */
+  readonly offset: number;
+  /** Says that the batch was trained on. Without it the next `next()` says so. */
+  ack(): void;
+}
+
+export interface BatchIterator extends AsyncIterableIterator<Batch, undefined> {
+  next(): Promise<IteratorResult<Batch, undefined>>;
+  return(): Promise<IteratorResult<Batch, undefined>>;
+}
+
+/** Callbacks of `fitDataset`; `...loader.fit()` spreads them. */
+export interface FitOptions {
+  readonly initialEpoch: number;
+  readonly callbacks: { onBatchEnd(): Promise<void> }[];
+}
+
+export interface Loader extends AsyncDisposable, AsyncIterable<Batch> {
+  /** Batches of a whole epoch on this rank; Infinity after `repeat()`. */
+  readonly size: number;
+  /** One epoch from the acknowledged cursor on. Costs nothing before its first `next()`. @throws `closed`, `invalid_argument` */
+  iterator(): Promise<BatchIterator>;
+  /** The same loader without ends of epochs, for `batchesPerEpoch`. @throws `invalid_argument` in the middle of an epoch */
+  repeat(): Loader;
+  /** Where training stands: acknowledged batches only. About 450 bytes of JSON. */
+  state(): LoaderState;
+  receipt(): Receipt;
+  explain(): LoaderPlan;
+  /** Options for `fitDataset`: the epoch to go on at, and exact acknowledgement at `onBatchEnd`. */
+  fit(): FitOptions;
+  /** Stops reading and gives memory back. Idempotent. */
+  close(): Promise<void>;
+}
+
+/**
+ * A loader for training. Synchronous, no I/O; `size` is exact at once.
+ * @throws ShardpactError `column_unknown`, `type_unsupported`, `shape_differs`, `class_unknown`, `invalid_argument`,
+ * `not_found` (split), `budget_too_small`, `full_shuffle_too_costly`, `resume_mismatch`. Iterating throws `shard_corrupt`,
+ * `value_out_of_range`, `null_found`, `loader_busy`, `revoked`, `no_quorum`, `plan_mismatch`, `closed`, `aborted`, …
+ */
+export function createLoader<S = unknown>(version: ConfirmedVersion, options: LoaderOptions<S>): Loader {
+  return createLoaderWith(version, options);
+}
+
+/** As `createLoader`, with ports: for benchmarks and tests, not exported by `index.ts`. */
+export function createLoaderWith<S>(version: ConfirmedVersion, o: LoaderOptions<S>, ports?: LoaderPorts): Loader {
+  const { RANK, WORLD_SIZE } = process.env;
+  const ranks =
+    o.world === undefined && WORLD_SIZE !== undefined ? { rank: Number(RANK ?? 0), world: Number(WORLD_SIZE) } : {};
+  const options = { ...ranks, ...o } as LoaderOptions;
+  return wrap(createHostLoader(version, options, ports), false);
+}
+
+function wrap(host: HostLoader, repeats: boolean): Loader {
+  const { plan } = host;
+  const iterate = (): BatchIterator => tensorIterator(host, repeats);
+  return {
+    size: repeats ? Infinity : plan.steps,
+    async iterator() {
+      if (plan.padded > 0 && !host.hasMap) {
+        throw new ShardpactError(
+          "invalid_argument",
+          `${plan.padded} rows of the last step are padding, which fitDataset would train on`,
+          {
+            details: { padded: plan.padded },
+            hint: "Use last: 'drop', or a map that makes use of columns.mask, or iterate by hand with for await.",
+          },
+        );
+      }
+      return iterate();
+    },
+    repeat() {
+      if (host.isAtEpochStart) return wrap(host, true);
+      throw new ShardpactError("invalid_argument", "repeat() cannot start in the middle of an epoch", {
+        hint: "Finish the epoch with fitDataset without batchesPerEpoch first.",
+      });
+    },
+    state: () => host.state(),
+    receipt: () => host.receipt(),
+    explain: () => plan,
+    fit: () => ({ initialEpoch: host.state().epoch, callbacks: [{ onBatchEnd: async () => host.ack() }] }),
+    close: () => host.close(),
+    [Symbol.asyncIterator]: iterate,
+    [Symbol.asyncDispose]: () => host.close(),
+  };
+}
+
+function tensorIterator(host: HostLoader, repeats: boolean): BatchIterator {
+  let epoch: HostIterator = host.iterate();
+  const iterator: BatchIterator = {
+    async next() {
+      const tf = await loadTfjs();
+      let batch = await epoch.next();
+      if (batch === null && repeats && host.plan.steps > 0) {
+        epoch = host.iterate();
+        batch = await epoch.next();
+      }
+      if (batch === null) return { done: true, value: undefined };
+      return { done: false, value: toBatch(host, batch, toTensors(tf, batch.columns)) };
+    },
+    async return() {
+      await epoch.return();
+      return { done: true, value: undefined };
+    },
+    [Symbol.asyncIterator]: () => iterator,
+  };
+  return iterator;
+}
+
+function toBatch(host: HostLoader, batch: HostBatch, tensors: BatchTensors): Batch {
+  return {
+    ...tensors,
+    epoch: batch.epoch,
+    offset: batch.from,
+    ack: () => host.ack(batch),
+    [Symbol.dispose]: () => disposeTensors(tensors),
+  };
+}

@@ -1,0 +1,179 @@
+/**
+ * A confirmed version over files in a temporary folder, without a group: what `openVersion` would give.
+ */
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  Bool,
+  Field,
+  FixedSizeList,
+  Float32,
+  Int32,
+  makeData,
+  makeVector,
+  RecordBatch,
+  Schema,
+  Struct,
+  type DataType,
+  type Vector,
+} from "apache-arrow";
+import { summarizeSplits } from "../../../src/client/splits.ts";
+import type { ConfirmedVersion } from "../../../src/client/types.ts";
+import { decodeClasses } from "../../../src/merkle/classes.ts";
+import { summarizeManifest } from "../../../src/merkle/manifest.ts";
+import { cutPages, encodePage, pageDigest, pageTotals } from "../../../src/merkle/page.ts";
+import { computeRoot, objectDigest } from "../../../src/merkle/root.ts";
+import { formatDigest } from "../../../src/model/bytes.ts";
+import { ShardpactError } from "../../../src/model/errors.ts";
+import { openDirectoryStore } from "../../../src/shards/directory-store.ts";
+import { prepareVersion } from "../../../src/shards/prepare.ts";
+import { uploadShard } from "../../../src/shards/upload.ts";
+import { writeShards } from "../../../src/shards/write.ts";
+
+export interface TestVersion extends AsyncDisposable {
+  readonly version: ConfirmedVersion;
+  /** The store's folder, to damage files in. */
+  readonly store: string;
+  readonly calls: { plans: unknown[]; receipts: unknown[]; reconfirms: number };
+  close(): Promise<void>;
+}
+
+export interface TestVersionOptions {
+  /** Record batches of each split; `""` stands for files in no folder. */
+  readonly splits: Readonly<Record<string, readonly RecordBatch[]>>;
+  readonly shardBytes?: number;
+  readonly pageShards?: number;
+  readonly positional?: Readonly<Record<string, number>>;
+  readonly classes?: readonly string[];
+  readonly reconfirm?: ConfirmedVersion["reconfirm"];
+  readonly beginRun?: ConfirmedVersion["beginRun"];
+}
+
+export async function makeVersion(o: TestVersionOptions): Promise<TestVersion> {
+  const folder = await mkdtemp(join(tmpdir(), "shardpact-loader-"));
+  const source = join(folder, "source");
+  for (const [split, batches] of Object.entries(o.splits)) {
+    await mkdir(join(source, split), { recursive: true });
+    await writeShards(batches, { folder: join(source, split), shardBytes: o.shardBytes ?? 4096 });
+  }
+  const prepared = await prepareVersion({
+    sources: source,
+    ...(o.positional ? { positional: o.positional } : {}),
+    ...(o.classes ? { classes: o.classes } : {}),
+  });
+  const storeFolder = join(folder, "store");
+  const store = await openDirectoryStore(storeFolder);
+  for (const shard of prepared.shards) await uploadShard(store, shard);
+  const entries = prepared.shards.map((s) => s.entry);
+  const pages = o.pageShards ? chunk(entries, o.pageShards) : cutPages(entries);
+  const manifest = pages.map((page) => ({ page: pageDigest(encodePage(page)), totals: pageTotals(page) }));
+  const { treeHash, totals } = summarizeManifest(manifest);
+  const { splits: names, splitRule } = prepared;
+  const root = computeRoot({
+    schema: objectDigest("schema", prepared.schema),
+    classes: objectDigest("classes", prepared.classes),
+    splits: names,
+    splitRule,
+    pageCount: pages.length,
+    treeHash: formatDigest(treeHash),
+    totals,
+  });
+  const all = async function* () {
+    yield* pages;
+  };
+  const splits = await summarizeSplits({ splits: [...names], totals }, splitRule, all);
+  const calls: TestVersion["calls"] = { plans: [], receipts: [], reconfirms: 0 };
+  const confirmation = {
+    groupId: "b3:group",
+    term: 1,
+    index: 7,
+    chain: "c0ffee",
+    replicas: ["r1", "r2"],
+    diverged: [],
+    atMs: 0,
+  };
+  const version: ConfirmedVersion = {
+    dataset: "things",
+    version: 1,
+    root,
+    index: 7,
+    confirmation,
+    rows: splits.reduce((sum, s) => sum + s.rows, 0),
+    bytes: totals.reduce((sum, t) => sum + t.bytes, 0),
+    splits,
+    splitRule,
+    schema: prepared.schema,
+    classes: decodeClasses(prepared.classes),
+    stores: [store],
+    manifest: async () => manifest,
+    page: async (position) => {
+      const page = pages[position];
+      if (!page) throw new ShardpactError("not_found", `no page ${position}`);
+      return page;
+    },
+    reconfirm: async (signal) => {
+      calls.reconfirms++;
+      return o.reconfirm ? o.reconfirm(signal) : confirmation;
+    },
+    beginRun: async (run, plan, meta) => {
+      calls.plans.push({ run, plan, meta });
+      await o.beginRun?.(run, plan, meta);
+    },
+    sendReceipt: async (run, rank, receipt) => void calls.receipts.push({ run, rank, receipt }),
+    lease: async (_run, ttlMs) => ttlMs,
+  };
+  const close = async (): Promise<void> => {
+    await store.close();
+    await prepared.close();
+    await rm(folder, { recursive: true, force: true });
+  };
+  return { version, store: storeFolder, calls, close, [Symbol.asyncDispose]: close };
+}
+
+function chunk<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
+}
+
+/** A batch of named vectors. */
+export function batchOf(columns: Readonly<Record<string, Vector>>): RecordBatch {
+  const entries = Object.entries(columns);
+  const fields = entries.map(
+    ([name, vector]) => new Field(name, vector.type as DataType, vector.nullable || vector.nullCount > 0),
+  );
+  const length = entries[0]?.[1].length ?? 0;
+  const children = entries.map(([, vector]) => vector.data[0] as NonNullable<(typeof vector.data)[0]>);
+  return new RecordBatch(new Schema(fields), makeData({ type: new Struct(fields), length, children }));
+}
+
+/** A FixedSizeList vector over float32 values. */
+export function listsOf(values: Float32Array, size: number): Vector {
+  const child = makeData({ type: new Float32(), data: values });
+  const type = new FixedSizeList(size, new Field("item", new Float32(), false));
+  return makeVector(makeData({ type, length: values.length / size, child }));
+}
+
+/** Rows first…first+count of a table whose values tell their row: `x` = [row, row + ½, −row], `y` = row mod 5, `even`. */
+export function numberedBatch(first: number, count: number): RecordBatch {
+  const x = new Float32Array(count * 3);
+  const y = new Int32Array(count);
+  for (let i = 0; i < count; i++) {
+    const row = first + i;
+    x.set([row, row + 0.5, -row], i * 3);
+    y[i] = row % 5;
+  }
+  const bits = new Uint8Array(Math.ceil(count / 8));
+  for (let i = 0; i < count; i++) if ((first + i) % 2 === 0) bits[i >>> 3] = (bits[i >>> 3] ?? 0) | (1 << (i & 7));
+  return batchOf({
+    x: listsOf(x, 3),
+    y: makeVector(makeData({ type: new Int32(), data: y })),
+    even: makeVector(makeData({ type: new Bool(), length: count, data: bits })),
+  });
+}
+
+/** `rows` numbered rows in batches of at most `batchRows`, from `first` on. */
+export function numberedBatches(rows: number, batchRows: number, first = 0): RecordBatch[] {
+  const batches: RecordBatch[] = [];
+  for (let at = 0; at < rows; at += batchRows) batches.push(numberedBatch(first + at, Math.min(batchRows, rows - at)));
+  return batches;
+}
