@@ -1,7 +1,7 @@
 /**
  * Owns how a batch of chosen entries becomes rows: pure, over rows loaded beforehand.
  *
- * A batch comes to what its entries come to one by one (I10): each command sees the changes of those before it, and the
+ * A batch comes to what its entries come to one by one (I13): each command sees the changes of those before it, and the
  * first outcome of a command id is its only one (I12). A store calls `needsOfBatch`, loads those rows and recorded
  * outcomes, calls `applyBatch`, and writes what it returns in one transaction.
  */

@@ -2,7 +2,7 @@
  * Owns what `decide` sees of the catalog: loaded rows under the changes of the entries before it in the batch.
  *
  * A view gives only what its command declared in `needs`. Reading anything else is a bug that would show only when a
- * batch is applied one by one, so it throws at once (I11).
+ * batch is applied one by one, so it throws at once (I14).
  */
 import type { Digest } from "../model/bytes.ts";
 import { invariant } from "../model/errors.ts";

@@ -70,7 +70,7 @@ describe("exactly once (I12)", () => {
   });
 });
 
-describe("entries that are no commands of this build", () => {
+describe("entries that are no commands of this build (I29)", () => {
   it.each<[string, Uint8Array]>([
     ["no bytes", empty],
     ["a short payload", new Uint8Array(12)],
@@ -122,7 +122,7 @@ function receiptText(receipt: string): string {
   return `{"id":"${freshId()}","actor":"a","kind":"run.receipt","body":{"run":"r","rank":0,"receipt":${receipt}}}`;
 }
 
-describe("log time (I9)", () => {
+describe("log time (I16)", () => {
   it("is the maximum of what leaders stamped, and never falls", () => {
     const catalog = createTestCatalog();
     const times = [T0, T0 - 5, T0 + 7, 0].map((timeMs) => {
@@ -133,7 +133,7 @@ describe("log time (I9)", () => {
   });
 });
 
-describe("chains (I7, I8)", () => {
+describe("chains (I17, I18)", () => {
   it("Cᵢ covers Cᵢ₋₁, index, kind and payload; not the epoch", () => {
     const payload = revoke();
     const at = (epoch: number): string =>
@@ -180,7 +180,7 @@ describe("batches", () => {
     expect(commandIds.length).toBe(3);
   });
 
-  it("refuse entries that do not follow what is applied (I3)", () => {
+  it("refuse entries that do not follow what is applied (I15)", () => {
     const entries = [{ index: 2, epoch: 1, kind: "noop" as const, payload: empty }];
     const apply = (): unknown => applyBatch({ entries, state: APPLIED_ZERO, rows: [], outcomes: new Map() });
     expect(apply).toThrow(expect.objectContaining({ code: "internal" }));

@@ -164,7 +164,7 @@ function cut(entries: readonly ChosenEntry[], sizes: readonly number[]): ChosenE
   return batches;
 }
 
-describe("batched apply (I10)", () => {
+describe("batched apply (I13)", () => {
   it("comes to what one by one comes to: rows, ledger, answers, chains", () => {
     const came = new Map<string, number>();
     const property = fc.property(

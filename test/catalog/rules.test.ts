@@ -84,7 +84,7 @@ describe("tag.move", () => {
   });
 });
 
-describe("pins", () => {
+describe("pins (I28)", () => {
   const pin = (root: Digest, version = 1) => ({ dataset: "mnist", version, root, run: "exp-1", note: "" });
 
   it("are get-or-create, released once, and revived only at the same version", () => {
@@ -114,7 +114,7 @@ describe("pins", () => {
   });
 });
 
-describe("runs", () => {
+describe("runs (I28)", () => {
   const planOf = (root: Digest): RunPlan => ({
     dataset: "mnist",
     version: 1,
@@ -195,7 +195,7 @@ describe("runs", () => {
   });
 });
 
-describe("revocations", () => {
+describe("revocations (I27)", () => {
   it("are final, and the first reason stays", () => {
     const { catalog } = twoVersions();
     const first = catalog.run("version.revoke", { dataset: "mnist", version: 1, reason: "labels" });

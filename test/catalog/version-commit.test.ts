@@ -55,7 +55,7 @@ describe("version.commit", () => {
     expect(catalog.rows.get(`shard\n${pageDigest(list[1]!)}\n1`)).toMatchObject({ name: "p1-00001.arrow", rows: 11 });
   });
 
-  it("any delta makes the root of the whole manifest, and the frontier before each page (I6)", () => {
+  it("any delta makes the root of the whole manifest, and the frontier before each page (I22)", () => {
     for (let n = 1; n <= 9; n++) {
       for (let kept = 0; kept <= n; kept++) {
         const catalog = withHead(pages(n));
@@ -72,7 +72,7 @@ describe("version.commit", () => {
     }
   });
 
-  it("closes the pages that it does not keep, so that an older version can still be read", () => {
+  it("closes the pages that it does not keep, so that an older version can still be read (I23)", () => {
     const catalog = withHead(pages(3));
     catalog.commit({ pages: [...pages(3).slice(0, 1), pageOf("x")], kept: 1, expectedHead: headOf(catalog) });
     const rows = [...catalog.rows.values()].filter((row) => row.table === "version_page") as VersionPageRow[];
@@ -117,7 +117,7 @@ describe("version.commit", () => {
 });
 
 describe("version.commit refuses", () => {
-  it("another head than expected: `head_moved`, with the head", () => {
+  it("another head than expected: `head_moved`, with the head (I24)", () => {
     const catalog = withHead(pages(2));
     const { root } = version(catalog, 1);
     const next = { pages: [...pages(2), pageOf("x")] };
@@ -132,7 +132,7 @@ describe("version.commit refuses", () => {
     expect(gone).toMatchObject({ code: "head_moved", details: { head: null } });
   });
 
-  it("pages and objects that are absent or no longer held: `page_missing`, naming them", () => {
+  it("pages and objects that are absent or no longer held: `page_missing`, naming them (I25)", () => {
     const catalog = createTestCatalog();
     const list = pages(2);
     const all = [...list.map(pageDigest), objectDigest("schema", SCHEMA), objectDigest("classes", CLASSES)];
@@ -184,7 +184,7 @@ describe("version.commit refuses", () => {
     ["classes reordered", "schema_differs", { classes: classesOf({ label: ["dog", "cat"] }) }],
     ["a class dropped", "schema_differs", { classes: classesOf({ label: ["cat"] }) }],
     ["a class column dropped", "schema_differs", { classes: classesOf({}) }],
-  ])("%s: `%s`", (_what, code, change) => {
+  ])("%s: `%s` (I26)", (_what, code, change) => {
     const catalog = withHead(pages(2));
     const next = pageOf("x");
     catalog.put("page", next);

@@ -31,7 +31,7 @@ const anyEntry: fc.Arbitrary<PageEntry> = fc.record({
 });
 const anyEntries = fc.uniqueArray(anyEntry, { minLength: 1, maxLength: 20, selector: (e) => e.name });
 
-describe("page encoding (I1)", () => {
+describe("page encoding (I19)", () => {
   it("decodes what it encodes", () => {
     fc.assert(fc.property(anyEntries, (entries) => void expect(decodePage(encodePage(entries))).toEqual(entries)));
   });

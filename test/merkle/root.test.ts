@@ -17,7 +17,7 @@ const FIELDS: RootFields = {
   totals: [{ split: 0, rows: 1, bytes: 2, shards: 3 }],
 };
 
-describe("root (I4)", () => {
+describe("root (I20)", () => {
   it.each<[string, Partial<RootFields>]>([
     ["schema", { schema: digestOf("x") }],
     ["classes", { classes: digestOf("x") }],

@@ -27,7 +27,7 @@ function slowHash(list: readonly Uint8Array[]): Uint8Array {
 
 const sizes = Array.from({ length: SIZE_MAX + 1 }, (_, n) => n);
 
-describe("tree hash (I5, RFC 9162 §2.1.1)", () => {
+describe("tree hash (I21, RFC 9162 §2.1.1)", () => {
   it.each(sizes)("equals the recursive definition over %i leaves, at once and by appending", (n) => {
     const expected = slowHash(leaves(n));
     expect(treeHash(leaves(n))).toEqual(expected);
