@@ -4,13 +4,13 @@
 import type { RevocationRow, Row, Table, TagRow, VersionRow } from "../../catalog/rows.ts";
 import type { LogIndex } from "../../consensus/engine.ts";
 import { type CatalogSource, pinAsOf, runAsOf, type VersionFound, versionSubject } from "../answer-query.ts";
-import type { MemoryDisk } from "./disk.ts";
+import { type MemoryDisk, rowsIn } from "./disk.ts";
 
 type RowOf<T extends Table> = Extract<Row, { table: T }>;
 
 export function createMemorySource(disk: MemoryDisk, asOf: LogIndex): CatalogSource {
   const all = <T extends Table>(table: T, which: (row: RowOf<T>) => boolean = () => true): RowOf<T>[] =>
-    [...disk.rows.values()].filter((row): row is RowOf<T> => row.table === table && which(row as RowOf<T>));
+    ([...rowsIn(disk, table).values()] as RowOf<T>[]).filter(which);
   const versionsOf = (dataset: string): VersionRow[] =>
     all("version", (row) => row.dataset === dataset && row.index <= asOf).toSorted((a, b) => a.version - b.version);
   const revocation = (subject: string): RevocationRow | null =>

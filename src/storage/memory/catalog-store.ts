@@ -2,13 +2,13 @@
  * Owns the catalog in memory: rows in a map, each apply with what takes it back.
  */
 import { type AppliedEntry, applyBatch, type BatchOutput, needsOfBatch } from "../../catalog/apply.ts";
-import type { Need, Row } from "../../catalog/rows.ts";
+import type { Need, Row, Table } from "../../catalog/rows.ts";
 import { rowKey } from "../../catalog/view.ts";
 import type { Entry } from "../../consensus/engine.ts";
 import { answerQuery } from "../answer-query.ts";
 import type { CatalogStore } from "../port.ts";
 import { createMemorySource } from "./catalog-source.ts";
-import { type MemoryDisk, type MemorySession, writeMemory } from "./disk.ts";
+import { type MemoryDisk, type MemorySession, type MemoryUndo, rowsIn, writeMemory } from "./disk.ts";
 
 export function createMemoryCatalogStore(session: MemorySession, close: () => Promise<void>): CatalogStore {
   const { disk } = session;
@@ -53,13 +53,14 @@ function apply(disk: MemoryDisk, entries: readonly Entry[]): readonly AppliedEnt
 }
 
 function write(disk: MemoryDisk, { changes, ledger, state }: BatchOutput): void {
-  const before = new Map<string, Row | undefined>();
+  const before: MemoryUndo["rows"][number][] = [];
   for (const { row } of changes) {
     const key = rowKey(row);
-    const old = disk.rows.get(key);
-    before.set(key, old);
+    const rows = rowsIn(disk, row.table);
+    const old = rows.get(key);
+    before.push({ table: row.table, key, row: old ?? null });
     // Of a page put again, only the hold moves.
-    disk.rows.set(key, row.table === "page" && old?.table === "page" ? { ...old, holdUntilMs: row.holdUntilMs } : row);
+    rows.set(key, row.table === "page" && old?.table === "page" ? { ...old, holdUntilMs: row.holdUntilMs } : row);
   }
   disk.unflushed.push({ applied: disk.applied, rows: before });
   for (const row of ledger) {
@@ -71,8 +72,8 @@ function write(disk: MemoryDisk, { changes, ledger, state }: BatchOutput): void 
 
 /** The rows of one need, as far as they exist. */
 function rowsOf(disk: MemoryDisk, need: Need): Row[] {
-  const get = (...key: readonly (string | number)[]): Row[] => {
-    const row = disk.rows.get(key.join("\n"));
+  const get = (table: Table, ...key: readonly (string | number)[]): Row[] => {
+    const row = rowsIn(disk, table).get([table, ...key].join("\n"));
     return row ? [row] : [];
   };
   switch (need.kind) {
@@ -85,7 +86,7 @@ function rowsOf(disk: MemoryDisk, need: Need): Row[] {
         row.table === "version" ? get("page", row.classes) : [],
       );
     case "head_pages":
-      return [...disk.rows.values()].filter(
+      return [...rowsIn(disk, "version_page").values()].filter(
         (row) =>
           row.table === "version_page" &&
           row.dataset === need.dataset &&

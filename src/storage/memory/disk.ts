@@ -6,7 +6,7 @@
  */
 import type { AppliedState, LedgerRow } from "../../catalog/apply.ts";
 import { APPLIED_ZERO } from "../../catalog/apply.ts";
-import type { Row } from "../../catalog/rows.ts";
+import { PRIMARY_KEYS, type Row, type Table } from "../../catalog/rows.ts";
 import type { Entry, HardState, LogIndex } from "../../consensus/engine.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
 import { fencedError } from "../log-record.ts";
@@ -25,10 +25,10 @@ export interface MemoryRecord {
   readonly checksum: Uint8Array;
 }
 
-/** What takes an apply back: the rows as they were (undefined: absent), and the state before. */
+/** What takes an apply back: the rows as they were (null: absent), and the state before. */
 export interface MemoryUndo {
   readonly applied: AppliedState;
-  readonly rows: ReadonlyMap<string, Row | undefined>;
+  readonly rows: readonly { readonly table: Table; readonly key: string; readonly row: Row | null }[];
 }
 
 export interface MemoryDisk {
@@ -37,7 +37,8 @@ export interface MemoryDisk {
   state: MemoryState | null;
   readonly log: Map<LogIndex, MemoryRecord>;
   readonly peers: Map<string, PeerRecord>;
-  readonly rows: Map<string, Row>;
+  /** By table, then by `rowKey`. */
+  readonly rows: ReadonlyMap<Table, Map<string, Row>>;
   /** `ledger[i]` is index i + 1. */
   readonly ledger: LedgerRow[];
   readonly outcomes: Map<string, LedgerRow>;
@@ -53,7 +54,7 @@ export function createMemoryDisk(incarnation = "memory"): MemoryDisk {
     state: null,
     log: new Map(),
     peers: new Map(),
-    rows: new Map(),
+    rows: new Map((Object.keys(PRIMARY_KEYS) as Table[]).map((table) => [table, new Map()])),
     ledger: [],
     outcomes: new Map(),
     applied: APPLIED_ZERO,
@@ -62,12 +63,19 @@ export function createMemoryDisk(incarnation = "memory"): MemoryDisk {
   };
 }
 
+/** The rows of one table by key. */
+export function rowsIn(disk: MemoryDisk, table: Table): Map<string, Row> {
+  const rows = disk.rows.get(table);
+  invariant(rows, `table ${table} is known`);
+  return rows;
+}
+
 /** The database crashes: applies since the last append are lost, newest first, but for the `kept` oldest. */
 export function crashMemoryDisk(disk: MemoryDisk, kept = 0): void {
   for (const undo of disk.unflushed.splice(kept).toReversed()) {
-    for (const [key, row] of undo.rows) {
-      if (row === undefined) disk.rows.delete(key);
-      else disk.rows.set(key, row);
+    for (const { table, key, row } of undo.rows) {
+      if (row === null) rowsIn(disk, table).delete(key);
+      else rowsIn(disk, table).set(key, row);
     }
     for (const row of disk.ledger.splice(undo.applied.index))
       if (row.commandId !== null) disk.outcomes.delete(row.commandId);

@@ -193,9 +193,9 @@ async function findMissing(db: NodePgDatabase, state: ReplicaStateRow): Promise<
   const inLog = and(gte(log.index, state.firstIndex), lte(log.index, state.lastIndex));
   const there = await db.$count(log, inLog);
   if (there === state.lastIndex - state.firstIndex + 1) return [];
-  const missing = await db.execute<{ index: number }>(
+  const missing = await db.execute<{ index: string }>(
     sql`SELECT i AS index FROM generate_series(${state.firstIndex}::bigint, ${state.lastIndex}::bigint) AS i
         WHERE NOT EXISTS (SELECT FROM ${log} WHERE ${log.index} = i) ORDER BY i LIMIT ${DAMAGED_NAMED_MAX}`,
   );
-  return missing.rows.map((row) => row.index);
+  return missing.rows.map((row) => Number(row.index));
 }

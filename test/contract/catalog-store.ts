@@ -1,0 +1,154 @@
+/**
+ * The contract of `CatalogStore`: every adapter passes these, and gives the same as the one in memory.
+ */
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { AppliedEntry } from "../../src/catalog/apply.ts";
+import type { Entry } from "../../src/consensus/engine.ts";
+import { createMemoryDisk } from "../../src/storage/memory/disk.ts";
+import { openMemoryStores } from "../../src/storage/memory/open.ts";
+import type { CatalogStore } from "../../src/storage/port.ts";
+import { payloadOf, T0 } from "../support/catalog.ts";
+import { questions, scriptedEntries } from "./catalog-script.ts";
+import { entry, IDENTITY, seededRandom, type StoreHarness } from "./store-harness.ts";
+
+export function catalogStoreContract(name: string, makeHarness: () => Promise<StoreHarness>): void {
+  describe(`catalog store contract: ${name}`, () => {
+    let harness: StoreHarness;
+    beforeEach(async () => {
+      harness = await makeHarness();
+    });
+    afterEach(async () => {
+      await harness.close();
+    });
+    const start = async (): Promise<CatalogStore> => {
+      const stores = await harness.open();
+      await stores.log.boot();
+      return stores.catalog;
+    };
+    historyCases(start);
+    onceCases(start);
+  });
+}
+
+type Start = () => Promise<CatalogStore>;
+
+async function memoryCatalog(): Promise<CatalogStore> {
+  const stores = openMemoryStores(createMemoryDisk(), IDENTITY);
+  await stores.log.boot();
+  return stores.catalog;
+}
+
+async function applyInBatches(
+  catalog: CatalogStore,
+  all: readonly Entry[],
+  size: () => number,
+): Promise<AppliedEntry[]> {
+  const applied: AppliedEntry[] = [];
+  for (let at = 0; at < all.length;) {
+    const batch = all.slice(at, at + size());
+    applied.push(...(await catalog.apply(batch)));
+    at += batch.length;
+  }
+  return applied;
+}
+
+async function answers(catalog: CatalogStore, at: number, asOf: number | null = at): Promise<unknown[]> {
+  const all: unknown[] = [];
+  for (const query of questions(at)) all.push({ query, answer: await catalog.query(query, asOf) });
+  return all;
+}
+
+function historyCases(start: Start): void {
+  it.each([1, 2, 3])("applies in batches what it applies one by one, as in memory (I10, seed %i)", async (seed) => {
+    const history = scriptedEntries(seed, 120);
+    const [store, memory] = [await start(), await memoryCatalog()];
+    const random = seededRandom(seed);
+    const batched = await applyInBatches(store, history, () => 1 + Math.floor(random() * 20));
+    const single = await applyInBatches(memory, history, () => 1);
+    expect(batched).toEqual(single);
+    expect(batched.some(({ outcome }) => outcome.ok)).toBe(true);
+    expect(batched.some(({ outcome }) => !outcome.ok)).toBe(true);
+    expect(store.applied()).toEqual(memory.applied());
+    expect(await answers(store, history.length)).toEqual(await answers(memory, history.length));
+  });
+
+  it("answers as of an index what it answered then", async () => {
+    const history = scriptedEntries(11, 90);
+    const store = await start();
+    const then = new Map<number, unknown[]>();
+    for (const one of history) {
+      await store.apply([one]);
+      if (one.index % 15 === 0) then.set(one.index, await answers(store, one.index, null));
+    }
+    for (const [index, was] of then) expect(await answers(store, index)).toEqual(was);
+  });
+
+  it("goes on after a restart where it was", async () => {
+    const history = scriptedEntries(4, 60);
+    const first = await start();
+    await first.apply(history.slice(0, 25));
+    const before = first.applied();
+    const second = await start();
+    expect(second.applied()).toEqual(before);
+    await second.apply(history.slice(25));
+    const memory = await memoryCatalog();
+    await memory.apply(history);
+    expect(second.applied()).toEqual(memory.applied());
+    expect(await second.chainAt(25)).toBe(before.chain);
+    expect(await second.chainAt(history.length + 1)).toBeNull();
+  });
+
+  it("refuses entries that do not follow, and is usable afterwards", async () => {
+    const store = await start();
+    await expect(store.apply([entry(2, 1, "noop")])).rejects.toMatchObject({ code: "internal" });
+    await store.apply([entry(1, 1, "noop")]);
+    expect(store.applied().index).toBe(1);
+  });
+
+  it("applies nothing of a batch with an entry of a later build", async () => {
+    const store = await start();
+    const later = { ...entry(2), payload: new Uint8Array(20).fill(9) };
+    await expect(store.apply([entry(1, 1, "noop"), later])).rejects.toMatchObject({ code: "upgrade_required" });
+    expect(store.applied().index).toBe(0);
+    await store.apply([entry(1, 1, "noop")]);
+  });
+}
+
+function onceCases(start: Start): void {
+  const move = (index: number, id: string, tag: string): Entry => ({
+    ...entry(index),
+    payload: payloadOf("tag.move", { dataset: "mnist", tag, version: 1 }, { id, timeMs: T0 + index }),
+  });
+  const ID = "a".repeat(32);
+
+  it("gives a retry the first answer, in the same batch and later (I12)", async () => {
+    const store = await start();
+    const [first, retry] = await store.apply([move(1, ID, "prod"), move(2, ID, "prod")]);
+    expect(first).toMatchObject({
+      index: 1,
+      retry: false,
+      firstIndex: 1,
+      outcome: { ok: false, error: { code: "not_found" } },
+    });
+    expect(retry).toMatchObject({ index: 2, retry: true, firstIndex: 1, outcome: first?.outcome });
+    const again = await start();
+    const [later, reused] = await again.apply([move(3, ID, "prod"), move(4, ID, "other")]);
+    expect(later).toMatchObject({ index: 3, retry: true, firstIndex: 1, outcome: first?.outcome });
+    expect(reused).toMatchObject({ retry: false, outcome: { ok: false, error: { code: "command_id_reused" } } });
+    expect(await again.outcome(ID)).toEqual(first);
+    expect(await again.outcome("b".repeat(32))).toBeNull();
+  });
+
+  it("answers a query without an index from what is applied, and lists the ledger", async () => {
+    const store = await start();
+    await store.apply([entry(1, 1, "noop"), move(2, ID, "prod")]);
+    const ledger = await store.query({ kind: "ledger", after: 0, limit: 10 }, null);
+    expect(ledger).toMatchObject({
+      kind: "rows",
+      rows: [
+        { index: 1, kind: "noop", actor: null, commandId: null, payloadBytes: 0 },
+        { index: 2, kind: "tag.move", actor: "ada", commandId: ID, retryOf: null, timeMs: T0 + 2 },
+      ],
+    });
+  });
+}
