@@ -26,7 +26,8 @@ async function build(): Promise<{ server: string; driver: string }> {
   const server = path.join(cacheDir, `etcd-${ETCD_VERSION}`);
   const driver = path.join(cacheDir, `etcd-driver-${ETCD_VERSION}`);
   const env = { ...process.env, GOFLAGS: "-mod=mod" };
-  if (!existsSync(driver)) await run("go", ["build", "-o", driver, "."], { cwd: path.join(import.meta.dirname, "etcd-driver"), env });
+  if (!existsSync(driver))
+    await run("go", ["build", "-o", driver, "."], { cwd: path.join(import.meta.dirname, "etcd-driver"), env });
   if (!existsSync(server)) {
     const scratch = await mkdtemp(path.join(tmpdir(), "shardpact-etcd-"));
     await run("go", ["mod", "init", "etcd-build"], { cwd: scratch, env });
@@ -41,7 +42,11 @@ async function build(): Promise<{ server: string; driver: string }> {
 export async function measureEtcd(dir: string, clients: readonly number[], secondsEach: number): Promise<PutFigures[]> {
   const { server, driver } = await build();
   const ports = await Promise.all(Array.from({ length: 6 }, () => freePort()));
-  const nodes = [0, 1, 2].map((i) => ({ name: `n${i}`, client: `http://127.0.0.1:${ports[i]}`, peer: `http://127.0.0.1:${ports[3 + i]}` }));
+  const nodes = [0, 1, 2].map((i) => ({
+    name: `n${i}`,
+    client: `http://127.0.0.1:${ports[i]}`,
+    peer: `http://127.0.0.1:${ports[3 + i]}`,
+  }));
   const cluster = nodes.map((n) => `${n.name}=${n.peer}`).join(",");
   const processes: ChildProcess[] = nodes.map((n) =>
     spawn(
@@ -55,8 +60,18 @@ export async function measureEtcd(dir: string, clients: readonly number[], secon
   try {
     await new Promise((resolve) => setTimeout(resolve, 3000));
     const endpoints = nodes.map((n) => n.client).join(",");
-    const { stdout } = await run(driver, ["-endpoints", endpoints, "-clients", clients.join(","), "-seconds", String(secondsEach)]);
-    return stdout.trim().split("\n").map((line) => JSON.parse(line) as PutFigures);
+    const { stdout } = await run(driver, [
+      "-endpoints",
+      endpoints,
+      "-clients",
+      clients.join(","),
+      "-seconds",
+      String(secondsEach),
+    ]);
+    return stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as PutFigures);
   } finally {
     for (const child of processes) child.kill("SIGKILL");
   }

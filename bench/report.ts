@@ -18,12 +18,35 @@ export interface Figure {
 }
 
 /** A figure of which more is better. */
-export function rate(bench: string, figure: string, unit: string, value: number, peer: { name: string; value: number } | null, reach: number | null): Figure {
-  return { bench, figure, value, unit, peer: peer?.name ?? null, peerValue: peer?.value ?? null, ratio: peer ? value / peer.value : null, reach };
+export function rate(
+  bench: string,
+  figure: string,
+  unit: string,
+  value: number,
+  peer: { name: string; value: number } | null,
+  reach: number | null,
+): Figure {
+  return {
+    bench,
+    figure,
+    value,
+    unit,
+    peer: peer?.name ?? null,
+    peerValue: peer?.value ?? null,
+    ratio: peer ? value / peer.value : null,
+    reach,
+  };
 }
 
 /** A figure of which less is better (a latency): the ratio is turned over. */
-export function latency(bench: string, figure: string, unit: string, value: number, peer: { name: string; value: number } | null, reach: number | null): Figure {
+export function latency(
+  bench: string,
+  figure: string,
+  unit: string,
+  value: number,
+  peer: { name: string; value: number } | null,
+  reach: number | null,
+): Figure {
   return { ...rate(bench, figure, unit, value, peer, reach), ratio: peer ? peer.value / value : null };
 }
 

@@ -12,7 +12,14 @@ import { withGroup } from "./support/with-group.ts";
 /** Reads one epoch as a training script would; resolves with the digest of the bytes that it was given. */
 async function bytesOfOneEpoch(group: Group, lock: string): Promise<{ version: number; digest: unknown }> {
   const dataset = await group.open({ lock, name: "mnist" });
-  const loader = dataset.loader({ ...digitColumns, batchSize: 128, split: "train", shuffle: true, seed: 7, receipt: "bytes" });
+  const loader = dataset.loader({
+    ...digitColumns,
+    batchSize: 128,
+    split: "train",
+    shuffle: true,
+    seed: 7,
+    receipt: "bytes",
+  });
   try {
     for await (const batch of loader) {
       batch.ack();
@@ -37,5 +44,6 @@ await withGroup(async (group, scratchDir) => {
   const again = await bytesOfOneEpoch(group, lock);
   console.log(`the head is v${v2.version}; the lock gave v${first.version} before and v${again.version} after`);
   console.log(`bytes digest before ${String(first.digest)}\nbytes digest after  ${String(again.digest)}`);
-  if (first.digest !== again.digest || first.version !== again.version) throw new Error("the lock did not reproduce the run");
+  if (first.digest !== again.digest || first.version !== again.version)
+    throw new Error("the lock did not reproduce the run");
 });

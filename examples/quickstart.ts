@@ -24,7 +24,10 @@ function say(title: string, ...lines: string[]): void {
 }
 
 /** Trains from the lock file; resolves with the accuracy on held-out digits and the digest of the bytes trained on. */
-async function train(group: Group, epochs: number): Promise<{ version: number; accuracy: number; bytesDigest: string }> {
+async function train(
+  group: Group,
+  epochs: number,
+): Promise<{ version: number; accuracy: number; bytesDigest: string }> {
   const mnist = await group.open({ lock: LOCK, name: "mnist" });
   const loader = mnist.loader(order);
   const val = mnist.evaluation({ ...digitColumns, batchSize: 250, split: "val" });
@@ -72,10 +75,16 @@ async function query(local: LocalGroup, replica: number, sql: string): Promise<R
 
 async function agreeAndTrain(local: LocalGroup, group: Group): Promise<void> {
   const leader = await local.waitForLeader();
-  say("Three replicas are up, each with its own Postgres", `${local.replicas.map((r) => r.id).join(", ")} over NATS at ${local.url}; ${leader} leads`);
+  say(
+    "Three replicas are up, each with its own Postgres",
+    `${local.replicas.map((r) => r.id).join(", ")} over NATS at ${local.url}; ${leader} leads`,
+  );
 
   const v1 = await group.publish("mnist", await writeDigits(path.join(DIR, "digits-v1")));
-  say("10,000 real handwritten digits become mnist@v1", `root ${v1.root.slice(0, 19)}…, agreed at log index ${v1.index}`);
+  say(
+    "10,000 real handwritten digits become mnist@v1",
+    `root ${v1.root.slice(0, 19)}…, agreed at log index ${v1.index}`,
+  );
 
   const pinned = await group.open("mnist@v1");
   await pinned.pin({ run: "quickstart", note: "first run" });
@@ -90,7 +99,10 @@ async function agreeAndTrain(local: LocalGroup, group: Group): Promise<void> {
 
   const v2 = await group.publish("mnist", await writeDigits(path.join(DIR, "digits-v2"), 500));
   await group.tag("mnist", "prod", v2.version);
-  say("New data: mnist@v2 is published, and the tag 'prod' points at it", `${v2.shardsNew} new shard, the others are shared with v1`);
+  say(
+    "New data: mnist@v2 is published, and the tag 'prod' points at it",
+    `${v2.shardsNew} new shard, the others are shared with v1`,
+  );
 
   const again = await train(group, 2);
   say(
@@ -106,7 +118,8 @@ async function refuseAndSurvive(local: LocalGroup, group: Group): Promise<void> 
     () => null,
     (error: unknown) => error,
   );
-  if (!isShardpactError(refused, "shard_corrupt")) throw new Error("the flipped bit was not refused", { cause: refused });
+  if (!isShardpactError(refused, "shard_corrupt"))
+    throw new Error("the flipped bit was not refused", { cause: refused });
   say(`A disk flips ${flipped}: the loader refuses`, refused.message, refused.hint);
 
   const leader = await local.waitForLeader();
@@ -115,19 +128,28 @@ async function refuseAndSurvive(local: LocalGroup, group: Group): Promise<void> 
   await local.replicas.find((r) => r.id === leader)!.kill("SIGKILL");
   const survived = await publishing;
   const next = await local.waitForLeader();
-  say(`kill -9 of the leader ${leader} during a publish`, `${next} leads, mnist-small@v${survived.version} is committed after ${Date.now() - before} ms; nothing lost`);
+  say(
+    `kill -9 of the leader ${leader} during a publish`,
+    `${next} leads, mnist-small@v${survived.version} is committed after ${Date.now() - before} ms; nothing lost`,
+  );
   await local.replicas.find((r) => r.id === leader)!.restart();
 }
 
 async function audit(local: LocalGroup): Promise<void> {
-  const rows = await query(local, 0, "select dataset, version, root, committed_at from shardpact.v_versions order by log_index");
+  const rows = await query(
+    local,
+    0,
+    "select dataset, version, root, committed_at from shardpact.v_versions order by log_index",
+  );
   say("What an auditor sees, in plain SQL in any replica's Postgres (select * from shardpact.v_versions)");
   console.table(rows.map((row) => ({ ...row, root: `${String(row["root"]).slice(0, 19)}…` })));
 }
 
 await rm(DIR, { recursive: true, force: true });
 const keep = process.argv.includes("--keep");
-console.log("Shardpact quickstart: a dataset version that three replicas agree on, and a loader that trains on nothing else.");
+console.log(
+  "Shardpact quickstart: a dataset version that three replicas agree on, and a loader that trains on nothing else.",
+);
 const local = await startLocalGroup({ dir: DIR });
 try {
   const group = await connect(local.url);
@@ -145,4 +167,7 @@ try {
 } finally {
   await local.close();
 }
-say("All processes are stopped", "npm run quickstart -- --keep leaves them running; npx shardpact up starts a group that stays");
+say(
+  "All processes are stopped",
+  "npm run quickstart -- --keep leaves them running; npx shardpact up starts a group that stays",
+);

@@ -9,7 +9,10 @@ import path from "node:path";
 import * as tf from "@tensorflow/tfjs-node";
 import { withGroup } from "./support/with-group.ts";
 
-const flightsFile = path.join(path.dirname(createRequire(import.meta.url).resolve("vega-datasets/package.json")), "data/flights-200k.arrow");
+const flightsFile = path.join(
+  path.dirname(createRequire(import.meta.url).resolve("vega-datasets/package.json")),
+  "data/flights-200k.arrow",
+);
 const columns = { xs: ["distance", "time"], ys: "delay", batchSize: 1024 } as const;
 
 /** Scales raw columns inside the model, so that the loader's bytes stay the agreed bytes. */
@@ -34,7 +37,9 @@ await withGroup(async (group) => {
   const model = regression();
   try {
     const { history } = await model.fitDataset(train, { epochs: 3, validationData: val, verbose: 0, ...train.fit() });
-    console.log(`held-out mean squared error by epoch: ${(history["val_loss"] as number[]).map((loss) => loss.toFixed(0)).join(" ")}`);
+    console.log(
+      `held-out mean squared error by epoch: ${(history["val_loss"] as number[]).map((loss) => loss.toFixed(0)).join(" ")}`,
+    );
   } finally {
     await train.close();
     await val.close();

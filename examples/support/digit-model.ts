@@ -6,7 +6,14 @@ export function digitModel(seed = 1): tf.Sequential {
   const init = (n: number) => ({ kernelInitializer: tf.initializers.glorotUniform({ seed: seed * 100 + n }) });
   const model = tf.sequential({
     layers: [
-      tf.layers.conv2d({ inputShape: [28, 28, 1], filters: 16, kernelSize: 3, strides: 2, activation: "relu", ...init(1) }),
+      tf.layers.conv2d({
+        inputShape: [28, 28, 1],
+        filters: 16,
+        kernelSize: 3,
+        strides: 2,
+        activation: "relu",
+        ...init(1),
+      }),
       tf.layers.conv2d({ filters: 32, kernelSize: 3, strides: 2, activation: "relu", ...init(2) }),
       tf.layers.flatten(),
       tf.layers.dense({ units: 64, activation: "relu", ...init(3) }),

@@ -6,7 +6,17 @@ import { existsSync } from "node:fs";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
-import { Field, FixedSizeList, Float32, makeData, RecordBatch, RecordBatchFileWriter, Schema, Struct, Uint8 } from "apache-arrow";
+import {
+  Field,
+  FixedSizeList,
+  Float32,
+  makeData,
+  RecordBatch,
+  RecordBatchFileWriter,
+  Schema,
+  Struct,
+  Uint8,
+} from "apache-arrow";
 
 const PIXELS = 28 * 28;
 const ROWS_PER_BATCH = 333; // about 1 MiB of pixels
@@ -48,7 +58,11 @@ export async function readDigits(): Promise<Digits> {
 function batchOf(pixels: Float32Array, labels: Uint8Array): RecordBatch {
   const length = labels.length;
   const imageType = digitSchema.fields[0]!.type as FixedSizeList<Float32>;
-  const image = makeData({ type: imageType, length, child: makeData({ type: new Float32(), length: length * PIXELS, data: pixels }) });
+  const image = makeData({
+    type: imageType,
+    length,
+    child: makeData({ type: new Float32(), length: length * PIXELS, data: pixels }),
+  });
   const label = makeData({ type: new Uint8(), length, data: labels });
   const struct = makeData({ type: new Struct(digitSchema.fields), length, children: [image, label] });
   return new RecordBatch(digitSchema, struct);
@@ -61,7 +75,12 @@ export async function arrowFileOf(digits: Digits, rows: readonly number[]): Prom
     const part = rows.slice(from, from + ROWS_PER_BATCH);
     const pixels = new Float32Array(part.length * PIXELS);
     part.forEach((row, i) => pixels.set(digits.pixels.subarray(row * PIXELS, (row + 1) * PIXELS), i * PIXELS));
-    writer.write(batchOf(pixels, Uint8Array.from(part, (row) => digits.labels[row]!)));
+    writer.write(
+      batchOf(
+        pixels,
+        Uint8Array.from(part, (row) => digits.labels[row]!),
+      ),
+    );
   }
   writer.finish();
   return await writer.toUint8Array();
@@ -76,9 +95,15 @@ export async function writeDigits(dir: string, extra = 0): Promise<string> {
   const digits = await readDigits();
   const all = [...digits.labels.keys()];
   const train = all.filter((row) => row % 10 !== 0);
-  const files: Record<string, Uint8Array> = { "val/digits-0.arrow": await arrowFileOf(digits, all.filter((row) => row % 10 === 0)) };
+  const files: Record<string, Uint8Array> = {
+    "val/digits-0.arrow": await arrowFileOf(
+      digits,
+      all.filter((row) => row % 10 === 0),
+    ),
+  };
   const third = Math.ceil(train.length / 3);
-  for (let i = 0; i < 3; i++) files[`train/digits-${i}.arrow`] = await arrowFileOf(digits, train.slice(i * third, (i + 1) * third));
+  for (let i = 0; i < 3; i++)
+    files[`train/digits-${i}.arrow`] = await arrowFileOf(digits, train.slice(i * third, (i + 1) * third));
   if (extra > 0) {
     const rotated = { pixels: digits.pixels.slice(0, extra * PIXELS), labels: digits.labels.slice(0, extra) };
     for (let row = 0; row < extra; row++) rotated.pixels.subarray(row * PIXELS, (row + 1) * PIXELS).reverse();

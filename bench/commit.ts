@@ -1,0 +1,63 @@
+/**
+ * Commits per second beside etcd's puts per second: three replica processes with three databases against three etcd
+ * nodes, on the same disk in the same run, both with fsync, clients in processes of their own.
+ */
+import { execFile } from "node:child_process";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { startLocalGroup } from "../src/cli/embedded/local-group.ts";
+import { tempDir } from "../test/support/temp-dir.ts";
+import { measureEtcd, type PutFigures } from "./etcd.ts";
+import { type Figure, latency, rate } from "./report.ts";
+
+const CLIENTS = [1, 16, 64] as const;
+const SECONDS_EACH = 5;
+/** DESIGN's ratios to reach, by client count. */
+const REACH: Readonly<Record<number, number>> = { 1: 1.0, 16: 2.0, 64: 3.0 };
+const run = promisify(execFile);
+
+async function measureOurs(dir: string): Promise<PutFigures[]> {
+  await using local = await startLocalGroup({ dir });
+  await local.waitForLeader();
+  const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
+  const script = path.join(import.meta.dirname, "commit-client.ts");
+  const figures: PutFigures[] = [];
+  for (const clients of CLIENTS) {
+    const { stdout } = await run(process.execPath, [
+      "--import",
+      tsx,
+      script,
+      local.url,
+      String(clients),
+      String(SECONDS_EACH),
+    ]);
+    figures.push(JSON.parse(stdout) as PutFigures);
+  }
+  return figures;
+}
+
+export async function benchCommit(note: (line: string) => void): Promise<Figure[]> {
+  await using dir = await tempDir("bench-commit");
+  note("three replicas, three Postgres servers, one nats-server");
+  const ours = await measureOurs(path.join(dir.path, "group"));
+  note("three etcd 3.7.3 nodes, driven by etcd's Go client");
+  const theirs = await measureEtcd(dir.path, CLIENTS, SECONDS_EACH);
+  return ours.flatMap((o, i) => {
+    const t = theirs[i]!;
+    const at = `${o.clients} client${o.clients === 1 ? "" : "s"}`;
+    return [
+      rate(
+        "commit",
+        `commits, ${at}`,
+        "1/s",
+        o.perSecond,
+        { name: "etcd puts", value: t.perSecond },
+        REACH[o.clients] ?? null,
+      ),
+      latency("commit", `median, ${at}`, "ms", o.medianMs, { name: "etcd puts", value: t.medianMs }, null),
+      latency("commit", `p99, ${at}`, "ms", o.p99Ms, { name: "etcd puts", value: t.p99Ms }, null),
+    ];
+  });
+}

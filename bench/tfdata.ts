@@ -1,0 +1,37 @@
+/**
+ * Owns the peer of the loader bench inside TensorFlow.js itself: tf.data, rows → batch, plain and shuffled, over the
+ * same Arrow file. It checks nothing.
+ */
+import { readFile } from "node:fs/promises";
+import * as tf from "@tensorflow/tfjs-node";
+import { tableFromIPC } from "apache-arrow";
+
+/** Samples per second over at most `rowsMax` rows: every row a Float32Array element, batched by tf.data. */
+export async function measureTfData(
+  file: string,
+  column: string,
+  width: number,
+  batchSize: number,
+  rowsMax: number,
+  shuffle: boolean,
+): Promise<number> {
+  const table = tableFromIPC(await readFile(file));
+  const rows = Math.min(rowsMax, table.numRows);
+  const chunks = table.getChild(column)!.data.map((d) => d.children[0]!.values as Float32Array);
+  function* elements(): Generator<Float32Array> {
+    let left = rows;
+    for (const values of chunks) {
+      for (let at = 0; at < values.length && left > 0; at += width, left--) yield values.subarray(at, at + width);
+    }
+  }
+  const plain = tf.data.generator(elements as unknown as () => Generator<tf.TensorContainer>);
+  const dataset = (shuffle ? plain.shuffle(10_000, "7") : plain).batch(batchSize);
+  const startedMs = performance.now();
+  let samples = 0;
+  await dataset.forEachAsync((batch) => {
+    const tensor = batch as tf.Tensor;
+    samples += tensor.shape[0]!;
+    tensor.dispose();
+  });
+  return samples / ((performance.now() - startedMs) / 1000);
+}
