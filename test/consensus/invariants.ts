@@ -58,7 +58,10 @@ export function checkEffect(
       return;
     case "read_ready": {
       const floor = ledger.readFloors.get(effect.ticket);
-      check(floor !== undefined && effect.index >= floor, `I8 read ${effect.ticket} at ${effect.index}, floor ${floor}`);
+      check(
+        floor !== undefined && effect.index >= floor,
+        `I8 read ${effect.ticket} at ${effect.index}, floor ${floor}`,
+      );
       ledger.readsDone += 1;
       return;
     }
@@ -72,7 +75,10 @@ export function checkEffect(
 export function checkReleased(ledger: Ledger, node: SimNode, to: ReplicaId, message: RaftMessage): void {
   const { hardState, entries } = node.disk;
   if (message.kind === "vote_request" && message.pre) return;
-  check(message.epoch <= hardState.epoch, `I9 ${node.id} speaks for epoch ${message.epoch}, durable is ${hardState.epoch}`);
+  check(
+    message.epoch <= hardState.epoch,
+    `I9 ${node.id} speaks for epoch ${message.epoch}, durable is ${hardState.epoch}`,
+  );
   if (message.kind === "vote_reply" && message.granted && !message.pre && hardState.epoch === message.epoch) {
     check(hardState.votedFor === to, `I9 ${node.id} votes for ${to}, durable is ${hardState.votedFor}`);
   }
@@ -81,10 +87,15 @@ export function checkReleased(ledger: Ledger, node: SimNode, to: ReplicaId, mess
   const sent = ledger.leaders.get(message.epoch) === to ? ledger.written.get(message.epoch) : undefined;
   check(held !== undefined, `I9 ${node.id} acknowledges ${message.match}, durable are ${entries.length}`);
   // An entry of the leader's epoch at or below the acknowledged index must be the one on the disk.
-  if (sent?.has(message.match)) check(held.epoch === message.epoch, `I9 ${node.id} acknowledges a foreign ${message.match}`);
+  if (sent?.has(message.match))
+    check(held.epoch === message.epoch, `I9 ${node.id} acknowledges a foreign ${message.match}`);
 }
 
-export function checkFlush(ledger: Ledger, node: SimNode, write: Extract<Effect<RaftMessage>, { kind: "persist" }>): void {
+export function checkFlush(
+  ledger: Ledger,
+  node: SimNode,
+  write: Extract<Effect<RaftMessage>, { kind: "persist" }>,
+): void {
   const { hardState: before, entries } = node.disk;
   const after = write.hardState;
   if (after !== null) {

@@ -5,7 +5,15 @@
  */
 import type { Configuration, EngineKind, EngineTuning, ReplicaId } from "../../src/consensus/engine.ts";
 import { type RaftMessage, raftEngine } from "../../src/consensus/raft/index.ts";
-import { check, checkApplied, checkEffect, checkFlush, checkReleased, createLedger, type Ledger } from "./invariants.ts";
+import {
+  check,
+  checkApplied,
+  checkEffect,
+  checkFlush,
+  checkReleased,
+  createLedger,
+  type Ledger,
+} from "./invariants.ts";
 import {
   answerLoad,
   apply,
@@ -129,7 +137,7 @@ function createWorld(seed: number, kind: EngineKind<RaftMessage>): World {
     appendBytesMax: 64,
     inflightAppendsMax: 3,
     proposalsInFlightMax: 24,
-    logCacheBytesMax: 900,
+    logCacheBytesMax: random() < 0.5 ? 900 : 5_000,
     randomU32,
     decodeConfiguration,
   };
@@ -190,13 +198,12 @@ function act(world: World): void {
   if (chance(world, faultRate / 1000)) return trouble(world, maybeLeader(world, node));
   if (chance(world, replayRate / 1000)) return replay(world);
   const dice = world.random() * 1000;
-  if (dice < 440) deliver(world);
+  if (dice < 460) deliver(world);
   else if (dice < 640) tick(world, node);
-  else if (dice < 790) disk(world, node);
-  else if (dice < 850) applySome(world, node);
-  else if (dice < 930) propose(world, maybeLeader(world, node));
-  else if (dice < 980) read(world, maybeLeader(world, node));
-  else load(world, node, chance(world, 0.2));
+  else if (dice < 820) disk(world, node);
+  else if (dice < 880) applySome(world, node);
+  else if (dice < 950) propose(world, maybeLeader(world, node));
+  else read(world, maybeLeader(world, node));
 }
 
 /** Faults by name; a seed draws how often each comes (swarm testing: runs with few kinds of fault go deeper). */
@@ -204,7 +211,7 @@ const FAULTS = {
   crash: crashNode,
   blockOneWay: (world: World, node: SimNode) => void world.blocked.add(node.id + pick(world, world.ids).id),
   isolate,
-  unblock: (world: World) => world.blocked.clear(),
+  recover,
   pause: (world: World, node: SimNode) => void world.pausedUntil.set(node.id, world.step + between(world, 50, 600)),
   slowDisk: (world: World, node: SimNode) => void world.slowUntil.set(node.id, world.step + between(world, 20, 400)),
   transfer: (world: World, node: SimNode) => send(world, node, { kind: "transfer", to: pick(world, world.ids).id }),
@@ -224,7 +231,7 @@ interface Storm {
 
 function drawStorm(random: () => number): Storm {
   const draw = <T>(choices: readonly T[]): T => choices[Math.floor(random() * choices.length)] as T;
-  const faults: Fault[] = ["unblock"];
+  const faults: Fault[] = ["recover", "recover"];
   for (const fault of Object.keys(FAULTS) as Fault[]) {
     const weight = draw([0, 0, 1, 3]);
     for (let i = 0; i < weight; i += 1) faults.push(fault);
@@ -260,6 +267,7 @@ function tick(world: World, node: SimNode): void {
 
 function disk(world: World, node: SimNode): void {
   if (isPaused(world, node.id) || (world.slowUntil.get(node.id) ?? 0) > world.step) return;
+  if (node.engine !== null && chance(world, 0.5)) load(world, node, chance(world, 0.2));
   if (node.engine === null) start(node, world.environment);
   else flush(node, world.environment, chance(world, 0.5) ? node.writes.length : 1);
 }
@@ -307,6 +315,11 @@ function isolate(world: World, node: SimNode): void {
   }
 }
 
+function recover(world: World): void {
+  world.blocked.clear();
+  for (const node of world.nodes.values()) if (!node.disk.voting) toggleVoting(world, node);
+}
+
 function toggleVoting(world: World, node: SimNode): void {
   node.disk.voting = !node.disk.voting;
   send(world, node, { kind: "voting", allowed: node.disk.voting });
@@ -336,7 +349,9 @@ function heal(world: World): number {
     if (i % 50 === 0) for (const each of world.nodes.values()) if (isLeader(each)) propose(world, each);
     if ([...world.nodes.values()].every((each) => appliedOf(each).index >= goal)) return i;
   }
-  const where = [...world.nodes.values()].map((node) => `${node.id} ${JSON.stringify(node.engine?.status())}`).join("\n");
+  const where = [...world.nodes.values()]
+    .map((node) => `${node.id} ${JSON.stringify(node.engine?.status())}`)
+    .join("\n");
   check(false, `no progress after healing: goal ${goal}\n${where}`);
 }
 
