@@ -33,14 +33,14 @@ export interface EvalLoader extends AsyncDisposable, AsyncIterable<EvalBatch> {
 }
 
 /** A loader for evaluation. Synchronous, no I/O. @throws ShardpactError as `createLoader` */
-export function createEvaluation<S = unknown>(version: ConfirmedVersion, options: EvalOptions<S>): EvalLoader {
-  return createEvaluationWith(version, options, DEFAULT_PORTS);
+export function createEvaluation<S = unknown>(version: ConfirmedVersion, options: EvalOptions<NoInfer<S>>): EvalLoader {
+  return createEvaluationWith(version, options as EvalOptions, DEFAULT_PORTS);
 }
 
 /** As `createEvaluation`, with ports: for benchmarks and tests, not exported by `index.ts`. */
-export function createEvaluationWith<S>(
+export function createEvaluationWith(
   version: ConfirmedVersion,
-  options: EvalOptions<S>,
+  options: EvalOptions,
   ports: LoaderPorts,
 ): EvalLoader {
   const make = (): HostLoader => {

@@ -59,12 +59,12 @@ export interface Loader extends AsyncDisposable, AsyncIterable<Batch> {
  * `not_found` (split), `budget_too_small`, `full_shuffle_too_costly`, `resume_mismatch`. Iterating throws `shard_corrupt`,
  * `value_out_of_range`, `null_found`, `loader_busy`, `revoked`, `no_quorum`, `plan_mismatch`, `closed`, `aborted`, …
  */
-export function createLoader<S = unknown>(version: ConfirmedVersion, options: LoaderOptions<S>): Loader {
-  return createLoaderWith(version, options);
+export function createLoader<S = unknown>(version: ConfirmedVersion, options: LoaderOptions<NoInfer<S>>): Loader {
+  return createLoaderWith(version, options as LoaderOptions);
 }
 
 /** As `createLoader`, with ports: for benchmarks and tests, not exported by `index.ts`. */
-export function createLoaderWith<S>(version: ConfirmedVersion, o: LoaderOptions<S>, ports?: LoaderPorts): Loader {
+export function createLoaderWith(version: ConfirmedVersion, o: LoaderOptions, ports?: LoaderPorts): Loader {
   const { RANK, WORLD_SIZE } = process.env;
   const ranks =
     o.world === undefined && WORLD_SIZE !== undefined ? { rank: Number(RANK ?? 0), world: Number(WORLD_SIZE) } : {};
