@@ -140,3 +140,49 @@ function print(
 function date(row: AnswerRow): string {
   return dateText(Number(row["timeMs"]));
 }
+
+/** One database after the other; what replicas came to at their last common index is compared at the end. */
+async function verifyDatabases(urls: readonly string[], json: boolean): Promise<void> {
+  const { auditVerify } = await import("../storage/postgres/audit.ts");
+  const out = createOutput(json);
+  const reports = [];
+  for (const url of urls) {
+    const report = await auditVerify(url);
+    reports.push({ database: withoutPassword(url), ...report });
+    const { applied, rows, findings } = report;
+    const mark = findings.length === 0 ? "✓" : "✗";
+    out.line(
+      `${mark} ${withoutPassword(url)}: ${rows} rows, index ${applied.index}, chain ${applied.chain.slice(0, 16)}…`,
+    );
+    for (const { table: name, row, index, problem } of findings) {
+      out.line(`    ${name} ${row}${index === null ? "" : ` (index ${index})`}: ${problem}`);
+    }
+  }
+  const diverged = differing(reports.map(({ database, applied }) => ({ database, applied })));
+  for (const text of diverged) out.line(`✗ ${text}`);
+  out.data({ replicas: reports, diverged });
+  if (diverged.length > 0 || reports.some((r) => r.findings.length > 0)) process.exitCode = EXIT.found;
+}
+
+interface Applied {
+  readonly database: string;
+  readonly applied: { readonly index: number; readonly chain: string; readonly stateDigest: string };
+}
+
+/** Databases at the same index must have the same chain and state; at other indexes nothing can be said. */
+function differing(databases: readonly Applied[]): string[] {
+  return databases.flatMap((a, i) =>
+    databases
+      .slice(i + 1)
+      .filter(({ applied: b }) => a.applied.index === b.index)
+      .filter(({ applied: b }) => a.applied.chain !== b.chain || a.applied.stateDigest !== b.stateDigest)
+      .map((b) => `${a.database} and ${b.database} differ at index ${b.applied.index}`),
+  );
+}
+
+function withoutPassword(url: string): string {
+  if (!URL.canParse(url)) return url;
+  const parsed = new URL(url);
+  parsed.password = "";
+  return parsed.href;
+}

@@ -7,11 +7,13 @@ import { bytesText } from "./output.ts";
 export interface Progress {
   /** `doneBytes` of `totalBytes` of a phase; a new phase ends the one before. */
   update(phase: string, doneBytes: number, totalBytes: number): void;
+  /** A line beside the bar. */
+  warn(text: string): void;
   stop(): void;
 }
 
 export function createProgress(json: boolean): Progress {
-  if (json) return { update: () => undefined, stop: () => undefined };
+  if (json) return { update: () => undefined, warn: () => undefined, stop: () => undefined };
   return process.stderr.isTTY ? barProgress() : lineProgress();
 }
 
@@ -23,6 +25,11 @@ function barProgress(): Progress {
     bar = null;
   };
   return {
+    warn: (text) => {
+      stop();
+      current = "";
+      process.stderr.write(`! ${text}\n`);
+    },
     update: (phase, done, total) => {
       if (phase !== current) {
         stop();
@@ -45,6 +52,7 @@ function barProgress(): Progress {
 function lineProgress(): Progress {
   let current = "";
   return {
+    warn: (text) => void process.stderr.write(`! ${text}\n`),
     update: (phase, _done, total) => {
       if (phase === current) return;
       current = phase;

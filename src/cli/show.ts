@@ -3,7 +3,7 @@
  */
 import type { Command } from "commander";
 import { fetchManifest, fetchPage, type VersionHead } from "../client/manifest.ts";
-import { resolve, type Resolved } from "../client/open.ts";
+import { resolve, waitForStragglers, type Resolved } from "../client/open.ts";
 import { summarizeSplits } from "../client/splits.ts";
 import type { ShardEntry } from "../client/types.ts";
 import { parseRef } from "../model/names.ts";
@@ -22,6 +22,7 @@ export function register(command: Command): void {
 async function show(context: Context, text: string, withShards: boolean): Promise<void> {
   const { session, out, timeoutMs, signal } = context;
   const resolved = await resolve(session, parseRef(text), { timeoutMs, signal });
+  await waitForStragglers(session, resolved);
   const { version, splitRule, confirmation } = resolved;
   const needsPages = withShards || splitRule.kind === "positional";
   const shards = needsPages ? await collect(entriesOf(context, resolved)) : [];

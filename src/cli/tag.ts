@@ -1,10 +1,11 @@
 /**
  * Owns `shardpact tag`: points a tag at a version; with `--expect` only if it points where the caller thinks.
  */
-import { InvalidArgumentError, Option, type Command } from "commander";
+import { Option, type Command } from "commander";
 import { command as send } from "../client/runs.ts";
 import { resolve } from "../client/open.ts";
 import { parseRef } from "../model/names.ts";
+import { parseHead } from "./publish.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
 
 type Options = GroupOptions & { readonly expect?: number | null };
@@ -12,9 +13,7 @@ type Options = GroupOptions & { readonly expect?: number | null };
 export function register(command: Command): void {
   withGroupOptions(command.argument("<ref>", "the version: name@v3, or another tag").argument("<tag>", "its new tag"))
     .addOption(
-      new Option("--expect <version>", "only if the tag points at this version now: v2, or none").argParser(
-        parseExpected,
-      ),
+      new Option("--expect <version>", "only if the tag points at this version now: v2, or none").argParser(parseHead),
     )
     .addHelpText("after", "\nExamples:\n  $ shardpact tag mnist@v1 prod\n  $ shardpact tag mnist@v2 prod --expect v1")
     .action((ref: string, tag: string, o: Options) => inGroup(o, (context) => moveTag(context, ref, tag, o)));
@@ -35,11 +34,4 @@ async function moveTag(
   out.line(
     `${dataset}@${tag} → v${version.version}${typeof from === "number" ? ` (was v${from})` : ""}  at index ${index}`,
   );
-}
-
-function parseExpected(text: string): number | null {
-  if (text === "none") return null;
-  const digits = /^v?([1-9][0-9]{0,8})$/.exec(text)?.[1];
-  if (digits !== undefined) return Number(digits);
-  throw new InvalidArgumentError("write v2, or none.");
 }

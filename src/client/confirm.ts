@@ -35,8 +35,17 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
+/** The answers that come after a majority's: they change nothing, but may show a replica that disagrees. */
+export interface Stragglers {
+  /** Resolves once every voter has answered, or after a quarter of a second. */
+  readonly settled: Promise<void>;
+  /** Replicas known by now to disagree with the majority. */
+  diverged(): readonly string[];
+}
+
 export interface Confirmed {
   readonly confirmation: Confirmation;
+  readonly stragglers: Stragglers;
   /** What the majority answered: JSON of a `CatalogAnswer`. */
   readonly answer: unknown;
   /** A revocation of what was asked for, committed after the answer's index: whoever hands out data must refuse it. */
@@ -47,7 +56,7 @@ export interface Confirmed {
 const refusal = z.object({ ok: z.literal(false), error: errorReply, leader: z.string().nullable() });
 
 type Attempt =
-  | { readonly kind: "agreed"; readonly agreement: Agreement; readonly diverged: readonly string[] }
+  | { readonly kind: "agreed"; readonly agreement: Agreement; readonly stragglers: Stragglers }
   | { readonly kind: "refused"; readonly error: ShardpactError; readonly leader: string | null }
   | { readonly kind: "silent"; readonly tally: Tally };
 
@@ -104,47 +113,69 @@ async function askOnce(
 ): Promise<Attempt> {
   const windowMs = Math.max(1, Math.min(deadline.remainingMs(), ATTEMPT_MS * 2 ** Math.min(attempt, 4)));
   const nonce = toHex(randomBytes(16));
-  const tally = startTally({ nonce, groupId: session.groupId, trusted: session.trusted() });
   const answerTo = session.transport.inbox();
   const request: ConfirmRequest = { nonce, query, answerTo, waitMs: Math.min(60_000, Math.ceil(windowMs)) };
   const ended = new AbortController();
   const abort = () => ended.abort();
   deadline.signal?.addEventListener("abort", abort, { once: true });
-
-  let settle: (outcome: Attempt) => void = () => undefined;
-  let fail: (error: unknown) => void = () => undefined;
-  const outcome = new Promise<Attempt>((resolve, reject) => {
-    settle = resolve;
-    fail = reject;
-  });
-  let told = new Set<string>();
-  let concluded = false;
-  const subscription = session.transport.subscribe(answerTo, ({ data }) => {
-    tally.add(data);
-    const verdict = tally.verdict();
-    if (verdict.kind === "diverged") fail(divergedError(session, verdict.answers));
-    if (verdict.kind !== "agreed") return;
-    // Stragglers: the call is over, but a replica that disagrees is still named.
-    const news = verdict.diverged.filter((replica) => !told.has(replica));
-    told = new Set(verdict.diverged);
-    if (news.length > 0) noticeDiverged(session, news, verdict.agreement.agreed);
-    if (!concluded) settle({ kind: "agreed", agreement: verdict.agreement, diverged: verdict.diverged });
-    concluded = true;
-    if (tally.answered().length >= session.replicas().length) subscription.close();
-  });
-  void sendRequest(session, target, request, windowMs, ended.signal).then(
-    (refused) => refused && settle(refused),
-    fail,
-  );
-  void session.timing.sleep(windowMs, ended.signal).then(() => settle({ kind: "silent", tally }));
+  const answers = collectAnswers(session, nonce, answerTo);
   try {
-    return await outcome;
+    return await Promise.race([
+      answers.outcome,
+      refusedOrSilent(sendRequest(session, target, request, windowMs, ended.signal)),
+      session.timing.sleep(windowMs, ended.signal).then((): Attempt => ({ kind: "silent", tally: answers.tally })),
+    ]);
   } finally {
     ended.abort();
     deadline.signal?.removeEventListener("abort", abort);
-    if (concluded) setTimeout(() => subscription.close(), STRAGGLERS_MS).unref();
-    else subscription.close();
+    answers.end();
   }
+}
+
+interface Answers {
+  readonly tally: Tally;
+  /** A majority's answer; rejects when there can't be one any more. */
+  readonly outcome: Promise<Attempt>;
+  /** The call is over: listens to stragglers for a moment if there was a majority, else stops. */
+  end(): void;
+}
+
+/** Counts what comes to the inbox; goes on after the majority, so that a replica that disagrees is named all the same. */
+function collectAnswers(session: Session, nonce: string, answerTo: string): Answers {
+  const tally = startTally({ nonce, groupId: session.groupId, trusted: session.trusted() });
+  const outcome = withResolvers<Attempt>();
+  const settled = withResolvers<void>();
+  let diverged: readonly string[] = [];
+  let concluded = false;
+  const stragglers: Stragglers = { settled: settled.promise, diverged: () => diverged };
+  const stop = () => {
+    subscription.close();
+    settled.resolve();
+  };
+  const subscription = session.transport.subscribe(answerTo, ({ data }) => {
+    tally.add(data);
+    const verdict = tally.verdict();
+    if (verdict.kind === "diverged") outcome.reject(divergedError(session, verdict.answers));
+    if (verdict.kind !== "agreed") return;
+    const news = verdict.diverged.filter((replica) => !diverged.includes(replica));
+    diverged = verdict.diverged;
+    if (news.length > 0) noticeDiverged(session, news, verdict.agreement.agreed);
+    if (!concluded) outcome.resolve({ kind: "agreed", agreement: verdict.agreement, stragglers });
+    concluded = true;
+    if (tally.answered().length >= session.replicas().length) stop();
+  });
+  outcome.promise.catch(() => undefined); // the race may be over before it rejects
+  return {
+    tally,
+    outcome: outcome.promise,
+    end: () => (concluded ? void setTimeout(stop, STRAGGLERS_MS).unref() : stop()),
+  };
+}
+
+/** A refusal ends the attempt; being taken on does not: then answers come to the inbox. */
+async function refusedOrSilent(sent: Promise<Attempt | null>): Promise<Attempt> {
+  const refused = await sent;
+  return refused ?? new Promise<never>(() => undefined);
 }
 
 /** The refusal of whoever got the request, or null when it took it on (silence is not a refusal: answers go to the inbox). */
@@ -173,13 +204,14 @@ function conclude(session: Session, outcome: Attempt & { kind: "agreed" }, since
   return {
     answer: agreed.answer,
     laterRevocation,
+    stragglers: outcome.stragglers,
     confirmation: {
       groupId: agreed.groupId,
       term: agreed.term,
       index: agreed.index,
       chain: agreed.chain,
       replicas,
-      diverged: outcome.diverged,
+      diverged: outcome.stragglers.diverged(),
       atMs: session.timing.nowMs(),
     },
   };
@@ -221,4 +253,19 @@ function noQuorum(
     hint: "`shardpact status` shows which replicas run; try again when a majority does.",
     ...(cause === null ? {} : { cause }),
   });
+}
+
+/** `Promise.withResolvers` of Node 22. */
+function withResolvers<T>(): {
+  promise: Promise<T>;
+  resolve(this: void, value: T): void;
+  reject(this: void, error: unknown): void;
+} {
+  let resolve: (value: T) => void = () => undefined;
+  let reject: (error: unknown) => void = () => undefined;
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
 }

@@ -11,7 +11,7 @@ import { decodeClasses } from "../merkle/classes.ts";
 import { computeRoot } from "../merkle/root.ts";
 import type { ShardStore } from "../shards/port.ts";
 import { expectAnswer, refuseRevoked } from "./answers.ts";
-import { confirm, type CallOptions } from "./confirm.ts";
+import { confirm, type CallOptions, type Stragglers } from "./confirm.ts";
 import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
 import { makeCommand, propose } from "./propose.ts";
 import type { Session } from "./session.ts";
@@ -20,12 +20,14 @@ import type { Confirmation, ConfirmedVersion, ManifestPage, ShardEntry } from ".
 
 /** Decoded pages that a version keeps; a page is at most 1,024 entries. */
 const PAGES_KEPT = 32;
+const STRAGGLERS_WAIT_MS = 50;
 
 export interface Resolved {
   /** The fields, with a root that the client recomputed. */
   readonly version: VersionAnswer;
   readonly splitRule: SplitRule;
   readonly confirmation: Confirmation;
+  readonly stragglers: Stragglers;
   /** The revocation in the answer, or one that a voter knows of since. */
   readonly revocation: VersionAnswer["revocation"];
 }
@@ -37,7 +39,7 @@ export interface Resolved {
  */
 export async function resolve(session: Session, ref: Ref, o: CallOptions = {}): Promise<Resolved> {
   const query: CatalogQuery = { kind: "resolve", ref };
-  const { answer, confirmation, laterRevocation } = await confirm(session, query, o);
+  const { answer, confirmation, laterRevocation, stragglers } = await confirm(session, query, o);
   const version = versionAnswer.parse(expectAnswer(query, "version", answer).version);
   requireAsked(ref, version);
   const rule = splitRuleSchema.safeParse(version.splitRule);
@@ -49,7 +51,7 @@ export async function resolve(session: Session, ref: Ref, o: CallOptions = {}): 
       details: { ref: formatRef(ref), expected: version.root, got },
     });
   }
-  return { version, splitRule: rule.data, confirmation, revocation: version.revocation ?? laterRevocation };
+  return { version, splitRule: rule.data, confirmation, stragglers, revocation: version.revocation ?? laterRevocation };
 }
 
 function requireAsked({ dataset, target }: Ref, version: VersionAnswer): void {
@@ -91,6 +93,7 @@ export async function confirmedVersion(
   const [schema, classes] = await Promise.all([
     fetchObject(session, "schema", version.schema, { ...reads, what: `the schema of ${name}` }),
     fetchObject(session, "classes", version.classes, { ...reads, what: `the class vocabularies of ${name}` }),
+    waitForStragglers(session, resolved),
   ]);
   const pages = pageReader(session, head);
   const splits = await summarizeSplits(version, splitRule, () => allEntries(pages, o.signal));
@@ -99,7 +102,7 @@ export async function confirmedVersion(
     version: version.version,
     root: version.root,
     index: version.index,
-    confirmation,
+    confirmation: { ...confirmation, diverged: resolved.stragglers.diverged() },
     rows: splits.reduce((sum, s) => sum + s.rows, 0),
     bytes: version.totals.reduce((sum, t) => sum + t.bytes, 0),
     splits,
@@ -111,6 +114,11 @@ export async function confirmedVersion(
     reconfirm: (signal) => reconfirm(session, version, signal),
     ...runCalls(session, version),
   };
+}
+
+/** Waits a little for the last voters, so that one that disagrees is named in the confirmation. */
+export async function waitForStragglers(session: Session, { stragglers }: Resolved): Promise<void> {
+  await Promise.race([stragglers.settled, session.timing.sleep(STRAGGLERS_WAIT_MS)]);
 }
 
 type PageReader = Pick<ConfirmedVersion, "manifest" | "page">;

@@ -1,0 +1,102 @@
+/**
+ * Owns `shardpact publish`: Arrow files become the next version of a dataset.
+ */
+import { InvalidArgumentError, Option, type Command } from "commander";
+import { publish as publishVersion, type PublishOptions, type VersionInfo } from "../client/publish.ts";
+import { ShardpactError } from "../model/errors.ts";
+import { datasetName } from "../model/names.ts";
+import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
+import { bytesText, count, short } from "./output.ts";
+import { createProgress } from "./progress.ts";
+
+type Options = GroupOptions & {
+  readonly split?: Readonly<Record<string, number>>;
+  readonly classes?: string[];
+  readonly message?: string;
+  readonly expectHead?: number | null;
+  readonly rebase?: boolean;
+  readonly store?: string;
+};
+
+const EXAMPLES = `
+The version holds these files and no others; files that are in the store already are not sent again.
+Folders train/ val/ test/ become splits. Without them, --split holds rows out by their place in each file.
+
+Examples:
+  $ shardpact publish mnist ./digits
+  $ shardpact publish flights flights.arrow --split train=0.9,val=0.1 --message "2025, all carriers"
+  $ shardpact publish mnist ./digits --expect-head v3        # fails when somebody else was first`;
+
+export function register(command: Command): void {
+  withGroupOptions(command.argument("<dataset>", "its name").argument("<source...>", "Arrow files, or folders of them"))
+    .addOption(new Option("--split <shares>", "hold rows out: train=0.9,val=0.1").argParser(parseShares))
+    .option("--classes <column...>", "text columns that get an agreed class vocabulary")
+    .option("-m, --message <text>", "what this version is; kept with it")
+    .addOption(new Option("--expect-head <version>", "the head must be this one: v3, or none").argParser(parseHead))
+    .option("--rebase", "when somebody else commits first, commit on top of theirs")
+    .option("--store <dir>", "where the shards go; default: the settings', else the replicas' own")
+    .addHelpText("after", EXAMPLES)
+    .action((dataset: string, source: string[], o: Options) =>
+      inGroup(o, (context) => publish(context, dataset, source, o)),
+    );
+}
+
+async function publish(context: Context, dataset: string, source: readonly string[], o: Options): Promise<void> {
+  const { session, stores, out, timeoutMs, signal } = context;
+  const named = datasetName.safeParse(dataset);
+  if (!named.success) {
+    throw new ShardpactError(
+      "invalid_argument",
+      `'${dataset}': ${named.error.issues[0]?.message ?? "no dataset name"}`,
+    );
+  }
+  const store = await stores.writable(o.store === undefined ? [] : [o.store]);
+  const progress = createProgress(out.json);
+  const options: PublishOptions = {
+    timeoutMs,
+    signal,
+    ...(o.split === undefined ? {} : { split: o.split }),
+    ...(o.classes === undefined ? {} : { classes: o.classes }),
+    ...(o.message === undefined ? {} : { message: o.message }),
+    ...(o.expectHead === undefined ? {} : { expectedHead: o.expectHead }),
+    rebase: o.rebase === true,
+    onProgress: ({ phase, doneBytes, totalBytes, warning }) => {
+      if (warning !== undefined && !out.json) progress.warn(warning);
+      progress.update(phase, doneBytes, totalBytes);
+    },
+  };
+  let info: VersionInfo;
+  try {
+    info = await publishVersion(session, store, dataset, source, options);
+  } finally {
+    progress.stop();
+  }
+  out.data({ ...info, store: store.url });
+  out.line(lineOf(info));
+}
+
+function lineOf(info: VersionInfo): string {
+  const what = `${info.dataset}@v${info.version}`;
+  const shards = `${count(info.shards)} shards${info.shardsNew < info.shards ? ` (${count(info.shardsNew)} new)` : ""}`;
+  const content = `${count(info.rows)} rows · ${bytesText(info.bytes)} · ${shards} · root ${short(info.root)}`;
+  const outcome = info.unchanged ? `unchanged since index ${info.index}` : `committed at index ${info.index}`;
+  return `${what}  ${content}  ${outcome}`;
+}
+
+function parseShares(text: string): Record<string, number> {
+  const shares = text.split(",").map((part): [string, number] => {
+    const [name = "", share = ""] = part.split("=");
+    const value = Number(share);
+    if (name !== "" && share !== "" && Number.isFinite(value)) return [name.trim(), value];
+    throw new InvalidArgumentError("write train=0.9,val=0.1.");
+  });
+  return Object.fromEntries(shares);
+}
+
+/** `v3`, `3` or `none`. */
+export function parseHead(text: string): number | null {
+  if (text === "none") return null;
+  const digits = /^v?([1-9][0-9]{0,8})$/.exec(text)?.[1];
+  if (digits !== undefined) return Number(digits);
+  throw new InvalidArgumentError("write v2, or none.");
+}

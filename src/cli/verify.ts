@@ -1,0 +1,96 @@
+/**
+ * Owns `shardpact verify`: every leaf of every shard of a version, in each store, against what the group agreed on.
+ *
+ * It reads and tells, and changes nothing: a loader that meets a bad copy quarantines it.
+ */
+import type { Command } from "commander";
+import { resolve, waitForStragglers, type Resolved } from "../client/open.ts";
+import { parseRef } from "../model/names.ts";
+import type { ShardStore } from "../shards/port.ts";
+import { verifyShard, type Finding } from "../shards/verify.ts";
+import { ShardpactError } from "../model/errors.ts";
+import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
+import { bytesText, count, EXIT } from "./output.ts";
+import { createProgress } from "./progress.ts";
+import { entriesOf } from "./show.ts";
+
+type Options = GroupOptions & { readonly store?: string[] };
+
+export function register(command: Command): void {
+  withGroupOptions(command.argument("<ref>", "the version: name@v3, name@tag"))
+    .option("--store <dir...>", "stores to check; default: the settings' and the replicas' own")
+    .addHelpText(
+      "after",
+      "\nExits with 1 when something is missing or wrong; every finding names store, shard, segment and leaf.\n\nExamples:\n  $ shardpact verify mnist@v1\n  $ shardpact verify mnist@v1 --store ./cache --json",
+    )
+    .action((ref: string, o: Options) => inGroup(o, (context) => verify(context, ref, o)));
+}
+
+async function verify(context: Context, text: string, o: Options): Promise<void> {
+  const { session, stores, out, timeoutMs, signal } = context;
+  const resolved = await resolve(session, parseRef(text), { timeoutMs, signal });
+  await waitForStragglers(session, resolved);
+  const all = await stores.readable(o.store ?? []);
+  const chosen = o.store === undefined ? all : all.slice(0, new Set(o.store).size);
+  if (chosen.length === 0) {
+    throw new ShardpactError("config_invalid", "there is no shard store to check", { hint: "Name one: --store DIR." });
+  }
+  const findings: Finding[] = [];
+  for (const store of chosen) findings.push(...(await verifyStore(context, resolved, store)));
+  const { dataset, version, root } = resolved.version;
+  out.data({ dataset, version, root, stores: chosen.map((s) => s.url), findings });
+  if (findings.length > 0) process.exitCode = EXIT.found;
+}
+
+async function verifyStore(context: Context, resolved: Resolved, store: ShardStore): Promise<Finding[]> {
+  const { out, signal } = context;
+  const totalBytes = resolved.version.totals.reduce((sum, t) => sum + t.bytes, 0);
+  const progress = createProgress(out.json);
+  const findings: Finding[] = [];
+  let shards = 0;
+  let doneBytes = 0;
+  const onBytes = (bytes: number) => progress.update("verify", (doneBytes += bytes), totalBytes);
+  try {
+    for await (const entry of entriesOf(context, resolved)) {
+      shards++;
+      for await (const finding of verifyShard({ entry, store, signal, onBytes })) {
+        findings.push(finding);
+        progress.stop();
+        out.line(`✗ ${describe(finding)}`);
+      }
+    }
+  } finally {
+    progress.stop();
+  }
+  const result = findings.length === 0 ? "every leaf as agreed" : `${count(findings.length)} findings`;
+  out.line(
+    `${findings.length === 0 ? "✓" : "✗"} ${store.url}: ${count(shards)} shards, ${bytesText(doneBytes)}, ${result}`,
+  );
+  return findings;
+}
+
+function describe(finding: Finding): string {
+  const { shard } = finding;
+  switch (finding.kind) {
+    case "missing":
+      return finding.object === "shard"
+        ? `shard ${shard} is missing`
+        : `the segment index of shard ${shard} is missing`;
+    case "index":
+      return `segment index of shard ${shard}: expected ${cut(finding.expected)} got ${cut(finding.got)}`;
+    case "size":
+      return `shard ${shard} has ${count(finding.got)} bytes, not ${count(finding.expected)}`;
+    case "leaf": {
+      const { segment, segmentKind, leaf, offset, bytes, expected, got } = finding;
+      const range = `bytes ${count(offset)}–${count(offset + bytes)}`;
+      const found = got === null ? "the file ends before" : `got ${cut(got)}`;
+      return `shard ${shard} segment ${segment} (${segmentKind}) leaf ${leaf} (${range}): expected ${cut(expected)}, ${found}`;
+    }
+    case "file":
+      return `shard ${shard}: the whole file hashes to ${cut(finding.got)}, expected ${cut(finding.expected)}`;
+  }
+}
+
+function cut(digest: string): string {
+  return `${digest.slice(3, 11)}…`;
+}
