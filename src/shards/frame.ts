@@ -6,7 +6,7 @@
  * Blocks must lie inside the file, in order, and apart. They and what is between them become segments that tile the
  * file: a block's segment reaches to the next block, so padding belongs to what it follows; the schema message, if the
  * writer put one (arrow-js does not), reaches to the first block; bytes before the first block that are no schema
- * message belong to the head; the footer starts where the last block ends.
+ * message (polars writes a bare schema) belong to the head; the footer starts where the last block ends.
  * Source: Arrow columnar format, "IPC File Format"; format/File.fbs.
  */
 import type { SegmentPart } from "../merkle/segment-index.ts";
@@ -15,7 +15,7 @@ import { countAt, FlatBuffer, FlatError } from "./flat.ts";
 import { readFlatSchema } from "./flat-schema.ts";
 import { asMalformed, malformed } from "./malformed.ts";
 import { isSchemaMessage, MESSAGE_PREFIX_BYTES, metadataLength } from "./message.ts";
-import { dictionaryFields, encodeSchema } from "./schema.ts";
+import { decodeSchema, dictionaryFields, encodeSchema } from "./schema.ts";
 import { schemaProblem } from "./schema-spec.ts";
 
 /** Reads exactly `length` bytes at `position`. */
@@ -95,7 +95,7 @@ function parseFooter(bytes: Uint8Array): Pick<Frame, "schema" | "dictionaryIds" 
   if (fields.length === 0) throw new FlatError("the schema has no columns");
   const problem = schemaProblem(fields);
   if (problem) throw new FlatError(problem);
-  const schema = encodeSchema(fields, metadata);
+  const schema = checkedSchema(fields, metadata);
   if (dictionaryFields(fields).length !== dictionaryIds.length)
     throw new FlatError("dictionary ids and columns differ");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -109,6 +109,17 @@ function parseFooter(bytes: Uint8Array): Pick<Frame, "schema" | "dictionaryIds" 
     });
   };
   return { schema, dictionaryIds, blocks: inFileOrder(blocksOf(2, "dictionary"), blocksOf(3, "batch")) };
+}
+
+/** Canonical bytes that will decode again: what the format allows and makes no sense (a decimal of no digits) is refused. */
+function checkedSchema(...schema: Parameters<typeof encodeSchema>): Uint8Array {
+  const bytes = encodeSchema(...schema);
+  try {
+    decodeSchema(bytes);
+  } catch (error) {
+    throw new FlatError(`its schema makes no sense: ${String(error).slice(0, 200)}`);
+  }
+  return bytes;
 }
 
 /** Merges the two lists; each must be in file order itself, because the order of batches is the order of rows. */
