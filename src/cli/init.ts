@@ -16,7 +16,6 @@ interface InitOptions {
   readonly dir: string;
   readonly name: string;
   readonly replicas: number;
-  readonly engine: "raft" | "paxos";
   readonly nats: string;
   readonly postgres: string;
   readonly store: string[];
@@ -37,7 +36,6 @@ export function register(command: Command): void {
     .option("--dir <dir>", "where the files go; keys that are there are kept", "deploy")
     .option("--name <name>", "name of the group: part of its subjects and of its identity", "main")
     .option("--replicas <count>", "voters: 3 or 5", replicaCount, 3)
-    .option("--engine <engine>", "raft or paxos; fixed for the group's life", engineName, "raft")
     .option("--store <url>", "where clients find shard bytes (file:///…); may be repeated", append, [])
     .option("--json", "machine-readable output")
     .addHelpText("after", EXAMPLE)
@@ -56,7 +54,7 @@ export async function initGroup(options: InitOptions): Promise<{ groupId: string
   const dir = resolve(options.dir);
   const servers = options.nats.split(",").map((url) => url.trim());
   const hosts = servers.map(hostOf);
-  const group = await openGroupFiles({ ...options, dir });
+  const group = await openGroupFiles({ dir, name: options.name, replicas: options.replicas, engine: "raft" });
   const files = [join(dir, "group.json"), join(dir, "nats.conf")];
   for (const member of group.members) {
     const postgres = await postgresUrl(options.postgres, member);
@@ -93,11 +91,6 @@ function replicaCount(text: string): number {
   const count = Number(text);
   if (Number.isInteger(count) && count >= 1 && count <= LIMITS.votersMax && count % 2 === 1) return count;
   throw new InvalidArgumentError(`an odd number up to ${LIMITS.votersMax}; an even one adds no safety.`);
-}
-
-function engineName(text: string): string {
-  if (text === "raft" || text === "paxos") return text;
-  throw new InvalidArgumentError("raft or paxos.");
 }
 
 function append(value: string, before: readonly string[]): string[] {

@@ -20,6 +20,8 @@ let project: string;
 let files: string[];
 
 beforeAll(async () => {
+  // Independent of the rest, and slow the first time.
+  const nodes = Promise.all(NODES.map((version) => (version === null ? null : nodeBinary(version))));
   buildDist();
   dir = await tempDir("package");
   const packed = await run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", dir.path], {
@@ -33,7 +35,7 @@ beforeAll(async () => {
   await mkdir(project);
   await writeFile(join(project, "package.json"), '{ "private": true, "type": "module" }\n');
   const args = ["install", "--prefer-offline", "--ignore-scripts", join(dir.path, tarball?.filename ?? "")];
-  await run("npm", args, { cwd: project });
+  await Promise.all([nodes, run("npm", args, { cwd: project })]);
 });
 afterAll(() => dir.remove());
 
