@@ -23,11 +23,9 @@ export function sendAppends(
       entriesMax: tuning.appendEntriesMax,
       bytesMax: tuning.appendBytesMax,
     });
-    if (entries === null) {
-      requestLoad(raft, leadership, id, progress);
-      return;
-    }
-    if (!sendAppend(raft, id, progress, entries)) return;
+    if (entries === null && progress.mode === "replicate") return requestLoad(raft, leadership, id, progress);
+    // While it is searched where the follower stands, nothing is read from the store: an empty append asks as well.
+    if (!sendAppend(raft, id, progress, entries ?? [])) return;
     sent = true;
   }
   if (probe && !sent && progress.loadToken === null) sendAppend(raft, id, progress, []);
