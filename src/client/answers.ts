@@ -40,7 +40,7 @@ export function expectAnswer<K extends AnswerKind>(query: CatalogQuery, kind: K,
 
 function notFound(query: CatalogQuery, what: string, nearest: readonly string[]): ShardpactError {
   const asked = query.kind === "resolve" ? formatRef(query.ref) : what;
-  return new ShardpactError("not_found", `${asked} does not exist${what === asked ? "" : ` (${what})`}`, {
+  return new ShardpactError("not_found", `${asked} does not exist${what.includes(asked) ? "" : `: no ${what}`}`, {
     details: { what, nearest },
     hint: nearest.length > 0 ? `Did you mean ${nearest.join(", ")}?` : "`shardpact versions` lists what there is.",
   });

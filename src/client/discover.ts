@@ -28,6 +28,8 @@ export interface DiscoverOptions {
 
 /** How long further replies are waited for after the first, and how often the question is repeated before it. */
 const GATHER_MS = 250;
+/** The same, once every group that was heard of is complete: then only unheard-of groups are waited for. */
+const GATHER_COMPLETE_MS = 40;
 const POLL_MS = 10;
 const REPLIES_MAX = 256;
 
@@ -58,7 +60,7 @@ async function gatherReplies(transport: Transport, timing: Timing, o: DiscoverOp
       deadline.throwIfAborted();
       const nowMs = timing.nowMs();
       if (replies.length > 0) firstMs ??= nowMs;
-      if (firstMs !== null && (nowMs - firstMs >= GATHER_MS || isComplete(replies, o))) return replies;
+      if (firstMs !== null && nowMs - firstMs >= gatherMs(replies, o)) return replies;
       if (deadline.remainingMs() === 0) return replies;
       if (nowMs - askedMs >= GATHER_MS) {
         askedMs = nowMs;
@@ -82,12 +84,13 @@ function pushValid(replies: DiscoverReply[], data: Uint8Array): void {
   if (!replies.some((r) => r.replica === reply.replica && r.groupId === reply.groupId)) replies.push(reply);
 }
 
-/** True when the group asked for by name or id has answered with all its first voters. */
-function isComplete(replies: readonly DiscoverReply[], o: DiscoverOptions): boolean {
-  if (o.group === undefined && o.groupId === undefined) return false;
-  const wanted = replies.filter((r) => isWanted(r, o));
-  const [first] = wanted;
-  return first !== undefined && wanted.length >= first.genesis.voters.length;
+/** How long after the first reply others are waited for. */
+function gatherMs(replies: readonly DiscoverReply[], o: DiscoverOptions): number {
+  const isComplete = (reply: DiscoverReply) =>
+    replies.filter((r) => r.groupId === reply.groupId).length >= reply.genesis.voters.length;
+  const wanted = replies.filter((reply) => isWanted(reply, o));
+  if (wanted.length === 0 || !wanted.every(isComplete)) return GATHER_MS;
+  return o.group === undefined && o.groupId === undefined ? GATHER_COMPLETE_MS : 0;
 }
 
 function isWanted(reply: DiscoverReply, o: DiscoverOptions): boolean {

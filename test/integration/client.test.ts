@@ -1,0 +1,211 @@
+/**
+ * The library against a real group: publish, open, lock, reopen; conflicts; what a lock file refuses.
+ */
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { RecordBatch, tableFromArrays } from "apache-arrow";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
+import { connect, type Group, type Lock, type Notice } from "../../src/index.ts";
+import { tinyShard } from "../support/group.ts";
+
+let dir: string;
+let local: LocalGroup;
+let group: Group;
+const notices: Notice[] = [];
+
+beforeAll(async () => {
+  dir = await mkdtemp(path.join(tmpdir(), "shardpact-client-"));
+  local = await startLocalGroup({ dir: path.join(dir, "group") });
+  await local.waitForLeader();
+  group = await connect({ url: local.url, actor: "ada", onNotice: (notice) => notices.push(notice) });
+});
+afterAll(async () => {
+  await group?.close();
+  await local?.close();
+  await rm(dir, { recursive: true, force: true });
+});
+
+async function folderOf(name: string, ...seeds: number[]): Promise<string> {
+  const folder = path.join(dir, name);
+  await mkdir(folder, { recursive: true });
+  for (const seed of seeds) await tinyShard(folder, `part-${seed}`, seed);
+  return folder;
+}
+
+async function valuesOf(batches: AsyncIterable<RecordBatch>): Promise<number[]> {
+  const values: number[] = [];
+  for await (const batch of batches) values.push(...(batch.getChild("x") ?? []));
+  return values;
+}
+
+describe("publish, open, lock, reopen", () => {
+  test("what was published is read back verified, and the lock file reproduces it after the head moved", async () => {
+    const lock = path.join(dir, "shardpact.lock");
+    const v1 = await group.publish("points", await folderOf("points", 1), { message: "first" });
+    expect(v1).toMatchObject({ dataset: "points", version: 1, rows: 8, shards: 1, shardsNew: 1, unchanged: false });
+    await using opened = await group.open("points@v1");
+    expect(opened).toMatchObject({ name: "points", version: 1, rows: 8, splits: { train: 8 }, root: v1.root });
+    expect(opened.confirmed.replicas.length).toBeGreaterThanOrEqual(2);
+    expect(await valuesOf(opened.batches())).toEqual([1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007]);
+    await opened.lock(lock);
+
+    const v2 = await group.publish("points", await folderOf("points", 2));
+    expect(v2).toMatchObject({ version: 2, rows: 16, shards: 2, shardsNew: 1 });
+    await using again = await group.open({ lock });
+    expect([again.version, again.root]).toEqual([1, v1.root]);
+    expect((await valuesOf(again.batches())).length).toBe(8);
+  });
+
+  test("publishing the same again is unchanged", async () => {
+    const folder = await folderOf("same", 1);
+    const first = await group.publish("same", folder);
+    const again = await group.publish("same", folder);
+    expect(again).toMatchObject({ version: 1, root: first.root, index: first.index, unchanged: true, shardsNew: 0 });
+  });
+
+  test("an unpinned name says what it resolved to; a tag and a root are opened by name", async () => {
+    const { root } = await group.publish("named", await folderOf("named", 3));
+    await group.tag("named", "prod", 1);
+    notices.length = 0;
+    expect((await group.open("named")).version).toBe(1);
+    expect(notices).toMatchObject([{ code: "resolved", details: { dataset: "named", version: 1, root } }]);
+    expect((await group.open("named@prod")).root).toBe(root);
+    expect((await group.open(`named@${root}`)).version).toBe(1);
+    await expect(group.open("named@prop")).rejects.toMatchObject({ code: "not_found", details: { nearest: ["prod"] } });
+    await expect(group.open("nmaed@v1")).rejects.toMatchObject({ code: "not_found" });
+    await expect(group.tag("named", "prod", 1, { expected: null })).rejects.toMatchObject({ code: "tag_moved" });
+  });
+
+  test("record batches are published as files of our own", async () => {
+    async function* batches() {
+      for (const batch of tableFromArrays({ x: Float32Array.from({ length: 100 }, (_, i) => i) }).batches) yield batch;
+    }
+    const { rows } = await group.publish("stream", batches());
+    expect(rows).toBe(100);
+    expect((await valuesOf((await group.open("stream@v1")).batches())).slice(0, 3)).toEqual([0, 1, 2]);
+  });
+
+  test("positional splits have exact totals at open, and later versions keep the rule", async () => {
+    const folder = await folderOf("cut");
+    await tinyShard(folder, "a", 1, 5_000);
+    await group.publish("cut", folder, { split: { train: 0.9, val: 0.1 } });
+    await using cut = await group.open("cut@v1");
+    expect(cut.splits).toEqual({ train: 4_500, val: 500 });
+    const train = await valuesOf(cut.batches({ split: "train" }));
+    const val = await valuesOf(cut.batches({ split: "val" }));
+    expect([train.length, val.length, new Set([...train, ...val]).size]).toEqual([4_500, 500, 5_000]);
+    await tinyShard(folder, "b", 9, 1_000);
+    expect((await group.publish("cut", folder)).version).toBe(2);
+    await expect(group.publish("cut", folder, { split: { train: 0.5, val: 0.5 } })).rejects.toMatchObject({
+      code: "split_changed",
+    });
+  });
+
+  test("pin: once per run, for one version", async () => {
+    await group.publish("pinned", await folderOf("pinned", 1));
+    await group.publish("pinned", await folderOf("pinned", 2));
+    const v1 = await group.open("pinned@v1");
+    const pin = await v1.pin({ run: "exp-7", note: "baseline" });
+    expect(pin).toMatchObject({ dataset: "pinned", version: 1, run: "exp-7" });
+    const v2 = await group.open("pinned@v2");
+    await expect(v2.pin({ run: "exp-7" })).rejects.toMatchObject({ code: "pin_conflict" });
+  });
+});
+
+describe("conflicts", () => {
+  test("of two publishers with one expected head, one gets head_moved with the new head, and may rebase", async () => {
+    await group.publish("race", await folderOf("race", 1));
+    const other = await connect({ url: local.url, actor: "bob" });
+    const files = [await folderOf("race-a", 10), await folderOf("race-b", 11)] as const;
+    const results = await Promise.allSettled([
+      group.publish("race", files[0], { expectedHead: 1 }),
+      other.publish("race", files[1], { expectedHead: 1 }),
+    ]);
+    const won = results.find((r) => r.status === "fulfilled");
+    const lost = results.find((r) => r.status === "rejected");
+    expect(won?.value.version).toBe(2);
+    expect(lost?.reason).toMatchObject({ code: "head_moved", details: { head: { version: 2 } } });
+    const loser = results[0].status === "rejected" ? files[0] : files[1];
+    const rebased = await other.publish("race", loser, { expectedHead: 1, rebase: true });
+    expect(rebased.version).toBe(3);
+    await other.close();
+  });
+
+  test("a schema that differs from the head's is refused with the column", async () => {
+    await group.publish("typed", await folderOf("typed", 1));
+    async function* batches() {
+      for (const batch of tableFromArrays({ x: new Int32Array([1, 2]) }).batches) yield batch;
+    }
+    await expect(group.publish("typed", batches())).rejects.toMatchObject({
+      code: "schema_differs",
+      details: { field: "x" },
+    });
+  });
+});
+
+describe("a lock file", () => {
+  async function lockedThen(name: string, change: (lock: Lock) => unknown): Promise<Promise<unknown>> {
+    const file = path.join(dir, `${name}.lock`);
+    await group.publish(name, await folderOf(name, 4));
+    await (await group.open(`${name}@v1`)).lock(file);
+    const lock = JSON.parse(await readFile(file, "utf8")) as Lock;
+    change(lock);
+    await writeFile(file, JSON.stringify(lock));
+    return group.open({ lock: file }).then(
+      () => null,
+      (error: unknown) => error,
+    );
+  }
+
+  test("with another root is lock_mismatch, with another history group_forked", async () => {
+    const change = (name: string, fields: object) => (lock: Lock) => Object.assign(lock.datasets[name] ?? {}, fields);
+    expect(await lockedThen("root", change("root", { root: `b3:${"0".repeat(64)}` }))).toMatchObject({
+      code: "lock_mismatch",
+    });
+    expect(await lockedThen("chain", change("chain", { chain: "0".repeat(64) }))).toMatchObject({
+      code: "group_forked",
+    });
+    expect(await lockedThen("ahead", change("ahead", { index: 1_000_000 }))).toMatchObject({ code: "group_forked" });
+    const other = (lock: Lock) => Object.assign(lock.group, { id: `b3:${"1".repeat(64)}` });
+    expect(await lockedThen("group", other)).toMatchObject({ code: "group_forked" });
+    expect(await lockedThen("untouched", () => undefined)).toBeNull();
+  });
+
+  test("of another group is refused at connect", async () => {
+    const groupId = `b3:${"2".repeat(64)}`;
+    await expect(connect({ url: local.url, group: local.group, groupId, timeoutMs: 1_500 })).rejects.toMatchObject({
+      code: "group_forked",
+    });
+  });
+});
+
+describe("runs", () => {
+  test("a run is begun, refuses another plan, and ends", async () => {
+    await group.publish("runs", await folderOf("runs", 5));
+    const { source } = await group.open("runs@v1");
+    const plan = {
+      dataset: "runs",
+      version: 1,
+      root: source.root,
+      selection: source.root,
+      order: { alg: "sp-order/1", strength: "none", seed: "7", n: 1, K: 1, g: 1 },
+      world: 2,
+      batchSize: 4,
+      last: "drop",
+    } as const;
+    const run = group.run({ meta: { note: "test" } });
+    await source.beginRun(run.id, plan, {});
+    await source.beginRun(run.id, plan, {});
+    await expect(source.beginRun(run.id, { ...plan, batchSize: 8 }, {})).rejects.toMatchObject({
+      code: "plan_mismatch",
+    });
+    await source.sendReceipt(run.id, 1, { offset: 8 });
+    const leftMs = await source.lease(run.id, 60_000);
+    expect(leftMs).toBeGreaterThan(50_000);
+    expect((await source.reconfirm()).index).toBeGreaterThanOrEqual(source.confirmation.index);
+    await run.end("done");
+    await expect(source.beginRun(run.id, plan, {})).rejects.toMatchObject({ code: "run_ended" });
+  });
+});
