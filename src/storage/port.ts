@@ -64,7 +64,8 @@ export interface LogStore extends AsyncDisposable {
 export interface CatalogStore extends AsyncDisposable {
   /**
    * Applies contiguous chosen entries from applied+1 on: loads, decides and writes rows, ledger and applied state in
-   * one transaction. May commit asynchronously: a crash loses a suffix that the log replays.
+   * one transaction (in several, each whole, when the payloads are many megabytes). May commit asynchronously: a crash
+   * loses a suffix that the log replays.
    * @throws `fenced`, `unavailable`, `upgrade_required` (nothing was applied)
    */
   apply(entries: readonly Entry[]): Promise<readonly AppliedEntry[]>;

@@ -17,7 +17,7 @@ export function createPostgresCatalogStore(session: PostgresSession): CatalogSto
   let tail: Promise<unknown> = Promise.resolve();
   return {
     apply: (entries) => {
-      const turn = tail.then(() => apply(session, entries));
+      const turn = tail.then(() => applyAll(session, entries));
       tail = turn.catch(() => undefined);
       return turn;
     },
@@ -31,9 +31,34 @@ export function createPostgresCatalogStore(session: PostgresSession): CatalogSto
   };
 }
 
-async function apply(session: PostgresSession, entries: readonly Entry[]): Promise<readonly AppliedEntry[]> {
+/** Payload bytes of one transaction: a follower that catches up on pages must not outlast the statement timeout. */
+const TRANSACTION_BYTES_MAX = 4 * 1024 * 1024;
+
+async function applyAll(session: PostgresSession, entries: readonly Entry[]): Promise<readonly AppliedEntry[]> {
   if (session.lost) throw session.lost;
-  if (entries.length === 0) return [];
+  const batches = cutBatches(entries);
+  // An entry that this build does not know must be found before anything of the call is applied.
+  if (batches.length > 1) needsOfBatch(entries);
+  const applied: AppliedEntry[] = [];
+  for (const batch of batches) applied.push(...(await apply(session, batch)));
+  return applied;
+}
+
+function cutBatches(entries: readonly Entry[]): readonly (readonly Entry[])[] {
+  const batches: Entry[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const entry of entries) {
+    bytes += entry.payload.byteLength;
+    if (bytes > TRANSACTION_BYTES_MAX) {
+      batches.push([]);
+      bytes = entry.payload.byteLength;
+    }
+    batches.at(-1)?.push(entry);
+  }
+  return batches;
+}
+
+async function apply(session: PostgresSession, entries: readonly Entry[]): Promise<readonly AppliedEntry[]> {
   const { needs, commandIds } = needsOfBatch(entries);
   const doing = `applying ${entries.length} entries after ${session.applied.index}`;
   const { rows, outcomes } = await runWrite(session, "apply", doing, (client) => loadBatch(client, needs, commandIds));

@@ -17,6 +17,15 @@ import type { LogState, StoreIdentity } from "../port.ts";
 import { appliedState, log, peers, replicaState } from "./schema.ts";
 import { asUnavailable, connect, LONG_TIMEOUT_MS, type PostgresSession } from "./session.ts";
 
+/** Few statements, run all the time, by key: planned once. An append is durable whatever the database's default is. */
+const LOG_SETTINGS = "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; SET jit = off";
+/**
+ * An apply may be lost: the log replays it. Its plans are made before there are statistics and must never become scans
+ * of a table that has grown since: nested loops over indexes only.
+ */
+const APPLY_SETTINGS = `SET synchronous_commit = off; SET plan_cache_mode = force_generic_plan; SET jit = off;
+  SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off`;
+
 /** How much of the log is held at once while it is checked, and how many damaged indexes are named. */
 const CHECK_ROWS = 512;
 const DAMAGED_NAMED_MAX = 1_000;
@@ -58,23 +67,13 @@ export async function bootSession(session: PostgresSession): Promise<LogState> {
 
 async function connectWriter(session: PostgresSession, role: "log" | "apply"): Promise<pg.Client> {
   const client = await connect(session, role);
-  // An append promises durability, whatever the database's default is. An apply may be lost: the log replays it. Its
-  // reads are all by key, and a plan made before there are statistics must not scan.
-  await client.query(
-    role === "log"
-      ? "SET synchronous_commit = on; SET jit = off"
-      : "SET synchronous_commit = off; SET jit = off; SET enable_seqscan = off",
-  );
-  client.on("error", (error) => {
-    session.lost ??= asUnavailable(error, `replica ${session.identity.replica} lost its database`);
-  });
-  client.on("end", () => {
+  await client.query(role === "log" ? LOG_SETTINGS : APPLY_SETTINGS);
+  const lose = (error: Error): void => {
     if (session[role] === client)
-      session.lost ??= asUnavailable(
-        new Error("the connection ended"),
-        `replica ${session.identity.replica} lost its database`,
-      );
-  });
+      session.lost ??= asUnavailable(error, `replica ${session.identity.replica} lost its database`);
+  };
+  client.on("error", lose);
+  client.on("end", () => lose(new Error("the connection ended")));
   return client;
 }
 
@@ -113,11 +112,12 @@ async function raiseBoot(
       { ...identity, groupId: found.groupId, replica: found.replica, engine: found.engine as StoreIdentity["engine"] },
       identity,
     );
-    const moved = found.systemId !== systemId;
+    const known = systemId !== "" && found.systemId !== "";
     const reason = `the database moved from ${found.systemId} to ${systemId} (a restore or a failover)`;
+    const lost = known && found.systemId !== systemId ? { voting: false, lostReason: reason } : {};
     const [state] = await tx
       .update(replicaState)
-      .set({ boot: sql`${replicaState.boot} + 1`, ...(moved ? { systemId, voting: false, lostReason: reason } : {}) })
+      .set({ boot: sql`${replicaState.boot} + 1`, ...(systemId === "" ? {} : { systemId }), ...lost })
       .returning();
     invariant(state, "replica_state has its row");
     const [applied] = await tx.update(appliedState).set({ boot: state.boot }).returning();
@@ -127,11 +127,12 @@ async function raiseBoot(
   });
 }
 
-/** Cluster identifier and timeline: another one means that commits may be missing. Empty where it may not be read. */
+/** Cluster, timeline, database: another one means that commits may be missing. Empty where it may not be read. */
 async function readSystemId(client: pg.Client): Promise<string> {
   try {
     const found = await client.query<{ id: string }>(
-      `SELECT system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS id FROM pg_control_system()`,
+      `SELECT concat_ws('/', c.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8), d.oid) AS id
+       FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()`,
     );
     return found.rows[0]?.id ?? "";
   } catch (error) {

@@ -72,15 +72,10 @@ export async function connect(
   }
 }
 
-/** Marks the session unusable until the next boot and drops its connections. Returns the error to throw. */
-export function loseSession(session: PostgresSession, error: unknown, doing: string): ShardpactError {
-  const lost = asUnavailable(error, `replica ${session.identity.replica}: ${doing} failed`);
-  session.lost ??= lost;
-  void closeWriters(session);
-  return lost;
-}
-
-/** Runs one write. @throws what the session was lost with, or `fenced`, `damaged`, `unavailable` */
+/**
+ * Runs one write; a failed one makes the session unusable until the next boot.
+ * @throws what the session was lost with, or `fenced`, `damaged`, `unavailable`
+ */
 export async function runWrite<T>(
   session: PostgresSession,
   client: "log" | "apply",
@@ -93,7 +88,13 @@ export async function runWrite<T>(
   try {
     return await write(connection);
   } catch (error) {
-    throw loseSession(session, error, doing);
+    const lost = asUnavailable(error, `replica ${session.identity.replica}: ${doing} failed`);
+    // A write of a connection that a boot has replaced says nothing about the new one.
+    if (session[client] === connection) {
+      session.lost ??= lost;
+      void closeWriters(session);
+    }
+    throw lost;
   }
 }
 
@@ -102,7 +103,7 @@ export async function closeWriters(session: PostgresSession): Promise<void> {
   const clients = [session.log, session.apply];
   session.log = null;
   session.apply = null;
-  await Promise.all(clients.map((client) => client && endClient(client)));
+  await Promise.all(clients.filter((client) => client !== null).map(endClient));
 }
 
 export async function closeSession(session: PostgresSession): Promise<void> {
