@@ -62,7 +62,7 @@ function planPositional(shares: Readonly<Record<string, number>>): Omit<SplitPla
   }
   const sum = entries.reduce((total, { ppm }) => total + ppm, 0);
   const left = MILLION - sum;
-  if (left > 0 && entries.every(({ name }) => name !== WHOLE)) entries.push({ name: WHOLE, ppm: left });
+  if (left > entries.length && entries.every(({ name }) => name !== WHOLE)) entries.push({ name: WHOLE, ppm: left });
   else if (Math.abs(left) > entries.length) {
     throw new ShardpactError("invalid_argument", `the splits' shares add up to ${sum / MILLION} and not to 1`, {
       details: { shares },

@@ -6,7 +6,7 @@
  * in structs have dotted paths; the items of a list go by the list's path.
  */
 import { open, type FileHandle } from "node:fs/promises";
-import { Vector, type Data } from "apache-arrow";
+import { DataType, Vector, type Data } from "apache-arrow";
 import { utf8 } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
@@ -26,7 +26,7 @@ export interface ClassColumn {
 }
 
 /** Distinct values of a column; null once they are too many to be a vocabulary. */
-export type ClassValues = Map<string, Set<string> | null>;
+export type ClassValues = Map<string, { readonly values: Set<string>; bytes: number } | null>;
 
 /** Batches are read whole to collect the values of plain text columns. */
 const BATCH_BYTES_MAX = 1024 * 1024 * 1024;
@@ -95,32 +95,53 @@ async function collect(
   }
   for (const { path: column, dictionary } of coded) {
     const vector = dictionary === null ? undefined : dictionaries.get(dictionary);
-    if (vector) addValues(values, column, vector);
+    if (vector) addValues(values, column, vector, 0, vector.length);
     else if (skipped) values.set(column, null); // its dictionary is larger than any vocabulary
   }
   for (const segment of plain.length > 0 ? index.segments : []) {
     if (segment.kind !== "batch") continue;
     const batch = decodeBatch(schema, dictionaries, await readSegment(path, file, segment), segment.rows);
     for (const { path: column, place } of plain) {
-      const data = place.reduce<Data | undefined>((at, i) => at?.children[i], batch.data);
-      if (data) addValues(values, column, new Vector([data]));
+      visitColumn(batch.data, place, 0, batch.numRows, (vector, from, to) =>
+        addValues(values, column, vector, from, to),
+      );
     }
   }
 }
 
-function addValues(values: ClassValues, column: string, vector: Vector): void {
-  const known = values.get(column);
-  if (known === null) return;
-  const set = known ?? new Set<string>();
-  let bytes = 0;
-  for (let i = 0; i < vector.length; i += 1) {
-    const value: unknown = vector.get(i);
-    if (typeof value !== "string" || set.has(value)) continue;
-    set.add(value);
-    bytes += value.length;
-    if (set.size * 3 > LIMITS.metaBytesMax || bytes > LIMITS.metaBytesMax) return void values.set(column, null);
+/** Visits the ranges of a nested column that rows [from, to) show: what lies below a null is nobody's value. */
+function visitColumn(
+  data: Data,
+  [position, ...below]: readonly number[],
+  from: number,
+  to: number,
+  visit: (vector: Vector, from: number, to: number) => void,
+): void {
+  if (position === undefined) return visit(new Vector([data]), from, to);
+  const child = data.children[position];
+  if (!child || from >= to) return;
+  const { type } = data;
+  const start = (row: number): number => {
+    if (DataType.isFixedSizeList(type)) return row * type.listSize;
+    return DataType.isStruct(type) ? row : Number(data.valueOffsets[row]);
+  };
+  if (data.nullCount === 0) return visitColumn(child, below, start(from), start(to), visit);
+  for (let row = from; row < to; row += 1) {
+    if (data.getValid(row)) visitColumn(child, below, start(row), start(row + 1), visit);
   }
-  values.set(column, set);
+}
+
+function addValues(values: ClassValues, column: string, vector: Vector, from: number, to: number): void {
+  let known = values.get(column);
+  if (known === null) return;
+  if (!known) values.set(column, (known = { values: new Set(), bytes: 0 }));
+  for (let i = from; i < to; i += 1) {
+    const value: unknown = vector.get(i);
+    if (typeof value !== "string" || known.values.has(value)) continue;
+    known.values.add(value);
+    known.bytes += value.length + 3; // at least, as JSON
+    if (known.bytes > LIMITS.metaBytesMax) return void values.set(column, null);
+  }
 }
 
 async function readSegment(path: string, file: FileHandle, segment: Segment): Promise<Uint8Array> {
@@ -161,7 +182,7 @@ export function mergeClasses(base: Classes, values: ClassValues, asked: Readonly
   let encoded = encodeClasses(merged);
   for (const [column, found] of columns) {
     const known = new Set(merged[column]);
-    const fresh = [...(found ?? [])].filter((value) => !known.has(value)).sort(compareUtf8);
+    const fresh = [...(found?.values ?? [])].filter((value) => !known.has(value)).sort(compareUtf8);
     const next = { ...merged, [column]: [...known, ...fresh] };
     const bytes = found === null ? null : fits(next);
     if (bytes) {
