@@ -1,15 +1,20 @@
 /**
  * Owns the order of durable writes: one transaction outstanding, arrivals merge into the next one (group commit).
  *
- * A write that arrives while the disk is idle leaves at the end of the current turn of the event loop, so that all that
+ * An idle replica writes nothing; so now and then it writes nothing new, and learns whether its database still answers and
+ * still knows it. A write that arrives while the disk is idle leaves at the end of the current turn of the event loop, so that all that
  * one read of the socket brought shares its transaction.
  */
 import type { Effect, Entry } from "../consensus/engine.ts";
-import type { LogState, LogStore } from "../storage/port.ts";
+import type { LogState, LogStore, LogWrite } from "../storage/port.ts";
 import type { DurablePoint } from "./envelope.ts";
 import type { RecentEntries } from "./recent-entries.ts";
 
 export type PersistEffect = Extract<Effect<unknown>, { kind: "persist" }>;
+
+/** An idle database is asked this often: a process that was replaced, or has lost its disk, notices within it. */
+const PROBE_EVERY_MS = 1_000;
+const PROBE: LogWrite = { hardState: null, removeFrom: null, put: [] };
 
 export interface PersistQueue {
   push(write: PersistEffect): void;
@@ -17,6 +22,8 @@ export interface PersistQueue {
   token(): number;
   /** What the database holds for certain. */
   durable(): DurablePoint;
+  /** Call on every tick: probes the database when nothing was written for a while. */
+  tick(): void;
   /** How long the oldest write that is not durable has waited, 0 when there is none. */
   oldestMs(): number;
   /** Resolves when no transaction is outstanding; nothing is started any more. */
@@ -38,6 +45,7 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
   let pendingSinceMs = 0;
   let flushingSinceMs = 0;
   let flushing: Promise<void> | null = null;
+  let lastFlushMs = options.monotonicMs();
   let scheduled = false;
   let stopped = false;
   let token = 0;
@@ -61,7 +69,7 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
     pending = [];
     flushingSinceMs = pendingSinceMs;
     try {
-      await log.append(writes);
+      await log.append(writes.length > 0 ? writes : [PROBE]);
     } catch (error) {
       stopped = true;
       flushing = null;
@@ -69,6 +77,7 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
       return;
     }
     flushing = null;
+    lastFlushMs = options.monotonicMs();
     for (const write of writes) {
       token = write.token;
       durable = afterWrite(durable, write);
@@ -76,7 +85,7 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
     if (stopped) return;
     // The disk goes on first: what follows may take a while.
     if (pending.length > 0) flushing = flush();
-    options.onDurable(token);
+    if (writes.length > 0) options.onDurable(token);
   }
 
   return {
@@ -86,6 +95,12 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
       if (pending.length === 0) pendingSinceMs = options.monotonicMs();
       pending.push(write);
       schedule();
+    },
+    tick() {
+      const nowMs = options.monotonicMs();
+      if (flushing || stopped || pending.length > 0 || nowMs - lastFlushMs < PROBE_EVERY_MS) return;
+      pendingSinceMs = nowMs;
+      flushing = flush();
     },
     token: () => token,
     durable: () => durable,

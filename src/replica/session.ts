@@ -79,6 +79,7 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
   const cancelTicks = runtime.every(tickMs, () => {
     if (driver.over()) return;
     watchdog.tick();
+    disk.tick();
     driver.feed({ kind: "tick" });
     proposals.sweep();
   });

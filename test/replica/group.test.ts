@@ -139,6 +139,16 @@ test("two processes with one identity: the newer one's boot ends the older", asy
   expect(group.replica(id).status().state).toBe("running");
 });
 
+test("an idle process notices within seconds that another has taken its database", async () => {
+  const group = await openGroup();
+  await group.leader();
+  for (const id of group.ids) group.bus.setConnected(id, false);
+  const id = group.ids[0] ?? "";
+  const older = group.replica(id);
+  await group.start(id);
+  expect(await older.ended).toMatchObject({ code: "fenced" });
+});
+
 test("a replica whose database is a restored backup does not vote, and says why", async () => {
   const group = await openGroup();
   await proposeMany(group, 3);
