@@ -3,13 +3,14 @@
  *
  * Each batch lies in memory of its own, so the reader may keep it; nothing is reused under it.
  */
-import { makeBuilder, makeData, RecordBatch, Schema, Struct, type Data, type Vector } from "apache-arrow";
+import type { RecordBatch, Schema } from "apache-arrow";
 import type { ConfirmedVersion } from "../client/types.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { nearestNames } from "../model/nearest.ts";
 import { schemaFromCanonical } from "../shards/schema.ts";
 import { loadLayout, type BatchSegment } from "./fetch/layout.ts";
 import { createShardPool } from "./fetch/shard-pool.ts";
+import { takeRows } from "./take-rows.ts";
 
 export interface ArrowBatchesOptions {
   /** Top-level columns, in this order; default all. */
@@ -30,6 +31,7 @@ export async function* arrowBatches(
   const schema = schemaFromCanonical(version.schema);
   const columns = o.columns ?? schema.fields.map((f) => f.name);
   requireColumns(schema, columns);
+  const places = columns.map((name) => schema.fields.findIndex((f) => f.name === name));
   const splits = version.splits.map((s) => s.name);
   if (o.split !== undefined && !splits.includes(o.split)) {
     throw new ShardpactError("not_found", `${version.dataset}@v${version.version} has no split '${o.split}'`, {
@@ -49,7 +51,7 @@ export async function* arrowBatches(
           from += rows?.length ?? segment.rows;
           if (rows?.length === 0) continue;
           const batch = await pool.read(segment, new Uint8Array(segment.bytes));
-          const chosen = o.columns ? batch.select([...columns]) : batch;
+          const chosen = o.columns ? batch.selectAt(places) : batch;
           yield rows ? takeRows(chosen, rows) : chosen;
         }
       }
@@ -82,16 +84,4 @@ function selectedRows({ shard, firstRow, rows }: BatchSegment, from: number): re
     selected.push(row - firstRow);
   }
   return selected;
-}
-
-/** Some rows of a batch, value by value: for positional splits, whose rows don't lie next to each other. */
-function takeRows(batch: RecordBatch, rows: readonly number[]): RecordBatch {
-  const children = batch.schema.fields.map((field, c): Data => {
-    const column = batch.getChildAt(c) as Vector;
-    const builder = makeBuilder({ type: field.type, nullValues: [null, undefined] });
-    for (const row of rows) builder.append(column.get(row));
-    return builder.finish().flush();
-  });
-  const type = new Struct(batch.schema.fields);
-  return new RecordBatch(batch.schema, makeData({ type, length: rows.length, children }));
 }

@@ -38,11 +38,7 @@ export function createEvaluation<S = unknown>(version: ConfirmedVersion, options
 }
 
 /** As `createEvaluation`, with ports: for benchmarks and tests, not exported by `index.ts`. */
-export function createEvaluationWith(
-  version: ConfirmedVersion,
-  options: EvalOptions,
-  ports: LoaderPorts,
-): EvalLoader {
+export function createEvaluationWith(version: ConfirmedVersion, options: EvalOptions, ports: LoaderPorts): EvalLoader {
   const make = (): HostLoader => {
     const fixed = { shuffle: "none", seed: 0, rank: 0, world: 1, last: "partial" } as const;
     return createHostLoader(version, { ...options, ...fixed } as LoaderOptions, ports);

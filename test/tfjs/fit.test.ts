@@ -100,12 +100,20 @@ test("repeat() runs through epochs for batchesPerEpoch, and is refused in the mi
 });
 
 test("by hand: one key is a plain tensor, several are a record; ack and dispose", async () => {
-  await using loader = createLoader(data.version, { xs: ["x", "even"], ys: "y", split: "train", batchSize: 64, seed: 1 });
+  await using loader = createLoader(data.version, {
+    xs: ["x", "even"],
+    ys: "y",
+    split: "train",
+    batchSize: 64,
+    seed: 1,
+  });
   const before = tf.memory().numTensors;
   for await (const batch of loader) {
     const xs = batch.xs as Record<string, tf.Tensor>;
     expect(xs["x"]?.shape).toEqual([(batch.ys as tf.Tensor).shape[0], 3]);
-    expect(Array.from((batch.ys as tf.Tensor).dataSync().slice(0, 6))).toEqual([0, 1, 2, 3, 4, 5].map((i) => (batch.offset + i) % 5));
+    expect(Array.from((batch.ys as tf.Tensor).dataSync().slice(0, 6))).toEqual(
+      [0, 1, 2, 3, 4, 5].map((i) => (batch.offset + i) % 5),
+    );
     batch.ack();
     expect(loader.state().offset).toBe((batch.offset + 64) % 256 === 0 ? 0 : batch.offset + 64);
     batch[Symbol.dispose]();

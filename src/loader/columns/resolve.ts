@@ -25,7 +25,7 @@ export interface ColumnPlan {
   /** The vocabulary, for strings. */
   readonly classes: readonly string[] | null;
   readonly oneHot: number | null;
-  readonly nulls: ColumnOptions["nulls"] | null;
+  readonly nulls: NonNullable<ColumnOptions["nulls"]> | null;
   readonly dtype: "float32" | "int32" | "bool";
   /** Shape of one row of the result. */
   readonly shape: readonly number[];

@@ -1,0 +1,186 @@
+import { makeData, makeVector, Int32 } from "apache-arrow";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createBlockCache } from "../../src/loader/fetch/block-cache.ts";
+import { createBoundedQueue } from "../../src/loader/fetch/bounded-queue.ts";
+import type { BatchSegment } from "../../src/loader/fetch/layout.ts";
+import { createHostLoader, type LoaderOptions } from "../../src/loader/host-loader.ts";
+import { planLoader } from "../../src/loader/plan.ts";
+import { parseDigest } from "../../src/model/bytes.ts";
+import { slowOrder } from "./support/slow-order.ts";
+import { batchOf, listsOf, makeVersion, type TestVersion } from "./support/version.ts";
+
+const WIDTH = 4096; // 16 KiB a row: 64 rows a block
+const ROWS = 1500; // 24 blocks
+let data: TestVersion;
+
+beforeAll(async () => {
+  const batches = Array.from({ length: 50 }, (_, b) => {
+    const ids = Int32Array.from({ length: 30 }, (_, i) => b * 30 + i);
+    const id = makeVector(makeData({ type: new Int32(), data: ids }));
+    return batchOf({ id, x: listsOf(new Float32Array(30 * WIDTH).fill(1), WIDTH) });
+  });
+  data = await makeVersion({ splits: { "": batches }, shardBytes: 4 << 20 });
+});
+afterAll(() => data.close());
+
+const MiB = 1024 * 1024;
+const make = (o: Partial<LoaderOptions>) => createHostLoader(data.version, { xs: "id", batchSize: 50, seed: 3, ...o });
+
+async function idsOf(o: Partial<LoaderOptions>): Promise<number[]> {
+  await using loader = make(o);
+  const ids: number[] = [];
+  const iterator = loader.iterate();
+  for (let batch = await iterator.next(); batch; batch = await iterator.next())
+    ids.push(...(batch.columns.xs["id"]?.data ?? []));
+  return ids;
+}
+
+describe("a window of several blocks", () => {
+  const shuffle = { strength: "window", windowBytes: 4 * MiB, lanes: 2 } as const;
+  test("keeps its order and its blocks within the budget, down to the least memory that is allowed", async () => {
+    const { plan } = make({ shuffle });
+    expect(plan).toMatchObject({ order: { n: 63, K: 2, g: 2 }, blocksOpen: 6 });
+    const { root, selection, rows, order } = plan;
+    const input = { root: parseDigest(root), selection: parseDigest(selection), rows, order };
+    const sorted = (ids: number[]) => ids.toSorted((a, b) => a - b);
+    const all = Array.from({ length: ROWS }, (_, i) => i);
+    const ids = await idsOf({ shuffle, batchSize: 2 });
+    expect(sorted(ids)).toEqual(all);
+    expect(ids).toEqual(slowOrder(input, 0).map((_, p, rowsOf) => rowsOf[p]));
+    expect(await idsOf({ shuffle, batchSize: 2, memory: plan.memoryNeededBytes })).toEqual(ids);
+  });
+
+  test("refuses less, naming both figures", () => {
+    const { plan } = make({ shuffle });
+    const memory = plan.memoryNeededBytes - 1;
+    expect(() => make({ shuffle, memory })).toThrow(
+      expect.objectContaining({
+        code: "budget_too_small",
+        details: { memoryNeededBytes: plan.memoryNeededBytes, memoryMaxBytes: memory, blocksOpen: 6 },
+      }),
+    );
+  });
+});
+
+describe("full", () => {
+  test("beyond memory is too costly unless random reads are allowed", async () => {
+    expect(() => make({ shuffle: "full", memory: 4 * MiB })).toThrow(
+      expect.objectContaining({ code: "full_shuffle_too_costly" }),
+    );
+    const few = await idsOf({ shuffle: "full", memory: 4 * MiB, allowRandomReads: true, batchSize: 3 });
+    expect(few).toEqual(await idsOf({ shuffle: "full", batchSize: 100 }));
+  });
+
+  test("a batch that no memory can hold is refused while reading", async () => {
+    const ids = idsOf({ shuffle: "full", memory: 2 * MiB, allowRandomReads: true, batchSize: 100 });
+    await expect(ids).rejects.toMatchObject({ code: "budget_too_small", details: { memoryMaxBytes: 2 * MiB } });
+  });
+});
+
+describe("the plan", () => {
+  test("is pure and says what a run costs", () => {
+    const plan = planLoader(data.version, { batchSize: 32, seed: 1, world: 4, rank: 2, shuffle: "block" });
+    expect(plan).toMatchObject({ rows: ROWS, stepRows: 128, steps: 11, dropped: ROWS % 128, padded: 0, last: "drop" });
+    expect(plan.notes.join()).toMatch(/reads nearly everything/);
+    expect(planLoader(data.version, { batchSize: 32, seed: 1, world: 4, last: "pad" })).toMatchObject({
+      steps: 12,
+      padded: 36,
+    });
+  });
+
+  test.each([
+    [{ batchSize: 0 }, /batchSize/],
+    [{ batchSize: 1.5 }, /batchSize/],
+    [{ batchSize: 1, rank: 2, world: 2 }, /rank/],
+    [{ batchSize: 1, world: 2, last: "partial" as const }, /partial/],
+    [{ batchSize: 1, memory: -1 }, /memory/],
+    [{ batchSize: 1, split: "nope" }, /no split 'nope'/],
+    [{ batchSize: 1, shuffle: "much" as never }, /strength/],
+  ])("refuses %o", (o, message) => {
+    expect(() => planLoader(data.version, { seed: 1, ...o })).toThrow(message);
+  });
+});
+
+describe("the block cache", () => {
+  const segment = (bytes: number) => ({ bytes }) as BatchSegment;
+
+  test("holds no more than its bound, keeps the youngest, and gives everything back", async () => {
+    const read: number[] = [];
+    const cache = createBlockCache({
+      bytesMax: 1125 * 3,
+      bytesKept: 1125 * 2,
+      blocksKept: 0,
+      read: async ({ bytes }) => {
+        read.push(bytes);
+        return [];
+      },
+    });
+    const [a, b, c, d] = [segment(1000), segment(999), segment(998), segment(997)];
+    const pins = [a, b, c].map((s) => cache.tryPin(s, true));
+    for (const pin of pins) await pin?.ready;
+    expect(cache.tryPin(d, true)).toBeNull();
+    pins.forEach((p) => p && cache.unpin(p));
+    const again = cache.tryPin(c, true);
+    const fresh = cache.tryPin(d, false);
+    expect([again !== null, fresh !== null]).toEqual([true, true]);
+    await fresh?.ready;
+    expect(read).toEqual([1000, 999, 998, 997]);
+    expect(cache.bytesHeld).toBeLessThanOrEqual(1125 * 2);
+    if (again) cache.unpin(again);
+    if (fresh) cache.unpin(fresh);
+    cache.clear();
+    expect(cache.bytesHeld).toBe(0);
+    await cache.close();
+  });
+
+  test("a read that failed is tried again by the next pin", async () => {
+    let fails = true;
+    const cache = createBlockCache({
+      bytesMax: 10_000,
+      bytesKept: 10_000,
+      blocksKept: 0,
+      read: async () => {
+        if (fails) throw new Error("disk");
+        return [];
+      },
+    });
+    const s = segment(100);
+    const first = cache.tryPin(s, true);
+    await expect(first?.ready).rejects.toThrow("disk");
+    if (first) cache.unpin(first);
+    fails = false;
+    const second = cache.tryPin(s, true);
+    await second?.ready;
+    expect(second?.isReady).toBe(true);
+    await cache.close();
+  });
+});
+
+describe("the bounded queue", () => {
+  test("holds back the producer, hands over in order, ends, fails and closes", async () => {
+    const queue = createBoundedQueue<number>(2);
+    const pushed: number[] = [];
+    const producer = (async () => {
+      for (let i = 0; i < 5 && (await queue.push(i)); i++) pushed.push(i);
+      queue.end();
+    })();
+    await new Promise((done) => setTimeout(done, 5));
+    expect(pushed).toEqual([0]);
+    const got: (number | null)[] = [];
+    for (let i = 0; i < 6; i++) got.push(await queue.shift());
+    await producer;
+    expect(got).toEqual([0, 1, 2, 3, 4, null]);
+
+    const failing = createBoundedQueue<number>(2);
+    void failing.push(1);
+    failing.fail(new Error("no"));
+    expect(await failing.shift()).toBe(1);
+    await expect(failing.shift()).rejects.toThrow("no");
+
+    const closing = createBoundedQueue<number>(1);
+    const waiting = closing.push(7);
+    const dropped: number[] = [];
+    closing.close((item) => dropped.push(item));
+    expect([await waiting, dropped, await closing.shift()]).toEqual([false, [7], null]);
+  });
+});
