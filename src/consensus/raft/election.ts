@@ -13,12 +13,11 @@ import { lastEpoch } from "./log-view.ts";
 import type { VoteReply, VoteRequest } from "./messages.ts";
 import { broadcastHeartbeat, failReads } from "./read-index.ts";
 import { appendOwn, syncMembers } from "./replication.ts";
+import { createLeadership, type Leadership } from "./leadership.ts";
 import {
   activeConfiguration,
-  createLeadership,
   draftToken,
   isPromotable,
-  type Leadership,
   type Raft,
   rollElectionTimeout,
   send,

@@ -5,7 +5,8 @@
 import type { Entry, ReplicaId } from "../engine.ts";
 import { cachedEntries, epochAt } from "./log-view.ts";
 import { canSend, noteSent, type Progress } from "./progress.ts";
-import { type Leadership, type Raft, send } from "./state.ts";
+import type { Leadership } from "./leadership.ts";
+import { type Raft, send } from "./state.ts";
 
 /** Sends what the window allows; with `probe`, at least an empty append that asks where the follower stands. */
 export function sendAppends(

@@ -8,7 +8,8 @@
 import type { ReplicaId } from "../engine.ts";
 import { quorumValue } from "./configuration.ts";
 import type { HeartbeatReply } from "./messages.ts";
-import { activeConfiguration, type Leadership, type Raft, send } from "./state.ts";
+import type { Leadership } from "./leadership.ts";
+import { activeConfiguration, type Raft, send } from "./state.ts";
 
 export function requestRead(raft: Raft, ticket: number): void {
   const { leadership } = raft;

@@ -11,15 +11,8 @@ import type { AppendAccepted, AppendRejected } from "./messages.ts";
 import { sendAppends } from "./pipeline.ts";
 import { backOff, createProgress, noteAccepted, noteUncounted } from "./progress.ts";
 import { broadcastCommit, startWaitingReads } from "./read-index.ts";
-import {
-  activeConfiguration,
-  configurationsIn,
-  halt,
-  type Leadership,
-  type Raft,
-  setCommit,
-  writeEntries,
-} from "./state.ts";
+import type { Leadership } from "./leadership.ts";
+import { activeConfiguration, configurationsIn, halt, type Raft, setCommit, writeEntries } from "./state.ts";
 import { advanceTransfer } from "./transfer.ts";
 
 /** Takes proposals in order: each is accepted at an index of this epoch, or rejected. */

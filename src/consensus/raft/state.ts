@@ -22,31 +22,8 @@ import { createPoints, type Points } from "./applied-points.ts";
 import { isVoter } from "./configuration.ts";
 import { ConsensusError, invariant } from "./fault.ts";
 import { appendToView, createLogView, evict, lastEpoch, type LogView, noteWrite, truncateView } from "./log-view.ts";
+import type { Leadership } from "./leadership.ts";
 import type { RaftMessage } from "./messages.ts";
-import type { Progress } from "./progress.ts";
-
-/** Linearizable reads under way (read-index.ts). */
-export interface Reads {
-  /** Tickets that no round carries yet: the epoch has no commit, or a round is out. */
-  waiting: number[];
-  /** Oldest first. */
-  readonly rounds: { readonly round: number; readonly index: LogIndex; readonly tickets: readonly number[] }[];
-  lastRound: number;
-  pendingCount: number;
-}
-
-/** What exists only while this replica leads; thrown away with the epoch. */
-export interface Leadership {
-  readonly progress: Map<ReplicaId, Progress>;
-  readonly reads: Reads;
-  /** Followers by the token of the load that is out for them. */
-  readonly loads: Map<number, ReplicaId>;
-  heartbeatElapsed: number;
-  quorumElapsed: number;
-  transfer: { readonly to: ReplicaId; elapsed: number; told: boolean } | null;
-  /** The group's commit index is ours: an entry of this epoch is committed (Raft §5.4.2). */
-  committedInEpoch: boolean;
-}
 
 interface Draft {
   readonly token: number;
@@ -122,18 +99,6 @@ export function createRaft(start: EngineStart, tuning: EngineTuning): Raft {
   rollElectionTimeout(raft);
   raft.lastStatus = statusOf(raft);
   return raft;
-}
-
-export function createLeadership(): Leadership {
-  return {
-    progress: new Map(),
-    reads: { waiting: [], rounds: [], lastRound: 0, pendingCount: 0 },
-    loads: new Map(),
-    heartbeatElapsed: 0,
-    quorumElapsed: 0,
-    transfer: null,
-    committedInEpoch: false,
-  };
 }
 
 export function activeConfiguration(raft: Raft): Configuration {

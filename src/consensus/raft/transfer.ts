@@ -5,7 +5,8 @@
 import type { ReplicaId } from "../engine.ts";
 import { isVoter } from "./configuration.ts";
 import { sendAppends } from "./pipeline.ts";
-import { activeConfiguration, type Leadership, type Raft, send } from "./state.ts";
+import type { Leadership } from "./leadership.ts";
+import { activeConfiguration, type Raft, send } from "./state.ts";
 
 export function startTransfer(raft: Raft, to: ReplicaId): void {
   const { leadership } = raft;
