@@ -9,7 +9,7 @@ import { formatDigest } from "../model/bytes.ts";
 import { ShardpactError, invariant, toShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { hashBytes } from "../merkle/hash.ts";
-import { leafDigest, leafLength, type Segment, type SegmentIndex } from "../merkle/segment-index.ts";
+import { leafDigest, leafLength, type SegmentIndex } from "../merkle/segment-index.ts";
 import { fetchSegmentIndex } from "./fetch-index.ts";
 import type { ObjectHandle, ShardStore } from "./port.ts";
 import { quarantine, type ShardRef, type ShardWhere } from "./shard-ref.ts";
@@ -56,11 +56,12 @@ export async function openShard(options: OpenShardOptions): Promise<ShardReader>
   async function readLeaves(segment: number, firstLeaf: number, endLeaf: number, buffer: Uint8Array) {
     if (closed) throw new ShardpactError("closed", `the reader of shard ${entry.name} is closed`);
     const range = rangeOf(index, segment, firstLeaf, endLeaf, buffer);
+    const read: LeafRead = { ...range, buffer, hasher, index, signal, verified: 0 };
     const tried = new Set<number>();
-    for (let verified = 0; verified < range.bytes;) {
+    while (read.verified < read.bytes) {
       const copy = await copies.next(tried);
       try {
-        await readVerified(copy.handle, range, buffer, verified, hasher, index, (n) => (verified = n), signal);
+        await readVerified(copy.handle, read);
       } catch (error) {
         tried.add(copy.store);
         await copies.failed(copy.store, error instanceof BadLeaf ? corrupt(options, index, error, copy.url) : error);
@@ -116,58 +117,52 @@ class BadLeaf extends Error {
   }
 }
 
-/** Reads and hashes piece by piece from `start` (bytes of the range already good) on, telling how far it came. */
-async function readVerified(
-  handle: ObjectHandle,
-  range: LeafRange,
-  buffer: Uint8Array,
-  start: number,
-  hasher: LeafHasher,
-  index: SegmentIndex,
-  onVerified: (bytes: number) => void,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const segment = index.segments[range.segment];
-  invariant(segment, "the range lies in a segment");
-  const read = (at: number) =>
-    handle.readInto(buffer.subarray(at, Math.min(at + PIECE_BYTES, range.bytes)), range.offset + at);
-  let inFlight = read(start);
-  for (let at = start; at < range.bytes; at += PIECE_BYTES) {
-    const end = Math.min(at + PIECE_BYTES, range.bytes);
+/** One call of `readLeaves`: what is wanted, and how many bytes of it are good so far. */
+interface LeafRead extends LeafRange {
+  readonly buffer: Uint8Array;
+  readonly hasher: LeafHasher;
+  readonly index: SegmentIndex;
+  readonly signal: AbortSignal | undefined;
+  verified: number;
+}
+
+/** Reads and hashes piece by piece from where an earlier copy turned bad. @throws BadLeaf, `store_failed`, `aborted` */
+async function readVerified(handle: ObjectHandle, read: LeafRead): Promise<void> {
+  const start = (at: number) =>
+    handle.readInto(read.buffer.subarray(at, Math.min(at + PIECE_BYTES, read.bytes)), read.offset + at);
+  let inFlight = start(read.verified);
+  while (read.verified < read.bytes) {
+    const at = read.verified;
+    const end = Math.min(at + PIECE_BYTES, read.bytes);
     const got = await inFlight;
+    const { signal } = read;
     if (signal?.aborted) throw new ShardpactError("aborted", "reading a shard was aborted", { cause: signal.reason });
-    if (end < range.bytes && got === end - at) {
-      inFlight = read(end);
+    if (end < read.bytes && got === end - at) {
+      inFlight = start(end);
       inFlight.catch(() => undefined); // awaited in the next round, unless this piece turns out bad
     }
     try {
-      verifyPiece(segment, range, buffer, at, at + got, end, hasher, index);
+      verifyPiece(read, at, end, at + got);
     } catch (error) {
       await inFlight.catch(() => undefined); // it still writes into the caller's buffer
       throw error;
     }
-    onVerified(end);
+    read.verified = end;
   }
 }
 
-function verifyPiece(
-  segment: Segment,
-  range: LeafRange,
-  buffer: Uint8Array,
-  from: number,
-  readTo: number,
-  to: number,
-  hasher: LeafHasher,
-  index: SegmentIndex,
-): void {
+/** Checks the leaves in bytes [from, to) of the range, of which those before `readTo` were read. */
+function verifyPiece(read: LeafRead, from: number, to: number, readTo: number): void {
+  const segment = read.index.segments[read.segment];
+  invariant(segment, "the range lies in a segment");
   for (let at = from; at < to; at += LIMITS.leafBytes) {
-    const leaf = range.firstLeaf + at / LIMITS.leafBytes;
+    const leaf = read.firstLeaf + at / LIMITS.leafBytes;
     const length = leafLength(segment, leaf);
-    if (at + length > readTo) throw new BadLeaf(range.segment, leaf, null);
-    const digest = hasher(buffer.subarray(at, at + length));
+    if (at + length > readTo) throw new BadLeaf(read.segment, leaf, null);
+    const digest = read.hasher(read.buffer.subarray(at, at + length));
     if (digest === null) continue;
-    if (Buffer.compare(digest, leafDigest(index, segment.firstLeaf + leaf)) !== 0) {
-      throw new BadLeaf(range.segment, leaf, digest);
+    if (Buffer.compare(digest, leafDigest(read.index, segment.firstLeaf + leaf)) !== 0) {
+      throw new BadLeaf(read.segment, leaf, digest);
     }
   }
 }

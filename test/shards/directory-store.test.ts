@@ -1,4 +1,5 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { readdir, readFile, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -40,6 +41,26 @@ it("clears away what a dead writer left, and nothing of a living one", async () 
   await using _second = await openDirectoryStore(pathToFileURL(folder.path));
   const left = await readdir(join(folder.path, "tmp"));
   expect(left.sort()).toEqual([`${host}.${process.ppid}.aa.bb`, "elsewhere.1.aa.new"].sort());
+});
+
+it("shows nothing of a put that was killed in the middle, and clears it away", async () => {
+  await using folder = await tempDir("store");
+  const script = `
+    import { openDirectoryStore } from "${new URL("../../src/shards/directory-store.ts", import.meta.url).href}";
+    const store = await openDirectoryStore(process.argv[1]);
+    await store.put("b3:" + "0".repeat(64), (async function* () {
+      yield new Uint8Array(1e6);
+      console.log("writing");
+      await new Promise((resolve) => setTimeout(resolve, 60_000));
+    })());`;
+  const writer = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", script, folder.path]);
+  await once(writer.stdout, "data");
+  expect(await readdir(join(folder.path, "tmp"))).toHaveLength(1);
+  writer.kill("SIGKILL");
+  await once(writer, "exit");
+  await using store = await openDirectoryStore(folder.path);
+  expect(await readdir(join(folder.path, "tmp"))).toEqual([]);
+  expect(await store.stat(`b3:${"0".repeat(64)}`)).toBeNull();
 });
 
 it("keeps a quarantined copy with the reason as evidence", async () => {
