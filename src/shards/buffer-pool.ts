@@ -29,87 +29,42 @@ interface Waiter {
 }
 
 export function createBufferPool(bytesMax: number): BufferPool {
-  const free = new Map<number, ArrayBuffer[]>();
+  const memory = createMemory(bytesMax);
   const waiters: Waiter[] = [];
-  let inUse = 0;
-  let held = 0;
   let closed = false;
 
-  function take(bytes: number): PooledBuffer | null {
-    const size = sizeClass(bytes);
-    let memory = free.get(size)?.pop();
-    if (!memory) {
-      if (inUse + size > bytesMax) return null;
-      if (held + size > bytesMax) evict(held + size - bytesMax);
-      memory = new ArrayBuffer(size);
-      held += size;
-    }
-    inUse += size;
-    return lend(memory);
-  }
-
-  function evict(bytes: number): void {
-    for (const [size, list] of free) {
-      while (bytes > 0 && list.pop()) {
-        held -= size;
-        bytes -= size;
-      }
-    }
-  }
-
-  function lend(memory: ArrayBuffer): PooledBuffer {
+  function lend(bytes: number): PooledBuffer | null {
+    const taken = memory.take(sizeClass(bytes));
+    if (!taken) return null;
     let lent = true;
     const release = () => {
       if (!lent) return;
       lent = false;
-      inUse -= memory.byteLength;
-      if (closed) return;
-      const list = free.get(memory.byteLength);
-      if (list) list.push(memory);
-      else free.set(memory.byteLength, [memory]);
-      serve();
+      memory.giveBack(taken);
+      if (!closed) serve();
     };
-    return { bytes: new Uint8Array(memory), release, [Symbol.dispose]: release };
+    return { bytes: new Uint8Array(taken), release, [Symbol.dispose]: release };
   }
 
   function serve(): void {
     for (let first = waiters[0]; first; first = waiters[0]) {
-      const buffer = take(first.bytes);
+      const buffer = lend(first.bytes);
       if (!buffer) return;
       waiters.shift();
       first.grant(buffer);
     }
   }
 
-  function wait(bytes: number, signal: AbortSignal | undefined): Promise<PooledBuffer> {
-    return new Promise((resolve, reject) => {
-      const abort = () => {
-        waiters.splice(waiters.indexOf(waiter), 1);
-        reject(new ShardpactError("aborted", "waiting for a read buffer was aborted", { cause: signal?.reason }));
-        serve();
-      };
-      const settled = <T>(settle: (value: T) => void) => {
-        return (value: T) => {
-          signal?.removeEventListener("abort", abort);
-          settle(value);
-        };
-      };
-      const waiter: Waiter = { bytes, grant: settled(resolve), refuse: settled(reject) };
-      signal?.addEventListener("abort", abort, { once: true });
-      waiters.push(waiter);
-    });
-  }
-
   function close(): void {
     closed = true;
-    free.clear();
+    memory.clear();
     for (const waiter of waiters.splice(0)) waiter.refuse(new ShardpactError("closed", "the buffer pool was closed"));
   }
 
   return {
     bytesMax,
     get bytesInUse() {
-      return inUse;
+      return memory.inUse();
     },
     async acquire(bytes, signal) {
       if (closed) throw new ShardpactError("closed", "the buffer pool is closed");
@@ -120,11 +75,74 @@ export function createBufferPool(bytesMax: number): BufferPool {
           hint: "Allow more memory, or publish with smaller record batches.",
         });
       }
-      const buffer = waiters.length === 0 ? take(bytes) : null;
-      return buffer ?? wait(bytes, signal);
+      const buffer = waiters.length === 0 ? lend(bytes) : null;
+      return buffer ?? waitInLine(waiters, bytes, signal, serve);
     },
     close,
     [Symbol.dispose]: close,
+  };
+}
+
+/** Queues a request; one that is aborted lets those behind it move up (`onLeave`). */
+function waitInLine(
+  waiters: Waiter[],
+  bytes: number,
+  signal: AbortSignal | undefined,
+  onLeave: () => void,
+): Promise<PooledBuffer> {
+  return new Promise((resolve, reject) => {
+    const abort = () => {
+      waiters.splice(waiters.indexOf(waiter), 1);
+      reject(new ShardpactError("aborted", "waiting for a read buffer was aborted", { cause: signal?.reason }));
+      onLeave();
+    };
+    const settled = <T>(settle: (value: T) => void) => {
+      return (value: T) => {
+        signal?.removeEventListener("abort", abort);
+        settle(value);
+      };
+    };
+    const waiter: Waiter = { bytes, grant: settled(resolve), refuse: settled(reject) };
+    signal?.addEventListener("abort", abort, { once: true });
+    waiters.push(waiter);
+  });
+}
+
+/** Memory by size: what is free is taken again, or given up when another size needs the room. */
+function createMemory(bytesMax: number) {
+  const free = new Map<number, ArrayBuffer[]>();
+  let inUse = 0;
+  let held = 0;
+
+  function evict(bytes: number): void {
+    for (const [size, list] of free) {
+      while (bytes > 0 && list.pop()) {
+        held -= size;
+        bytes -= size;
+      }
+    }
+  }
+
+  return {
+    inUse: () => inUse,
+    clear: () => evict(Infinity),
+    take(size: number): ArrayBuffer | null {
+      let memory = free.get(size)?.pop();
+      if (!memory) {
+        if (inUse + size > bytesMax) return null;
+        if (held + size > bytesMax) evict(held + size - bytesMax);
+        memory = new ArrayBuffer(size);
+        held += size;
+      }
+      inUse += size;
+      return memory;
+    },
+    giveBack(memory: ArrayBuffer): void {
+      inUse -= memory.byteLength;
+      const list = free.get(memory.byteLength);
+      if (list) list.push(memory);
+      else free.set(memory.byteLength, [memory]);
+    },
   };
 }
 
