@@ -4,12 +4,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { startNats, type EmbeddedNats } from "../../src/cli/embedded/nats.ts";
 import { startPostgres } from "../../src/cli/embedded/postgres.ts";
 import { SUBJECTS } from "../../src/model/api.ts";
@@ -107,6 +108,36 @@ test("Postgres is durable, keeps its data over a kill, and starts again in the s
   await first.stop();
   await using second = await startPostgres({ dir: folder });
   expect(await sql(second.url("kept"), "select x from t")).toEqual([{ x: 42 }]);
+});
+
+test("below a folder that only we can enter (we may be root) data is kept, and is gone with its folder", async () => {
+  // One path for ever: what stands for it elsewhere is one folder for ever.
+  const closed = join(homedir(), ".shardpact-test");
+  const folder = join(closed, "postgres");
+  await mkdir(closed, { recursive: true, mode: 0o700 });
+  try {
+    for (const expected of [[], [{ x: 1 }]]) {
+      await using server = await startPostgres({ dir: folder });
+      const url = await server.createDatabase("d");
+      expect(await sql(url, "select 1 as x from pg_tables where tablename = 't'")).toEqual(expected);
+      await sql(url, "create table if not exists t (x int)");
+    }
+    await rm(folder, { recursive: true });
+    await using server = await startPostgres({ dir: folder });
+    const names = await sql(server.url("postgres"), "select datname from pg_database where datname = 'd'");
+    expect(names).toEqual([]);
+  } finally {
+    await rm(closed, { recursive: true, force: true });
+  }
+});
+
+test("without a usable nats-server the error says what to do", async () => {
+  vi.stubEnv("NATS_SERVER_BIN", join(dir.path, "absent"));
+  await expect(startNats({ dir: join(dir.path, "none") })).rejects.toMatchObject({
+    code: "setup_failed",
+    hint: expect.stringContaining("npm run setup"),
+  });
+  vi.unstubAllEnvs();
 });
 
 test("a server that cannot start says why", async () => {

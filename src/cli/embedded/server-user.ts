@@ -2,6 +2,7 @@
  * Owns what it takes to run Postgres when this process is root: Postgres refuses to run as root, so it runs as another
  * user, who must be able to enter the folders of its data and its binaries.
  */
+import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   chownSync,
@@ -12,6 +13,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve, sep } from "node:path";
@@ -45,8 +47,7 @@ export function ownedFolder(wanted: string, user: ServerUser | null): string {
   mkdirSync(wanted, { recursive: true });
   if (user === null) return wanted;
   openOurTemporaryFolders(wanted);
-  const place = othersCanEnter(dirname(wanted)) ? wanted : join(SHARED_PLACE, standIn(wanted));
-  mkdirSync(place, { recursive: true });
+  const place = othersCanEnter(dirname(wanted)) ? wanted : placeFor(wanted);
   chownSync(place, user.uid, user.gid);
   return place;
 }
@@ -62,6 +63,20 @@ export function readableFolder(folder: string, user: ServerUser | null): string 
     renameSync(fresh, copy);
   }
   return copy;
+}
+
+/** Both folders hold the same token: when the wanted one was removed and made anew, what stood for it is old. */
+function placeFor(wanted: string): string {
+  const place = join(SHARED_PLACE, standIn(wanted));
+  const [here, there] = [join(wanted, "place.token"), join(place, "place.token")];
+  if (!existsSync(here)) writeFileSync(here, randomBytes(16).toString("hex"));
+  const token = readFileSync(here, "utf8");
+  if (!existsSync(there) || readFileSync(there, "utf8") !== token) {
+    rmSync(place, { recursive: true, force: true });
+    mkdirSync(place, { recursive: true });
+    writeFileSync(there, token);
+  }
+  return place;
 }
 
 function standIn(path: string): string {
