@@ -94,7 +94,7 @@ export function startFeed(input: FeedInput): Feed {
       const blocks = await pinAll(cache, located, () => pinned === 0, signal);
       pinned++;
       const item: Planned = { step, ...slice, located, blocks };
-      if (!(await planned.push(item))) return unpin(item);
+      if (!(await planned.push(item))) return;
       step = stepAt(plan.rows, step.to, plan.stepRows, plan.last);
     }
   }

@@ -5,7 +5,7 @@
  * Whoever pins does so batch after batch, so the batch in front always gets its memory and nothing waits in a circle.
  * Nothing outlives an epoch: `clear` gives back what was verified.
  */
-import { ShardpactError } from "../../model/errors.ts";
+import { invariant, ShardpactError } from "../../model/errors.ts";
 import { createBufferPool, type PooledBuffer } from "../../shards/buffer-pool.ts";
 import type { ColumnSource } from "../columns/source.ts";
 import { BUFFER_SLACK } from "../plan.ts";
@@ -13,6 +13,8 @@ import type { BatchSegment } from "./layout.ts";
 
 /** Reads that run at a time: enough to keep a disk and one hashing core busy. */
 const READS_MAX = 4;
+/** Small buffers are rounded up to this. */
+const BUFFER_ALIGN = 64;
 
 /** A record batch that is, or is about to be, in memory. */
 export interface Block {
@@ -160,7 +162,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
     bytesMax,
     tryPin(segment, isFront) {
       if (closed) throw new ShardpactError("closed", "the loader is closed");
-      const cost = Math.ceil(segment.bytes * BUFFER_SLACK);
+      const cost = Math.ceil(segment.bytes * BUFFER_SLACK) + BUFFER_ALIGN;
       const known = entries.get(segment);
       if (!known && !makeRoom(cost, isFront)) return null;
       const entry = known ?? add(segment, cost);
@@ -172,6 +174,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
     unpin(block) {
       const entry = block as Entry;
       entry.pins--;
+      invariant(entry.pins >= 0, "a block is unpinned once for each pin");
       if (entry.pins > 0) return;
       if (entry.isListed) idle.add(entry);
       freeIfUnused(entry);

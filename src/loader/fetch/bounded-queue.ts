@@ -2,13 +2,13 @@
  * Owns a bounded hand-over from one producer to one consumer, which ends or fails once.
  */
 export interface BoundedQueue<T> {
-  /** Resolves when there is room; false when the consumer has gone. */
+  /** Hands an item over and resolves when there is room for another; false when the consumer has gone and the item was dropped. */
   push(item: T): Promise<boolean>;
   /** The next item, or null at the end. @throws what `fail` was given, after the items before it */
   shift(): Promise<T | null>;
   end(): void;
   fail(error: unknown): void;
-  /** The consumer goes: items that wait are handed to `drop`. */
+  /** The consumer goes: items that wait, and items that still come, are handed to `drop`. */
   close(drop: (item: T) => void): void;
 }
 
@@ -16,6 +16,7 @@ export function createBoundedQueue<T>(itemsMax: number): BoundedQueue<T> {
   const items: T[] = [];
   let state: "open" | "ended" | "failed" | "closed" = "open";
   let failure: unknown;
+  let dropItem: (item: T) => void = () => undefined;
   let wakeProducer: (() => void) | null = null;
   let wakeConsumer: (() => void) | null = null;
 
@@ -32,7 +33,10 @@ export function createBoundedQueue<T>(itemsMax: number): BoundedQueue<T> {
   };
   return {
     async push(item) {
-      if (state !== "open") return false;
+      if (state !== "open") {
+        dropItem(item);
+        return false;
+      }
       items.push(item);
       wakeConsumer?.();
       wakeConsumer = null;
@@ -53,6 +57,7 @@ export function createBoundedQueue<T>(itemsMax: number): BoundedQueue<T> {
     fail: (error) => finish("failed", error),
     close(drop) {
       state = "closed";
+      dropItem = drop;
       for (const item of items.splice(0)) drop(item);
       wake();
     },
