@@ -90,7 +90,7 @@ async function agreeAndTrain(local: LocalGroup, group: Group): Promise<void> {
   await pinned.pin({ run: "quickstart", note: "first run" });
   await pinned.lock(LOCK);
   await pinned.close();
-  const first = await train(group, 2);
+  const first = await train(group, 3);
   say(
     "Pinned, confirmed by a majority, trained: every byte checked before it became a tensor",
     `accuracy on held-out digits ${(first.accuracy * 100).toFixed(1)} %, data digest ${first.bytesDigest.slice(0, 19)}…`,
@@ -104,7 +104,7 @@ async function agreeAndTrain(local: LocalGroup, group: Group): Promise<void> {
     `${v2.shardsNew} new shard, the others are shared with v1`,
   );
 
-  const again = await train(group, 2);
+  const again = await train(group, 3);
   say(
     "The same run from its lock file: still v1, the same bytes in the same order",
     `v${again.version}, data digest ${again.bytesDigest.slice(0, 19)}… ${again.bytesDigest === first.bytesDigest ? "(equal)" : "(DIFFERENT)"}`,
@@ -139,7 +139,7 @@ async function audit(local: LocalGroup): Promise<void> {
   const rows = await query(
     local,
     0,
-    "select dataset, version, root, committed_at from shardpact.v_versions order by log_index",
+    "select ref, root, index, at, rows, actor from shardpact.v_versions order by index",
   );
   say("What an auditor sees, in plain SQL in any replica's Postgres (select * from shardpact.v_versions)");
   console.table(rows.map((row) => ({ ...row, root: `${String(row["root"]).slice(0, 19)}…` })));

