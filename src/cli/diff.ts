@@ -10,7 +10,7 @@ import type { ManifestPage, ShardEntry } from "../client/types.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { parseRef } from "../model/names.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
-import { bytesText, count, table } from "./output.ts";
+import { bytesText, count, plural, table } from "./output.ts";
 
 export function register(command: Command): void {
   withGroupOptions(command.argument("<from>", "reference of the older version").argument("<to>", "of the newer one"))
@@ -56,7 +56,9 @@ async function diff(context: Context, fromText: string, toText: string): Promise
     `${a.dataset}@v${a.version} → ${b.dataset}@v${b.version}: ${a.root === b.root ? "the same root" : "different roots"}`,
   );
   out.line(`schema ${schema}, class vocabularies ${classes}, splits ${a.splits.join(", ")} → ${b.splits.join(", ")}`);
-  out.line(`${count(added.length)} shards added, ${count(removed.length)} removed, ${count(changed.length)} changed`);
+  out.line(
+    `${plural(added.length, "shard")} added, ${count(removed.length)} removed, ${count(changed.length)} changed`,
+  );
   const rows = [
     ...removed.map((e) => ["-", e.name, e.rows, bytesText(e.bytes), e.digest]),
     ...changed.map((e) => ["~", e.name, e.rows, bytesText(e.bytes), e.digest]),

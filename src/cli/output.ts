@@ -138,6 +138,11 @@ export function count(value: number): string {
   return value.toLocaleString("en-US");
 }
 
+/** `1 shard`, `2 shards`. */
+export function plural(n: number, word: string): string {
+  return `${count(n)} ${word}${n === 1 ? "" : "s"}`;
+}
+
 /** `31.4 MB`: decimal units, three digits. */
 export function bytesText(bytes: number): string {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];

@@ -6,14 +6,14 @@ import { publish as publishVersion, type PublishOptions, type VersionInfo } from
 import { ShardpactError } from "../model/errors.ts";
 import { datasetName } from "../model/names.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
-import { bytesText, count, short } from "./output.ts";
+import { bytesText, count, plural, short } from "./output.ts";
 import { createProgress } from "./progress.ts";
 
 type Options = GroupOptions & {
   readonly split?: Readonly<Record<string, number>>;
   readonly classes?: string[];
   readonly message?: string;
-  readonly expectHead?: number | null;
+  readonly expectHead?: ExpectedVersion;
   readonly rebase?: boolean;
   readonly store?: string;
 };
@@ -32,7 +32,7 @@ export function register(command: Command): void {
     .addOption(new Option("--split <shares>", "hold rows out: train=0.9,val=0.1").argParser(parseShares))
     .option("--classes <column...>", "text columns that get an agreed class vocabulary")
     .option("-m, --message <text>", "what this version is; kept with it")
-    .addOption(new Option("--expect-head <version>", "the head must be this one: v3, or none").argParser(parseHead))
+    .addOption(new Option("--expect-head <version>", "the head must be this one: v3, or none").argParser(parseExpected))
     .option("--rebase", "when somebody else commits first, commit on top of theirs")
     .option("--store <dir>", "where the shards go; default: the settings', else the replicas' own")
     .addHelpText("after", EXAMPLES)
@@ -58,7 +58,7 @@ async function publish(context: Context, dataset: string, source: readonly strin
     ...(o.split === undefined ? {} : { split: o.split }),
     ...(o.classes === undefined ? {} : { classes: o.classes }),
     ...(o.message === undefined ? {} : { message: o.message }),
-    ...(o.expectHead === undefined ? {} : { expectedHead: o.expectHead }),
+    ...(o.expectHead === undefined ? {} : { expectedHead: o.expectHead === "none" ? null : o.expectHead }),
     rebase: o.rebase === true,
     onProgress: ({ phase, doneBytes, totalBytes, warning }) => {
       if (warning !== undefined && !out.json) progress.warn(warning);
@@ -77,7 +77,7 @@ async function publish(context: Context, dataset: string, source: readonly strin
 
 function lineOf(info: VersionInfo): string {
   const what = `${info.dataset}@v${info.version}`;
-  const shards = `${count(info.shards)} shards${info.shardsNew < info.shards ? ` (${count(info.shardsNew)} new)` : ""}`;
+  const shards = `${plural(info.shards, "shard")}${info.shardsNew < info.shards ? ` (${count(info.shardsNew)} new)` : ""}`;
   const content = `${count(info.rows)} rows · ${bytesText(info.bytes)} · ${shards} · root ${short(info.root)}`;
   const outcome = info.unchanged ? `unchanged since index ${info.index}` : `committed at index ${info.index}`;
   return `${what}  ${content}  ${outcome}`;
@@ -93,9 +93,12 @@ function parseShares(text: string): Record<string, number> {
   return Object.fromEntries(shares);
 }
 
+/** A version, or "none": commander takes a null for a missing value. */
+export type ExpectedVersion = number | "none";
+
 /** `v3`, `3` or `none`. */
-export function parseHead(text: string): number | null {
-  if (text === "none") return null;
+export function parseExpected(text: string): ExpectedVersion {
+  if (text === "none") return text;
   const digits = /^v?([1-9][0-9]{0,8})$/.exec(text)?.[1];
   if (digits !== undefined) return Number(digits);
   throw new InvalidArgumentError("write v2, or none.");

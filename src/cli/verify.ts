@@ -10,7 +10,7 @@ import type { ShardStore } from "../shards/port.ts";
 import { verifyShard, type Finding } from "../shards/verify.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
-import { bytesText, count, EXIT } from "./output.ts";
+import { bytesText, count, EXIT, plural } from "./output.ts";
 import { createProgress } from "./progress.ts";
 import { entriesOf } from "./show.ts";
 
@@ -62,9 +62,9 @@ async function verifyStore(context: Context, resolved: Resolved, store: ShardSto
   } finally {
     progress.stop();
   }
-  const result = findings.length === 0 ? "every leaf as agreed" : `${count(findings.length)} findings`;
+  const result = findings.length === 0 ? "every leaf as agreed" : plural(findings.length, "finding");
   out.line(
-    `${findings.length === 0 ? "✓" : "✗"} ${store.url}: ${count(shards)} shards, ${bytesText(doneBytes)}, ${result}`,
+    `${findings.length === 0 ? "✓" : "✗"} ${store.url}: ${plural(shards, "shard")}, ${bytesText(doneBytes)}, ${result}`,
   );
   return findings;
 }
@@ -83,8 +83,8 @@ function describe(finding: Finding): string {
     case "leaf": {
       const { segment, segmentKind, leaf, offset, bytes, expected, got } = finding;
       const range = `bytes ${count(offset)}–${count(offset + bytes)}`;
-      const found = got === null ? "the file ends before" : `got ${cut(got)}`;
-      return `shard ${shard} segment ${segment} (${segmentKind}) leaf ${leaf} (${range}): expected ${cut(expected)}, ${found}`;
+      const found = got === null ? "and the file ends before it" : `got ${cut(got)}`;
+      return `shard ${shard} segment ${segment} (${segmentKind}) leaf ${leaf} (${range}): expected ${cut(expected)} ${found}`;
     }
     case "file":
       return `shard ${shard}: the whole file hashes to ${cut(finding.got)}, expected ${cut(finding.expected)}`;
