@@ -35,6 +35,8 @@ export interface PeerTable {
   heard(header: PeerHeader, nowMs: number, monotonicMs: number): void;
   /** Empty when the peer has not been heard of. */
   incarnationOf(peer: string): string;
+  /** The peer that was heard of last, at or after `sinceMs`. */
+  lastHeard(sinceMs: number): string | null;
   /** Peers' wall clocks minus ours in ms, heard within the last `windowMs`. */
   clockOffsetsMs(monotonicMs: number, windowMs: number): readonly number[];
 }
@@ -95,6 +97,10 @@ export function createPeerTable(records: readonly PeerRecord[]): PeerTable {
       peer.heardAtMs = monotonicMs;
     },
     incarnationOf: (id) => peers.get(id)?.record.incarnation ?? "",
+    lastHeard(sinceMs) {
+      const lately = [...peers].filter(([, peer]) => peer.heardAtMs >= sinceMs);
+      return lately.toSorted(([, a], [, b]) => b.heardAtMs - a.heardAtMs)[0]?.[0] ?? null;
+    },
     clockOffsetsMs(monotonicMs, windowMs) {
       const lately = [...peers.values()].filter((peer) => monotonicMs - peer.heardAtMs <= windowMs);
       return lately.map((peer) => peer.clockOffsetMs);

@@ -70,11 +70,15 @@ export async function startReplica<M>(options: ReplicaOptions<M>): Promise<Repli
   const served = serveApi({ config, identity, transport, catalog: stores.catalog, shell });
   api = served;
   const stopNats = transport.onStatus((connected) => onEvent({ kind: "nats", connected }));
-  const close = async (): Promise<void> => {
+  const leave = (): void => {
     stopNats();
     served.close();
+  };
+  const close = async (): Promise<void> => {
+    leave();
     await shell.close();
   };
-  void shell.ended.then(stopNats);
+  // Fenced: from now on only the process that took over answers under this name.
+  void shell.ended.then(leave);
   return { status: shell.status, ended: shell.ended, close, [Symbol.asyncDispose]: close };
 }

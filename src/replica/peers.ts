@@ -28,6 +28,8 @@ export interface Peers {
   greet(deadlineMs: number, done: () => void): void;
   /** Peers' wall clocks minus ours in ms, heard lately. */
   clockOffsetsMs(windowMs: number): readonly number[];
+  /** The peer that was heard of last within `windowMs`. */
+  lastHeard(windowMs: number): string | null;
   stop(): Promise<void>;
 }
 
@@ -197,6 +199,7 @@ export function createPeers(options: PeersOptions): Peers {
       sayHello();
     },
     clockOffsetsMs: (windowMs) => table.clockOffsetsMs(runtime.monotonicMs(), windowMs),
+    lastHeard: (windowMs) => table.lastHeard(runtime.monotonicMs() - windowMs),
     async stop() {
       stopped = true;
       subscription.close();

@@ -20,6 +20,8 @@ import { type RecentEntries, createRecentEntries } from "./recent-entries.ts";
 import type { Runtime } from "./runtime.ts";
 import { createWatchdog } from "./watchdog.ts";
 
+const HAND_OVER_POLL_MS = 5;
+
 /** What every session of a replica shares. */
 export interface SessionContext<M> {
   readonly config: ReplicaConfig;
@@ -42,6 +44,8 @@ export interface Session {
   readonly proposals: Proposals;
   readonly peers: Peers;
   engineStatus(): EngineStatus;
+  /** A leader that is about to stop gives the lead to a live peer, if it can within an election timeout. */
+  handOver(): Promise<void>;
   /** Resolves when nothing of this session runs any more. Open proposals fail with `error`. */
   stop(error: ShardpactError): Promise<void>;
 }
@@ -93,6 +97,7 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
     proposals,
     peers,
     engineStatus: () => driver.status(),
+    handOver: () => handOver(parts, electionMaxMs),
     async stop(error) {
       driver.stop();
       cancelTicks();
@@ -100,6 +105,17 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
       await Promise.all([peers.stop(), disk.stop(), apply.stop()]);
     },
   };
+}
+
+async function handOver<M>({ context, driver, peers }: Parts<M>, timeoutMs: number): Promise<void> {
+  const { runtime } = context;
+  const to = peers.lastHeard(timeoutMs);
+  if (to === null || driver.status().role !== "leader") return;
+  const deadlineMs = runtime.monotonicMs() + timeoutMs;
+  driver.feed({ kind: "transfer", to });
+  while (!driver.over() && driver.status().role === "leader" && runtime.monotonicMs() < deadlineMs) {
+    await new Promise<void>((resolve) => void runtime.after(HAND_OVER_POLL_MS, resolve));
+  }
 }
 
 function buildParts<M>(context: SessionContext<M>, start: LogState, events: SessionEvents, mayVote: boolean): Parts<M> {

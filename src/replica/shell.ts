@@ -189,7 +189,12 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     if (!isShardpactError(error, "unavailable")) throw error;
     settle(error);
   }
-  return { state: () => state, session: () => session, status, ended, close: () => finish(null) };
+  async function close(): Promise<void> {
+    await session?.handOver();
+    await finish(null);
+  }
+
+  return { state: () => state, session: () => session, status, ended, close };
 }
 
 /** What another boot would answer again. */

@@ -234,6 +234,17 @@ test("a leader that is cut off steps down and follows when the cut is healed", a
   expect(new Set(await group.agreed()).size).toBe(1);
 });
 
+test("a leader that is closed hands over first: no election timeout passes", async () => {
+  const group = await openGroup();
+  await proposeMany(group, 3);
+  const old = await group.leader();
+  const terms = group.replica(old).status().term;
+  await group.replica(old).close();
+  const others = group.running().filter((replica) => replica.status().replica !== old);
+  expect(others.map((replica) => replica.status().role)).toContain("leader");
+  expect(others[0]?.status().term).toBe(terms + 1);
+});
+
 test("a database of another group is refused at the start", async () => {
   const group = await openGroup();
   await proposeMany(group, 1);
