@@ -37,7 +37,7 @@ export async function appliedPoints(
     local.replicas.map(async (replica) => {
       const [row] = await sql(
         replica.postgresUrl,
-        `select applied_index::int as index, encode(chain, 'hex') as chain, encode(state_digest, 'hex') as digest from shardpact.replica_state`,
+        `select applied_index::int as index, encode(chain, 'hex') as chain, encode(state_digest, 'hex') as digest from shardpact.applied_state`,
       );
       return { index: Number(row?.["index"]), chain: String(row?.["chain"]), stateDigest: String(row?.["digest"]) };
     }),

@@ -1,0 +1,61 @@
+/**
+ * Every example runs as a user would run it, in a process of its own, and says what it promises.
+ */
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { expect, test } from "vitest";
+import { startLocalGroup } from "../../src/cli/embedded/local-group.ts";
+import { connect } from "../../src/index.ts";
+import { sql, tinyShard } from "../support/group.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const run = promisify(execFile);
+const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
+const examples = path.resolve(import.meta.dirname, "../../examples");
+
+async function runExample(name: string): Promise<string> {
+  const env = { ...process.env };
+  delete env["SHARDPACT_URL"];
+  const { stdout } = await run(process.execPath, ["--import", tsx, path.join(examples, name)], {
+    env,
+    maxBuffer: 16 * 1024 * 1024,
+  });
+  return stdout;
+}
+
+test("train-mnist reaches 95 % on held-out digits", async () => {
+  expect(await runExample("train-mnist.ts")).toMatch(/held-out accuracy by epoch: .*0\.9[5-9]/);
+});
+
+test("train-flights fits a regression on a file published as it is", async () => {
+  const out = await runExample("train-flights.ts");
+  expect(out).toContain('{"train":180000,"val":20000}');
+  const losses = /by epoch: (.*)/.exec(out)![1]!.split(" ").map(Number);
+  expect(losses.at(-1)).toBeLessThan(1000);
+});
+
+test("pin-and-reproduce gets the same bytes from the lock after the dataset moved on", async () => {
+  const out = await runExample("pin-and-reproduce.ts");
+  expect(out).toContain("the head is v2; the lock gave v1 before and v1 after");
+});
+
+test("the quickstart tells its whole story", async () => {
+  const out = await runExample("quickstart.ts");
+  for (const part of ["leads", "mnist@v1", "accuracy", "(equal)", "refuses", "nothing lost", "stopped"])
+    expect(out).toContain(part);
+});
+
+test("audit.sql runs from its first to its last statement", async () => {
+  await using dir = await tempDir("audit");
+  await using local = await startLocalGroup({ dir: path.join(dir.path, "group") });
+  await local.waitForLeader();
+  await using group = await connect(local.url);
+  const v1 = await group.publish("mnist", await tinyShard(dir.path, "a", 1));
+  await group.publish("mnist", await tinyShard(dir.path, "b", 2));
+  await group.tag("mnist", "prod", v1.version);
+  await sql(local.replicas[0]!.postgresUrl, await readFile(path.join(examples, "audit.sql"), "utf8"));
+});
