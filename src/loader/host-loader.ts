@@ -25,8 +25,8 @@ import { openSource, type Source } from "./fetch/source.ts";
 import { RECONFIRM_EVERY_MS_DEFAULT, startWatch, type Reconfirm } from "./watch.ts";
 
 export interface LoaderOptions<S = unknown> extends Omit<PlanOptions, "seed"> {
-  readonly xs: Cols<S>;
-  readonly ys?: Cols<S>;
+  readonly xs: Cols<NoInfer<S>>;
+  readonly ys?: Cols<NoInfer<S>>;
   /** A u64. Drawn once when missing, and kept in the state. */
   readonly seed?: number | bigint;
   /** Called with the columns of each batch, on the host; runs ahead of training. */

@@ -33,7 +33,7 @@ export interface EvalLoader extends AsyncDisposable, AsyncIterable<EvalBatch> {
 }
 
 /** A loader for evaluation. Synchronous, no I/O. @throws ShardpactError as `createLoader` */
-export function createEvaluation<S = unknown>(version: ConfirmedVersion, options: EvalOptions<NoInfer<S>>): EvalLoader {
+export function createEvaluation<S = unknown>(version: ConfirmedVersion, options: EvalOptions<S>): EvalLoader {
   return createEvaluationWith(version, options as EvalOptions, DEFAULT_PORTS);
 }
 

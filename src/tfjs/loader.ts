@@ -59,7 +59,7 @@ export interface Loader extends AsyncDisposable, AsyncIterable<Batch> {
  * `not_found` (split), `budget_too_small`, `full_shuffle_too_costly`, `resume_mismatch`. Iterating throws `shard_corrupt`,
  * `value_out_of_range`, `null_found`, `loader_busy`, `revoked`, `no_quorum`, `plan_mismatch`, `closed`, `aborted`, …
  */
-export function createLoader<S = unknown>(version: ConfirmedVersion, options: LoaderOptions<NoInfer<S>>): Loader {
+export function createLoader<S = unknown>(version: ConfirmedVersion, options: LoaderOptions<S>): Loader {
   return createLoaderWith(version, options as LoaderOptions);
 }
 
