@@ -5,7 +5,7 @@ import type { Configuration, Engine } from "../consensus/engine.ts";
 import { genesis } from "../model/api.ts";
 import { LIMITS } from "../model/limits.ts";
 import type { LogState } from "../storage/port.ts";
-import type { SessionContext } from "./session.ts";
+import type { SessionContext } from "./context.ts";
 
 export function createEngine<M>(context: SessionContext<M>, start: LogState): Engine<M> {
   const { config, identity, engine, runtime } = context;

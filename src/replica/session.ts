@@ -4,12 +4,11 @@
  * It only connects: engine events come from ticks, peers, proposals, the disk and the apply loop, and each effect goes to
  * the part that owns it. A failed or unknown write ends the session for good; the shell boots the store again.
  */
-import type { Effect, EngineKind, EngineStatus } from "../consensus/engine.ts";
+import type { Effect, EngineStatus } from "../consensus/engine.ts";
 import { ShardpactError, isShardpactError } from "../model/errors.ts";
-import type { LogState, ReplicaStores } from "../storage/port.ts";
-import type { Transport } from "../transport/port.ts";
+import type { LogState } from "../storage/port.ts";
 import { type ApplyLoop, createApplyLoop } from "./apply-loop.ts";
-import type { GroupIdentity, ReplicaConfig } from "./config.ts";
+import type { SessionContext } from "./context.ts";
 import { type Driver, type DriverEvents, createDriver } from "./driver.ts";
 import { type EffectRunner, createEffectRunner } from "./effects.ts";
 import { createEngine, whyNotVoting } from "./engine-start.ts";
@@ -17,20 +16,9 @@ import { type Peers, createPeers } from "./peers.ts";
 import { type PersistQueue, createPersistQueue } from "./persist-queue.ts";
 import { type Proposals, createProposals } from "./proposals.ts";
 import { type RecentEntries, createRecentEntries } from "./recent-entries.ts";
-import type { Runtime } from "./runtime.ts";
 import { createWatchdog } from "./watchdog.ts";
 
 const HAND_OVER_POLL_MS = 5;
-
-/** What every session of a replica shares. */
-export interface SessionContext<M> {
-  readonly config: ReplicaConfig;
-  readonly identity: GroupIdentity;
-  readonly transport: Transport;
-  readonly stores: ReplicaStores;
-  readonly engine: EngineKind<M>;
-  readonly runtime: Runtime;
-}
 
 export interface SessionEvents extends DriverEvents {
   status(status: EngineStatus): void;

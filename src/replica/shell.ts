@@ -10,7 +10,8 @@ import type { ReplicaStatus } from "../model/api.ts";
 import { bytesEqual } from "../model/bytes.ts";
 import { ShardpactError, isShardpactError, toShardpactError } from "../model/errors.ts";
 import type { LogState } from "../storage/port.ts";
-import { type Session, type SessionContext, type SessionEvents, startSession } from "./session.ts";
+import type { SessionContext } from "./context.ts";
+import { type Session, type SessionEvents, startSession } from "./session.ts";
 
 const BACKOFF_MS_MIN = 50;
 const BACKOFF_MS_MAX = 1_000;
