@@ -113,7 +113,7 @@ export interface Dataset extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-export const LOCK_FILE = "shardpact.lock";
+const LOCK_FILE = "shardpact.lock";
 
 interface GroupParts {
   readonly session: Session;

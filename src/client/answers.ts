@@ -16,7 +16,7 @@ const catalogAnswer = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("rows"), rows: z.array(row) }),
   z.object({ kind: z.literal("not_found"), what: z.string(), nearest: z.array(z.string()) }),
 ]);
-export type WireAnswer = z.infer<typeof catalogAnswer>;
+type WireAnswer = z.infer<typeof catalogAnswer>;
 export type AnswerKind = WireAnswer["kind"];
 export type AnswerOf<K extends AnswerKind> = Extract<WireAnswer, { kind: K }>;
 

@@ -200,7 +200,7 @@ async function sendRequest(
 
 function conclude(session: Session, outcome: Attempt & { kind: "agreed" }, since: SeenPoint): Confirmed {
   const { agreed, replicas, laterRevocation } = outcome.agreement;
-  session.learn(agreed, since);
+  session.learn(agreed, since, replicas);
   return {
     answer: agreed.answer,
     laterRevocation,

@@ -32,7 +32,7 @@ const lockSchema = z.object({
 });
 export type Lock = z.infer<typeof lockSchema>;
 
-export const LOCK_FORMAT = "shardpact-lock/1";
+const LOCK_FORMAT = "shardpact-lock/1";
 
 /** What a lock file says of one confirmed version. `stores`: where its bytes were found; hints for the next reader. */
 export function lockOf(
@@ -102,7 +102,7 @@ export async function writeLock(file: string, lock: Omit<Lock, "format">): Promi
 }
 
 /** The file's text: stable key order, datasets by name, a newline at the end. */
-export function formatLock(lock: Lock): string {
+function formatLock(lock: Lock): string {
   const datasets = Object.entries(lock.datasets)
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, d]) => {

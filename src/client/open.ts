@@ -14,6 +14,8 @@ import { expectAnswer, refuseRevoked } from "./answers.ts";
 import { confirm, type CallOptions, type Stragglers } from "./confirm.ts";
 import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
 import { makeCommand, propose } from "./propose.ts";
+import { inParallel } from "./parallel.ts";
+import { requireShardsNotRevoked } from "./revoked.ts";
 import type { Session } from "./session.ts";
 import { summarizeSplits } from "./splits.ts";
 import type { Confirmation, ConfirmedVersion, ManifestPage, ShardEntry } from "./types.ts";
@@ -21,6 +23,7 @@ import type { Confirmation, ConfirmedVersion, ManifestPage, ShardEntry } from ".
 /** Decoded pages that a version keeps; a page is at most 1,024 entries. */
 const PAGES_KEPT = 32;
 const STRAGGLERS_WAIT_MS = 50;
+const REVOCATION_CHECKS_IN_FLIGHT = 4;
 
 export interface Resolved {
   /** The fields, with a root that the client recomputed. */
@@ -72,14 +75,9 @@ export interface OpenOptions extends CallOptions {
 }
 
 /**
- * A version ready to be streamed.
- * @throws ShardpactError `revoked` with who, when and why, and all that `resolve` and page reads throw
+ * A resolved version, ready to be streamed.
+ * @throws ShardpactError `revoked` with who, when and why; `root_mismatch`, `unavailable`, `aborted`
  */
-export async function openVersion(session: Session, ref: Ref, o: OpenOptions): Promise<ConfirmedVersion> {
-  return confirmedVersion(session, await resolve(session, ref, o), o);
-}
-
-/** As `openVersion`, for a reference that is resolved already. */
 export async function confirmedVersion(
   session: Session,
   resolved: Resolved,
@@ -95,7 +93,7 @@ export async function confirmedVersion(
     fetchObject(session, "classes", version.classes, { ...reads, what: `the class vocabularies of ${name}` }),
     waitForStragglers(session, resolved),
   ]);
-  const pages = pageReader(session, head);
+  const { pages, kept } = pageReader(session, head);
   const splits = await summarizeSplits(version, splitRule, () => allEntries(pages, o.signal));
   return {
     dataset: version.dataset,
@@ -111,7 +109,7 @@ export async function confirmedVersion(
     classes: decodeClasses(classes),
     stores: o.stores,
     ...pages,
-    reconfirm: (signal) => reconfirm(session, version, signal),
+    reconfirm: (signal) => reconfirm(session, version, kept, signal),
     ...runCalls(session, version),
   };
 }
@@ -122,9 +120,10 @@ export async function waitForStragglers(session: Session, { stragglers }: Resolv
 }
 
 type PageReader = Pick<ConfirmedVersion, "manifest" | "page">;
+type PagesKept = ReadonlyMap<number, readonly ShardEntry[]>;
 
-/** Manifest fetched once, pages kept up to a bound. */
-function pageReader(session: Session, head: VersionHead): PageReader {
+/** Manifest fetched once, pages kept up to a bound; no page is handed out that holds a revoked shard. */
+function pageReader(session: Session, head: VersionHead): { pages: PageReader; kept: PagesKept } {
   let manifest: readonly ManifestPage[] | null = null;
   const kept = new Map<number, readonly ShardEntry[]>();
   const calls = (signal?: AbortSignal): CallOptions => (signal === undefined ? {} : { signal });
@@ -141,13 +140,14 @@ function pageReader(session: Session, head: VersionHead): PageReader {
         );
       }
       const entries = await fetchPage(session, head, position, entry, calls(signal));
+      await requireShardsNotRevoked(session, `${head.dataset}@v${head.version}`, entries, calls(signal));
       const [oldest] = kept.keys();
       if (kept.size >= PAGES_KEPT && oldest !== undefined) kept.delete(oldest);
       kept.set(position, entries);
       return entries;
     },
   };
-  return reader;
+  return { pages: reader, kept };
 }
 
 async function* allEntries(pages: PageReader, signal?: AbortSignal): AsyncGenerator<readonly ShardEntry[]> {
@@ -155,9 +155,16 @@ async function* allEntries(pages: PageReader, signal?: AbortSignal): AsyncGenera
   for (let position = 0; position < length; position++) yield pages.page(position, signal);
 }
 
-async function reconfirm(session: Session, version: VersionAnswer, signal?: AbortSignal): Promise<Confirmation> {
+/** The version again, and the shards of the pages that are in use. */
+async function reconfirm(
+  session: Session,
+  version: VersionAnswer,
+  kept: PagesKept,
+  signal?: AbortSignal,
+): Promise<Confirmation> {
   const ref: Ref = { dataset: version.dataset, target: { kind: "version", version: version.version } };
-  const again = await resolve(session, ref, signal === undefined ? {} : { signal });
+  const calls = signal === undefined ? {} : { signal };
+  const again = await resolve(session, ref, calls);
   if (again.version.root !== version.root) {
     throw new ShardpactError(
       "group_forked",
@@ -166,6 +173,9 @@ async function reconfirm(session: Session, version: VersionAnswer, signal?: Abor
     );
   }
   refuseRevoked(formatRef(ref), again.revocation);
+  await inParallel([...kept.values()], REVOCATION_CHECKS_IN_FLIGHT, (entries) =>
+    requireShardsNotRevoked(session, formatRef(ref), entries, calls),
+  );
   return again.confirmation;
 }
 

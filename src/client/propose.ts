@@ -4,7 +4,7 @@
  * The same id makes a retry harmless: whatever was applied first is the answer for ever. When the deadline passes
  * without one, the outcome is unknown, and the error carries the command id to ask again with.
  */
-import { decodeApi, encodeApi, proposeReply, SUBJECTS, type ProposeReply } from "../model/api.ts";
+import { decodeApi, proposeReply, SUBJECTS, type ProposeReply } from "../model/api.ts";
 import { utf8, toHex } from "../model/bytes.ts";
 import {
   canonicalJson,
@@ -47,6 +47,8 @@ export function makeCommand<K extends CommandKind>(
   return parseCommand(command as Omit<Command, "blob">);
 }
 
+const FIRST_WAIT_MS = 1_000;
+
 type Reached = { delivered: boolean; noLeader: boolean };
 
 /**
@@ -61,10 +63,11 @@ export async function propose(session: Session, command: Command, o: CallOptions
   let cause: ShardpactError | null = null;
   for (let attempt = 0; deadline.remainingMs() > 0; attempt++) {
     deadline.throwIfAborted();
-    const target = session.leader() ?? anyReplica(session, attempt);
+    const order = session.askingOrder();
+    const target = session.leader() ?? order[attempt % order.length] ?? "";
     const before = session.leader();
     try {
-      const reply = await send(session, target, bytes, deadline);
+      const reply = await send(session, target, bytes, deadline, attempt);
       reached.delivered = true;
       if (reply.ok) {
         session.hintLeader(target);
@@ -88,16 +91,17 @@ export async function propose(session: Session, command: Command, o: CallOptions
   throw unknownOutcome(session, command, deadline, reached, cause);
 }
 
-async function send(session: Session, target: string, bytes: Uint8Array, deadline: Deadline): Promise<ProposeReply> {
+/** The first wait is short: whoever was asked may have died with the question, and asking again is harmless. */
+async function send(
+  session: Session,
+  target: string,
+  bytes: Uint8Array,
+  deadline: Deadline,
+  attempt: number,
+): Promise<ProposeReply> {
   const subject = SUBJECTS.api(session.group, target, "propose");
-  const options = requestOptions(deadline, LIMITS.requestTimeoutMs);
+  const options = requestOptions(deadline, Math.min(LIMITS.requestTimeoutMs, FIRST_WAIT_MS * 2 ** attempt));
   return decodeApi(proposeReply, await session.transport.request(subject, bytes, options));
-}
-
-function anyReplica(session: Session, attempt: number): string {
-  const replicas = session.replicas();
-  const start = Math.floor(session.timing.random() * replicas.length);
-  return replicas[(start + attempt) % replicas.length] ?? "";
 }
 
 const PASSING = new Set<ErrorCode>(["not_leader", "no_quorum", "timeout", "unavailable"]);

@@ -32,7 +32,7 @@ export async function readFromAny<T>(session: Session, o: ReadOptions, fetch: (a
   const bad = new Map<string, ShardpactError>();
   let last = new ShardpactError("unavailable", `no replica was asked for ${o.what}`);
   for (let round = 0; deadline.remainingMs() > 0; round++) {
-    for (const replica of shuffled(session.replicas(), session.timing.random)) {
+    for (const replica of session.askingOrder()) {
       if (bad.has(replica)) continue;
       deadline.throwIfAborted();
       if (deadline.remainingMs() === 0) break;
@@ -91,9 +91,4 @@ function allBad(what: string, bad: ReadonlyMap<string, ShardpactError>, last: Sh
     hint: last.hint || "Compare the replicas' databases with `shardpact audit verify`.",
     cause: last,
   });
-}
-
-function shuffled(values: readonly string[], random: () => number): string[] {
-  const start = Math.floor(random() * values.length);
-  return [...values.slice(start), ...values.slice(0, start)];
 }

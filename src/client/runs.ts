@@ -53,7 +53,6 @@ export async function resolveLocked(
       { details: { expected: lock.group.id, got: session.groupId }, hint: "Connect to the group of the lock file." },
     );
   }
-  session.trust({ index: locked.index, voters: lock.group.voters, votersOutgoing: [] });
   const resolved = await resolve(session, { dataset, target: { kind: "version", version: locked.version } }, o);
   if (resolved.version.root !== locked.root) {
     throw new ShardpactError(

@@ -41,10 +41,10 @@ export interface Session {
   readonly storeHints: readonly string[];
   notice(notice: Notice): void;
   trusted(): TrustedConfiguration;
-  /** Takes over a configuration that the caller has reason to trust (a lock file), if it is later than the known one. */
-  trust(configuration: TrustedConfiguration): void;
   /** Ids of all replicas in the trusted configuration. */
   replicas(): readonly string[];
+  /** The same in the order in which to ask them: those that answered last time first, each part from a random one on. */
+  askingOrder(): readonly string[];
   leader(): string | null;
   /** A hint, from anybody: ids outside the configuration are ignored. */
   hintLeader(replica: string | null): void;
@@ -54,7 +54,7 @@ export interface Session {
    * Takes in a confirmed answer. `since` is what had been seen when the question was asked: answers to questions asked
    * side by side may come in any order. @throws ShardpactError `group_forked` when it contradicts what was seen by then.
    */
-  learn(agreed: AgreedPart, since: SeenPoint): void;
+  learn(agreed: AgreedPart, since: SeenPoint, answered: readonly string[]): void;
 }
 
 export interface SessionOptions {
@@ -70,6 +70,12 @@ export function createSession(o: SessionOptions): Session {
   let leader: string | null = null;
   let seen = { index: 0, chain: "0".repeat(64) };
 
+  let awake: readonly string[] = [];
+
+  const rotated = (ids: readonly string[]) => {
+    const start = Math.floor(o.timing.random() * ids.length);
+    return [...ids.slice(start), ...ids.slice(0, start)];
+  };
   const replicas = () => [...new Set([...trusted.voters, ...trusted.votersOutgoing].map((m) => m.id))];
   const session: Session = {
     transport: o.transport,
@@ -81,16 +87,18 @@ export function createSession(o: SessionOptions): Session {
     storeHints: o.discovered.stores,
     notice: o.onNotice,
     trusted: () => trusted,
-    trust: (configuration) => {
-      if (configuration.index > trusted.index) trusted = configuration;
-    },
     replicas,
+    askingOrder: () => {
+      const all = replicas();
+      const asleep = all.filter((id) => !awake.includes(id));
+      return [...rotated(all.filter((id) => awake.includes(id))), ...rotated(asleep)];
+    },
     leader: () => leader,
     hintLeader: (replica) => {
       leader = replica !== null && replicas().includes(replica) ? replica : null;
     },
     seen: () => seen,
-    learn: (agreed, since) => {
+    learn: (agreed, since, answered) => {
       const forked = [since, seen].some((point) => agreed.index === point.index && agreed.chain !== point.chain);
       if (agreed.index < since.index || forked) {
         throw new ShardpactError(
@@ -102,6 +110,7 @@ export function createSession(o: SessionOptions): Session {
           },
         );
       }
+      awake = answered;
       if (agreed.index < seen.index) return;
       seen = { index: agreed.index, chain: agreed.chain };
       trusted = { index: agreed.index, voters: agreed.voters, votersOutgoing: agreed.votersOutgoing };

@@ -43,8 +43,8 @@ export interface Settings {
   readonly actor: string;
 }
 
-export const DEFAULT_URL = "nats://127.0.0.1:4222";
-export const SETTINGS_FILE = "shardpact.json";
+const DEFAULT_URL = "nats://127.0.0.1:4222";
+const SETTINGS_FILE = "shardpact.json";
 
 /** @throws ShardpactError `config_invalid` naming file and field */
 export async function loadSettings(

@@ -73,7 +73,7 @@ export function openStores({ configured, hints, onNotice }: StoresOptions): Stor
     close: async () => {
       const all = await Promise.allSettled(opened.values());
       opened.clear();
-      await Promise.all(all.map((r) => (r.status === "fulfilled" ? r.value.close() : undefined)));
+      await Promise.all(all.flatMap((r) => (r.status === "fulfilled" ? [r.value.close()] : [])));
     },
     [Symbol.asyncDispose]: () => stores.close(),
   };

@@ -39,7 +39,7 @@ export interface Agreement {
   readonly laterRevocation: OwnPart["laterRevocation"];
 }
 
-export type Verdict =
+type Verdict =
   | { readonly kind: "agreed"; readonly agreement: Agreement; readonly diverged: readonly string[] }
   /** Genuine answers contradict each other and no majority is possible any more. */
   | { readonly kind: "diverged"; readonly answers: readonly { readonly replica: string; readonly chain: string }[] }

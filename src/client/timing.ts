@@ -28,7 +28,7 @@ export const REAL_TIMING: Timing = {
 };
 
 const BACKOFF_MS_MIN = 20;
-const BACKOFF_MS_MAX = 1_000;
+const BACKOFF_MS_MAX = 250;
 
 /** Exponential backoff with full jitter: uniform in (0, min(max, 20·2ⁿ)], so that clients don't return in step. */
 export function backoffMs(attempt: number, random: () => number): number {

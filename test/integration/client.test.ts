@@ -8,6 +8,7 @@ import { RecordBatch, tableFromArrays } from "apache-arrow";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
 import { connect, type Group, type Lock, type Notice } from "../../src/index.ts";
+import { startCli } from "../cli/run-cli.ts";
 import { tinyShard } from "../support/group.ts";
 
 let dir: string;
@@ -26,6 +27,11 @@ afterAll(async () => {
   await local?.close();
   await rm(dir, { recursive: true, force: true });
 });
+
+async function cli(...argv: string[]): Promise<void> {
+  const { code, stderr } = await startCli(argv, { cwd: dir, env: { SHARDPACT_URL: local.url } });
+  expect(code, stderr).toBe(0);
+}
 
 async function folderOf(name: string, ...seeds: number[]): Promise<string> {
   const folder = path.join(dir, name);
@@ -178,6 +184,31 @@ describe("a lock file", () => {
     await expect(connect({ url: local.url, group: local.group, groupId, timeoutMs: 1_500 })).rejects.toMatchObject({
       code: "group_forked",
     });
+  });
+});
+
+describe("revocations", () => {
+  test("a version is refused at open, a running reader at its next confirmation", async () => {
+    await group.publish("bad", await folderOf("bad", 6));
+    const opened = await group.open("bad@v1");
+    await cli("revoke", "bad@v1", "--reason", "shifted labels");
+    await expect(group.open("bad@v1")).rejects.toMatchObject({
+      code: "revoked",
+      details: { reason: "shifted labels" },
+    });
+    await expect(opened.source.reconfirm()).rejects.toMatchObject({ code: "revoked" });
+    await expect(opened.pin({ run: "exp-9" })).rejects.toMatchObject({ code: "revoked" });
+  });
+
+  test("a shard is refused wherever it is read, by name", async () => {
+    await group.publish("part", await folderOf("part", 7, 8));
+    const before = await group.open("part@v1");
+    const [entry] = await before.source.page(0);
+    await cli("revoke", entry?.digest ?? "", "--reason", "leaked");
+    const after = await group.open("part@v1");
+    await expect(valuesOf(after.batches())).rejects.toMatchObject({ code: "revoked" });
+    await expect(after.source.page(0)).rejects.toThrow(/shard part-7.arrow of part@v1 was revoked by .*: leaked/);
+    await expect(before.source.reconfirm()).rejects.toMatchObject({ code: "revoked" });
   });
 });
 
