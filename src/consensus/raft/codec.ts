@@ -9,6 +9,7 @@
  * by encode and not at all by decode: they are views into the message.
  */
 import type { AppliedPoint, Entry, EntryKind } from "../engine.ts";
+import { invariant } from "./fault.ts";
 import type { Append, MessageKind, RaftMessage } from "./messages.ts";
 import {
   createReader,
@@ -57,6 +58,7 @@ export function encodeMessage(message: RaftMessage): Uint8Array {
   writeU8(writer, KINDS.indexOf(message.kind));
   writeInteger(writer, message.epoch);
   writeFields(writer, message);
+  invariant(writer.at === writer.bytes.byteLength, `${message.kind} fills its ${writer.bytes.byteLength} bytes`);
   return writer.bytes;
 }
 

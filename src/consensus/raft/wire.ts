@@ -8,6 +8,8 @@ const U32 = 2 ** 32;
 /** Indexes and epochs on the wire: far below 2⁵³, so that arithmetic on them stays exact. */
 export const WIRE_INTEGER_MAX = 2 ** 50;
 
+const UNZEROED_BYTES_MIN = 4096;
+
 export interface Writer {
   readonly bytes: Uint8Array;
   readonly view: DataView;
@@ -23,9 +25,10 @@ export interface Reader {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
+/** Memory that the caller fills to the last byte: large messages skip the zeroing. */
 export function createWriter(size: number): Writer {
-  const bytes = new Uint8Array(size);
-  return { bytes, view: new DataView(bytes.buffer), at: 0 };
+  const bytes = size <= UNZEROED_BYTES_MIN ? new Uint8Array(size) : Buffer.allocUnsafeSlow(size);
+  return { bytes, view: new DataView(bytes.buffer, bytes.byteOffset, size), at: 0 };
 }
 
 export function createReader(bytes: Uint8Array): Reader {
