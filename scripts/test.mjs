@@ -1,5 +1,6 @@
 /**
- * Owns `npm test`: set-up, build, every unit and integration test, and one closing line `N passed, N failed`.
+ * Owns `npm test`: set-up, build, format, lint, types, every unit and integration test, and one closing line
+ * `N passed, N failed`.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -8,6 +9,11 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const STATIC_CHECKS = [
+  ["oxfmt", "--check"],
+  ["oxlint", "--type-aware"],
+  ["tsc", "--noEmit", "-p", "tsconfig.json"],
+];
 const scratch = mkdtempSync(join(tmpdir(), "shardpact-test-"));
 const report = join(scratch, "report.json");
 
@@ -20,6 +26,10 @@ try {
 function main() {
   for (const script of ["setup.mjs", "build.mjs"]) {
     const code = node([join("scripts", script)]);
+    if (code !== 0) return code;
+  }
+  for (const [tool, ...args] of STATIC_CHECKS) {
+    const code = node([join("node_modules", ".bin", tool), ...args]);
     if (code !== 0) return code;
   }
   const vitest = join("node_modules", "vitest", "vitest.mjs");
