@@ -1,8 +1,9 @@
 /**
  * Owns the faults of a simulated run.
  */
-import { appliedOf, crash, type SimNode } from "./node.ts";
-import { between, type FaultName, pick, send, type World } from "./world.ts";
+import type { ReplicaId } from "../../src/consensus/engine.ts";
+import { appliedOf, copyOf, crash, restore, type SimNode } from "./node.ts";
+import { between, chance, type FaultName, pick, send, type World } from "./world.ts";
 
 const FAULTS = {
   crash: crashNode,
@@ -14,6 +15,7 @@ const FAULTS = {
   transfer: (world: World, node: SimNode) => send(world, node, { kind: "transfer", to: pick(world, world.ids).id }),
   stepDown: (world: World, node: SimNode) => send(world, node, { kind: "step_down", reason: "simulated" }),
   toggleVoting,
+  restoreBackup,
 } satisfies Record<FaultName, (world: World, node: SimNode) => void>;
 
 export function trouble(world: World, node: SimNode): void {
@@ -44,6 +46,31 @@ function isolate(world: World, node: SimNode): void {
 }
 
 function toggleVoting(world: World, node: SimNode): void {
+  if (node.lost !== null) return;
   node.disk.voting = !node.disk.voting;
   send(world, node, { kind: "voting", allowed: node.disk.voting });
+}
+
+function restoreBackup(world: World, node: SimNode): void {
+  if (chance(world, 0.3)) node.backup = copyOf(node.disk);
+  else setBack(world, node);
+}
+
+/**
+ * A database that is set back to an older state, and knows it. Peers refuse what an earlier boot sent, so what is on its
+ * way is lost. Does nothing when the voters that would be left could not elect.
+ */
+export function setBack(world: World, node: SimNode): boolean {
+  const { voters, votersOutgoing } = world.environment.configuration;
+  const lost = (id: ReplicaId): boolean => id === node.id || world.nodes.get(id)?.lost !== null;
+  if ([voters, votersOutgoing].some((half) => half.filter(lost).length * 2 >= Math.max(1, half.length))) return false;
+  crash(node, world.environment, between(world, 0, node.writes.length + 1), appliedOf(node).index);
+  restore(node);
+  world.ledger.commits.set(node.id, 0);
+  world.count.restores += 1;
+  world.network = world.network.filter((flight) => flight.from !== node.id);
+  world.ancient.forEach((flight, i) => {
+    if (flight.from === node.id) delete world.ancient[i];
+  });
+  return true;
 }

@@ -155,7 +155,9 @@ function checkCommit(ledger: Ledger, nodes: ReadonlyMap<ReplicaId, SimNode>, nod
   check(status?.role === "leader", `I5 ${node.id} commits ${index} first, and does not lead`);
   for (let i = known; i < index; i += 1) ledger.chosen.push({ entry: node.view[i] as Entry, by: status.epoch });
   const epoch = (node.view[index - 1] as Entry).epoch;
-  const holds = (id: ReplicaId): boolean => nodes.get(id)?.disk.entries[index - 1]?.epoch === epoch;
+  // A disk that was set back did hold it, and its replica never votes again: quorums still meet in another one.
+  const holds = (id: ReplicaId): boolean =>
+    [nodes.get(id)?.disk.entries, nodes.get(id)?.lost].some((held) => held?.[index - 1]?.epoch === epoch);
   const { voters, votersOutgoing } = ledger.configuration;
   for (const half of [voters, votersOutgoing]) {
     const count = half.filter(holds).length;

@@ -38,6 +38,10 @@ export interface Disk {
 export interface SimNode {
   readonly id: ReplicaId;
   readonly disk: Disk;
+  /** An older state of the disk, to be restored. */
+  backup: Disk;
+  /** What the disk held when it was set back; it never votes again. Null: it never was. */
+  lost: readonly Entry[] | null;
   engine: Engine<RaftMessage> | null;
   writes: Persist[];
   gated: Send[];
@@ -68,7 +72,31 @@ export function createNode(id: ReplicaId): SimNode {
     appliedFlushed: 0,
     voting: true,
   };
-  return { id, disk, engine: null, writes: [], gated: [], loads: [], reportedToken: 0, commit: 0, view: [] };
+  const backup = copyOf(disk);
+  return {
+    id,
+    disk,
+    backup,
+    lost: null,
+    engine: null,
+    writes: [],
+    gated: [],
+    loads: [],
+    reportedToken: 0,
+    commit: 0,
+    view: [],
+  };
+}
+
+export function copyOf(disk: Disk): Disk {
+  return { ...disk, entries: [...disk.entries], chains: [...disk.chains] };
+}
+
+/** Sets a crashed replica's disk back to its backup: from now on it neither votes nor counts. */
+export function restore(node: SimNode): void {
+  const held = node.disk.entries;
+  node.lost = [...held, ...(node.lost ?? []).slice(held.length)];
+  Object.assign(node.disk, copyOf(node.backup), { voting: false });
 }
 
 export function encodeConfiguration(configuration: Configuration): Uint8Array {

@@ -241,6 +241,52 @@ describe("replication", () => {
     expect(messagesOf(receive("B", refused), "append")[0]).toMatchObject({ previousIndex: 1 });
   });
 
+  it("a follower that was set back and says that it does not count is taken back to where it stands", () => {
+    const { lead, propose, receive } = single({ log: [1, 1, 1] });
+    lead("B");
+    propose("x");
+    const accepted = { kind: "append_accepted", epoch: 2, match: 5, voting: true } as const;
+    receive("C", { ...accepted, match: 4 });
+    expect(effectsOf(receive("C", accepted), "commit")).toEqual([{ kind: "commit", index: 5 }]);
+    const refused = { kind: "append_rejected", epoch: 2, previousIndex: 5, hintIndex: 2, hintEpoch: 1 } as const;
+    expect(messagesOf(receive("C", { ...refused, voting: true }), "append"), "late").toEqual([]);
+    expect(messagesOf(receive("C", { ...refused, voting: false }), "append")).toMatchObject([{ previousIndex: 2 }]);
+    // A second copy of the refusal says nothing new.
+    expect(messagesOf(receive("C", { ...refused, voting: false }), "append")).toEqual([]);
+    const back = { ...accepted, match: 2, voting: false };
+    expect(effectsOf(receive("C", back), "load")).toMatchObject([{ from: 3 }]);
+    const asked = propose("y");
+    expect(effectsOf(asked, "commit"), "it does not count").toEqual([]);
+    expect(effectsOf(receive("C", { ...accepted, match: 6, voting: false }), "commit")).toEqual([]);
+    expect(effectsOf(receive("B", { ...accepted, match: 6 }), "commit")).toEqual([{ kind: "commit", index: 6 }]);
+  });
+
+  it("a follower behind the first entry that the leader holds is asked once a heartbeat, and nothing is read", () => {
+    const { lead, tick, receive } = single({
+      hardState: { epoch: 1, votedFor: null },
+      lastIndex: 12,
+      epochRuns: [{ epoch: 1, first: 10 }],
+      applied: { index: 11, chain: "c" },
+    });
+    lead("B");
+    const refused = { kind: "append_rejected", epoch: 2, hintIndex: 0, hintEpoch: 0, voting: false } as const;
+    const reply = { kind: "heartbeat_reply", epoch: 2, commit: 0, applied: null, voting: false } as const;
+    const sent = [];
+    let effects = receive("C", { ...refused, previousIndex: 12 });
+    for (let round = 1; round <= 50; round += 1) {
+      sent.push(...effects);
+      // Whatever it is asked, it refuses: it holds nothing.
+      for (const { previousIndex } of messagesOf(effects, "append")) {
+        sent.push(...receive("C", { ...refused, previousIndex }));
+      }
+      tick(1);
+      effects = receive("C", { ...reply, round });
+      receive("B", { ...reply, round, commit: 13, voting: true });
+    }
+    expect(messagesOf(sent, "append").length).toBeLessThanOrEqual(50);
+    expect(effectsOf(sent, "load")).toEqual([]);
+  });
+
   it("proposals beyond the bound are refused as overloaded, the first ones are not", () => {
     const { lead, run } = single();
     lead();

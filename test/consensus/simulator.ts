@@ -5,7 +5,7 @@
  */
 import type { EngineKind } from "../../src/consensus/engine.ts";
 import { type RaftMessage, raftEngine } from "../../src/consensus/raft/index.ts";
-import { trouble } from "./faults.ts";
+import { setBack, trouble } from "./faults.ts";
 import { check, checkApplied } from "./invariants.ts";
 import { answerLoad, apply, appliedOf, flush, type SimNode, start } from "./node.ts";
 import { between, chance, createWorld, isLeader, isPaused, maybeLeader, pick, send, type World } from "./world.ts";
@@ -19,6 +19,7 @@ export interface SimulationReport {
   readonly dropped: number;
   readonly removals: number;
   readonly loads: number;
+  readonly restores: number;
   readonly healSteps: number;
   /** Equal for equal runs. */
   readonly traceHash: number;
@@ -43,6 +44,7 @@ export function simulate(seed: number, steps: number, kind: EngineKind<RaftMessa
       dropped: count.dropped,
       removals: count.removals,
       loads: count.loads,
+      restores: count.restores,
       healSteps,
       traceHash: count.hash,
     };
@@ -123,7 +125,10 @@ function load(world: World, node: SimNode, fail: boolean): void {
   if (node.engine !== null) answerLoad(node, world.environment, fail);
 }
 
-/** Ends all faults and requires that a new entry is applied everywhere. Returns the steps that it took. */
+/**
+ * Ends all faults and requires that a new entry is applied everywhere, also where the disk was set back. Then sets one
+ * more follower back while nobody proposes: it must catch up with the leader that it has. Returns the steps that it took.
+ */
 function heal(world: World): number {
   world.calm = true;
   world.blocked.clear();
@@ -131,10 +136,19 @@ function heal(world: World): number {
   world.slowUntil.clear();
   for (const node of world.nodes.values()) {
     if (node.engine === null) start(node, world.environment);
-    node.disk.voting = true;
-    send(world, node, { kind: "voting", allowed: true });
+    node.disk.voting = node.lost === null;
+    send(world, node, { kind: "voting", allowed: node.disk.voting });
   }
   const goal = world.ledger.chosen.length + 3;
+  const steps = settle(world, goal, true);
+  const follower = [...world.nodes.values()].find((node) => !isLeader(node) && setBack(world, node));
+  if (follower === undefined) return steps;
+  start(follower, world.environment);
+  return steps + settle(world, goal, false);
+}
+
+/** Runs without faults until every replica has applied `goal`. */
+function settle(world: World, goal: number, proposing: boolean): number {
   for (let i = 0; i < HEAL_STEPS_MAX; i += 1) {
     world.step += 1;
     const node = world.nodes.get(world.ids[i % world.ids.length] as string) as SimNode;
@@ -144,7 +158,8 @@ function heal(world: World): number {
     apply(node, world.environment);
     checkApplied(world.ledger, node);
     for (let n = 0; n < 3; n += 1) deliver(world);
-    if (i % 50 === 0) for (const each of world.nodes.values()) if (isLeader(each)) propose(world, each);
+    const proposes = proposing && i % 50 === 0;
+    if (proposes) for (const each of world.nodes.values()) if (isLeader(each)) propose(world, each);
     if ([...world.nodes.values()].every((each) => appliedOf(each).index >= goal)) return i;
   }
   const where = [...world.nodes.values()]

@@ -17,6 +17,7 @@ export const FAULT_NAMES = [
   "transfer",
   "stepDown",
   "toggleVoting",
+  "restoreBackup",
 ] as const;
 export type FaultName = (typeof FAULT_NAMES)[number];
 
@@ -47,7 +48,7 @@ export interface World {
   step: number;
   ticket: number;
   calm: boolean;
-  readonly count: { crashes: number; dropped: number; removals: number; loads: number; hash: number };
+  readonly count: { crashes: number; dropped: number; removals: number; loads: number; restores: number; hash: number };
 }
 
 export interface Storm {
@@ -103,7 +104,7 @@ export function createWorld(seed: number, kind: EngineKind<RaftMessage>): World 
     step: 0,
     ticket: 0,
     calm: false,
-    count: { crashes: 0, dropped: 0, removals: 0, loads: 0, hash: 0 },
+    count: { crashes: 0, dropped: 0, removals: 0, loads: 0, restores: 0, hash: 0 },
   };
   return world;
 }

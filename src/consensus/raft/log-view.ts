@@ -71,6 +71,11 @@ export function epochAt(log: LogView, index: LogIndex): Epoch | null {
   return log.runs[runOf(log, index)]?.epoch ?? null;
 }
 
+/** The first entry that the log holds; 1 when it holds none. */
+export function firstIndex(log: LogView): LogIndex {
+  return log.runs[0]?.first ?? 1;
+}
+
 export function lastEpoch(log: LogView): Epoch {
   return log.runs.at(-1)?.epoch ?? 0;
 }

@@ -3,7 +3,7 @@
  * or, for a follower that is further behind, from the store through `load` (one at a time for each follower).
  */
 import type { Entry, ReplicaId } from "../engine.ts";
-import { cachedEntries, epochAt } from "./log-view.ts";
+import { cachedEntries, epochAt, firstIndex } from "./log-view.ts";
 import { canSend, noteSent, type Progress } from "./progress.ts";
 import type { Leadership } from "./leadership.ts";
 import { type Raft, send } from "./state.ts";
@@ -61,8 +61,12 @@ export function handleLoadFailed(raft: Raft, token: number): void {
 function sendAppend(raft: Raft, id: ReplicaId, progress: Progress, entries: readonly Entry[]): boolean {
   const previousIndex = progress.next - 1;
   const previousEpoch = epochAt(raft.log, previousIndex);
-  // Before the first entry that the log still holds: this follower needs a snapshot, which is not sent by appends.
-  if (previousEpoch === null) return false;
+  if (previousEpoch === null || progress.next < firstIndex(raft.log)) {
+    // It is behind the first entry that the log holds, and appends cannot bring it here. Asked again from the end, once
+    // a heartbeat: somebody may give it what it lacks.
+    progress.next = raft.log.lastIndex + 1;
+    return false;
+  }
   let bytes = 0;
   for (const entry of entries) bytes += entry.payload.byteLength;
   noteSent(progress, entries.length, bytes);

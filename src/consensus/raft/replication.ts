@@ -79,19 +79,16 @@ export function handleAppendRejected(raft: Raft, from: ReplicaId, message: Appen
   if (leadership === null || progress === undefined || message.epoch !== raft.hardState.epoch) return;
   if (message.voting) progress.heard = true;
   else noteUncounted(progress);
-  if (progress.mode === "replicate") {
-    if (message.previousIndex <= progress.match) return;
-    backOff(progress, progress.match + 1);
-  } else {
-    if (message.previousIndex !== progress.next - 1) return;
-    if (message.previousIndex <= progress.match) {
-      // It lost what it had acknowledged. Only a replica that says it does not count may start over.
-      if (message.voting) return;
-      progress.match = 0;
-    }
-    const hint = lastIndexOfEpochUpTo(log, message.hintIndex, message.hintEpoch);
-    backOff(progress, Math.min(message.previousIndex, hint + 1));
-  }
+  const probing = progress.mode === "probe";
+  // Of several appends under way only the answer to the last probe tells where to go on.
+  if (probing && message.previousIndex !== progress.next - 1) return;
+  const lost = message.previousIndex <= progress.match;
+  // A late answer, or it lost what it had acknowledged. Only a replica that says it does not count may start over: what
+  // steers replication falls back, and `votingMatch` is 0 already.
+  if (lost && message.voting) return;
+  if (lost) progress.match = 0;
+  const hint = lastIndexOfEpochUpTo(log, message.hintIndex, message.hintEpoch);
+  backOff(progress, probing || lost ? Math.min(message.previousIndex, hint + 1) : progress.match + 1);
   sendAppends(raft, leadership, from, progress, true);
 }
 
