@@ -1,5 +1,5 @@
 /**
- * Owns `npm test`: set-up, build, format, lint, types, every unit and integration test, and one closing line
+ * Owns `npm test`: set-up, build, format, lint, types, dead files, package, every unit and integration test, and one closing line
  * `N passed, N failed`.
  */
 import { spawnSync } from "node:child_process";
@@ -13,6 +13,8 @@ const STATIC_CHECKS = [
   ["oxfmt", "--check"],
   ["oxlint", "--type-aware"],
   ["tsc", "--noEmit", "-p", "tsconfig.json"],
+  ["knip", "--no-progress"],
+  ["publint"],
 ];
 const scratch = mkdtempSync(join(tmpdir(), "shardpact-test-"));
 const report = join(scratch, "report.json");
