@@ -81,4 +81,6 @@ stopAtMs = startedMs + Number(secondsText) * 1000;
 await Promise.all(loops);
 const measured = latencies.slice(before);
 const perSecond = measured.length / ((performance.now() - startedMs) / 1000);
-console.log(JSON.stringify({ clients, perSecond, medianMs: median(measured), p99Ms: quantile(measured, 0.99) }));
+const { user, system } = process.cpuUsage();
+const figures = { clients, perSecond, medianMs: median(measured), p99Ms: quantile(measured, 0.99) };
+console.log(JSON.stringify({ ...figures, total: latencies.length, cpuMs: (user + system) / 1000 }));

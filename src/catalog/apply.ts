@@ -5,12 +5,11 @@
  * first outcome of a command id is its only one (I12). A store calls `needsOfBatch`, loads those rows and recorded
  * outcomes, calls `applyBatch`, and writes what it returns in one transaction.
  */
-import { toHex } from "../model/bytes.ts";
 import { decodeCommand, readStamp } from "../model/commands.ts";
 import type { Command, CommandKind } from "../model/commands.ts";
 import { invariant, isShardpactError, ShardpactError } from "../model/errors.ts";
 import type { ErrorJson } from "../model/errors.ts";
-import { hashAs } from "../merkle/hash.ts";
+import { hashHexAs } from "../merkle/hash.ts";
 import { CHAIN_ZERO, chainNext, stateDigestNext } from "./chain.ts";
 import { decide, needs } from "./decide.ts";
 import type { Decision } from "./decide.ts";
@@ -105,9 +104,21 @@ export interface BatchOutput {
 export function needsOfBatch(entries: readonly ChosenEntry[]): { needs: Need[]; commandIds: string[] } {
   const commands = entries.map(interpret).filter((meaning) => meaning.kind === "command");
   return {
-    needs: mergeNeeds(commands.flatMap(({ command }) => needs(command))),
+    needs: mergeNeeds(commands.flatMap((meaning) => meaning.needs)),
     commandIds: [...new Set(commands.map(({ command }) => command.id))],
   };
+}
+
+/**
+ * The command of a payload that this process is about to propose; applying it later does not decode it again.
+ * @throws ShardpactError `invalid_argument`, `upgrade_required`
+ */
+export function admitPayload(payload: Uint8Array): Command {
+  const meaning = interpretPayload(payload);
+  if (meaning.kind === "invalid") throw ShardpactError.fromJSON({ ...meaning.error, code: "invalid_argument" });
+  invariant(meaning.kind === "command", "a payload that is not invalid is a command");
+  meanings.set(payload, meaning);
+  return meaning.command;
 }
 
 /**
@@ -138,6 +149,7 @@ export function applyBatch({ entries, state, rows, outcomes }: BatchInput): Batc
     ledger.push(ledgerRow(entry, now, meaning, step));
     applied.push(appliedEntry(entry, now, meaning, step));
   }
+  for (const { payload } of entries) meanings.delete(payload);
   return { state: now, changes: [...changes.values()], ledger, applied };
 }
 
@@ -145,16 +157,32 @@ export function applyBatch({ entries, state, rows, outcomes }: BatchInput): Batc
 type Meaning =
   | { readonly kind: "noop" | "config"; readonly timeMs: 0 }
   | { readonly kind: "invalid"; readonly timeMs: number; readonly error: ErrorJson }
-  | { readonly kind: "command"; readonly timeMs: number; readonly command: Command; readonly bodyDigest: string };
+  | {
+      readonly kind: "command";
+      readonly timeMs: number;
+      readonly command: Command;
+      readonly needs: readonly Need[];
+      readonly bodyDigest: string;
+    };
+
+/** What was understood once is kept with its payload until it is applied: nobody writes into a payload. */
+const meanings = new WeakMap<Uint8Array, Meaning>();
 
 function interpret(entry: ChosenEntry): Meaning {
   if (entry.kind !== "command") return { kind: entry.kind, timeMs: 0 };
+  let meaning = meanings.get(entry.payload);
+  if (!meaning) meanings.set(entry.payload, (meaning = interpretPayload(entry.payload)));
+  return meaning;
+}
+
+function interpretPayload(payload: Uint8Array): Meaning {
   let timeMs = 0;
   try {
-    const stamp = readStamp(entry.payload);
+    const stamp = readStamp(payload);
     timeMs = stamp.timeMs;
     const command = decodeCommand(stamp.encoded);
-    return { kind: "command", timeMs, command, bodyDigest: toHex(hashAs("commandBody", stamp.encoded)) };
+    const bodyDigest = hashHexAs("commandBody", stamp.encoded);
+    return { kind: "command", timeMs, command, needs: needs(command), bodyDigest };
   } catch (error) {
     if (!isShardpactError(error, "damaged") && !isShardpactError(error, "invalid_argument")) throw error;
     return { kind: "invalid", timeMs, error: error.toJSON() };
@@ -181,7 +209,7 @@ function settle(
   const before = recorded.get(command.id);
   if (before && before.bodyDigest === bodyDigest) return { ...plain, outcome: before.outcome, retryOf: before.index };
   if (before) return { ...plain, outcome: { ok: false, error: reused(command.id, before.index).toJSON() } };
-  const decision = decide(viewOf(overlay, needs(command)), command, at);
+  const decision = decide(viewOf(overlay, meaning.needs), command, at);
   recorded.set(command.id, { index: at.index, bodyDigest, outcome: decision.outcome });
   return { ...decision, retryOf: null, first: true };
 }

@@ -3,9 +3,9 @@
  *
  * Equal chains with unequal state digests mean that the same log led to different tables.
  */
-import { concatBytes, fromHex, toHex, u32le, u64le, utf8 } from "../model/bytes.ts";
+import { createByteWriter } from "../model/byte-writer.ts";
 import { canonicalJson } from "../model/json.ts";
-import { hashAs } from "../merkle/hash.ts";
+import { hashHexAs } from "../merkle/hash.ts";
 import type { Decision } from "./decide.ts";
 import type { LogPoint } from "./rule.ts";
 import type { Row } from "./rows.ts";
@@ -14,6 +14,7 @@ import { rowKey } from "./view.ts";
 /** Both chains before the first entry: 32 zero bytes in hex. */
 export const CHAIN_ZERO = "0".repeat(64);
 
+const writer = createByteWriter();
 const KIND_BYTES = { noop: 0, config: 1, command: 2 } as const;
 
 /** Cᵢ = hashAs("chain", Cᵢ₋₁ ‖ u64le i ‖ u8 kind ‖ payload): no term or ballot, so equal under both engines. */
@@ -21,7 +22,7 @@ export function chainNext(
   chain: string,
   { index, kind, payload }: { index: number; kind: keyof typeof KIND_BYTES; payload: Uint8Array },
 ): string {
-  return toHex(hashAs("chain", fromHex(chain), u64le(index), new Uint8Array([KIND_BYTES[kind]]), payload));
+  return hashHexAs("chain", writer.start().hex(chain).u64(index).u8(KIND_BYTES[kind]).bytes(payload).view());
 }
 
 /**
@@ -34,28 +35,13 @@ export function stateDigestNext(stateDigest: string, at: LogPoint, { changes, ou
     .map(({ row }) => ({ key: rowKey(row), json: canonicalJson(withoutBytes(row)) }))
     .sort((a, b) => (a.key < b.key ? -1 : 1));
   const said = outcome.ok ? outcome : { ok: false, code: outcome.error.code };
-  return toHex(
-    hashAs(
-      "stateDigest",
-      concatBytes([
-        fromHex(stateDigest),
-        u64le(at.index),
-        u64le(at.timeMs),
-        u32le(rows.length),
-        ...rows.map((row) => text(row.json)),
-        text(canonicalJson(said)),
-      ]),
-    ),
-  );
+  writer.start().hex(stateDigest).u64(at.index).u64(at.timeMs).u32(rows.length);
+  for (const { json } of rows) writer.text(json);
+  return hashHexAs("stateDigest", writer.text(canonicalJson(said)).view());
 }
 
 function withoutBytes(row: Row): unknown {
   if (row.table !== "page") return row;
   const { bytes: _, ...rest } = row;
   return rest;
-}
-
-function text(value: string): Uint8Array {
-  const bytes = utf8(value);
-  return concatBytes([u32le(bytes.byteLength), bytes]);
 }

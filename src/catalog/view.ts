@@ -49,7 +49,9 @@ export interface Overlay {
 /** A row's identity in text: table and primary key, joined by '\n'. */
 export function rowKey(row: Row): string {
   const columns: readonly string[] = PRIMARY_KEYS[row.table];
-  return keyOf(row.table, ...columns.map((column) => row[column as keyof Row] as string | number));
+  let key: string = row.table;
+  for (const column of columns) key += `\n${row[column as keyof Row] as string | number}`;
+  return key;
 }
 
 export function openOverlay(rows: readonly Row[]): Overlay {
@@ -72,7 +74,7 @@ export function viewOf({ rows, openPages }: Overlay, needs: readonly Need[]): Vi
   const declared = new Map(needs.map((need) => [needKey(need), need]));
   const get = <T extends Table>(table: T, ...key: readonly (string | number)[]): Extract<Row, { table: T }> | null => {
     const text = keyOf(table, ...key);
-    invariant(declared.has(text), `${text.replaceAll("\n", " ")} was read and not declared`);
+    if (!declared.has(text)) invariant(false, `${text.replaceAll("\n", " ")} was read and not declared`);
     return (rows.get(text) as Extract<Row, { table: T }> | undefined) ?? null;
   };
   const bytesAt = (digest: Digest): Uint8Array => {
@@ -151,6 +153,8 @@ function needKey(need: Need): string {
 
 function putRow({ rows, openPages }: Overlay, row: Row): void {
   rows.set(rowKey(row), row);
+  // Taken again, a pin is another row; a command asks for the last one.
+  if (row.table === "pin") rows.set(keyOf("pin", row.dataset, row.run), row);
   if (row.table !== "version_page") return;
   let pages = openPages.get(row.dataset);
   if (!pages) openPages.set(row.dataset, (pages = new Map()));
@@ -159,6 +163,8 @@ function putRow({ rows, openPages }: Overlay, row: Row): void {
   else if (pages.get(row.position)?.fromVersion === row.fromVersion) pages.delete(row.position);
 }
 
-function keyOf(...parts: readonly (string | number)[]): string {
-  return parts.join("\n");
+function keyOf(kind: string, ...parts: readonly (string | number)[]): string {
+  let key = kind;
+  for (const part of parts) key += `\n${part}`;
+  return key;
 }

@@ -5,7 +5,7 @@
  * under a context string, so that no structure can be mistaken for another. Source: BLAKE3 paper, §2.3 (modes).
  */
 import { Blake3Hasher, blake3 } from "@napi-rs/blake-hash";
-import { concatBytes } from "../model/bytes.ts";
+import { concatBytes, fromHex } from "../model/bytes.ts";
 
 export const DIGEST_BYTES = 32;
 
@@ -40,9 +40,22 @@ export type Context = keyof typeof CONTEXTS;
 
 /** BLAKE3 `derive_key(context, parts joined)`: 32 bytes. */
 export function hashAs(context: Context, ...parts: readonly Uint8Array[]): Uint8Array {
-  const material = parts.length === 1 && parts[0] ? parts[0] : concatBytes(parts);
-  return new Uint8Array(Blake3Hasher.deriveKey(CONTEXTS[context], material));
+  return fromHex(hashHexAs(context, ...parts));
 }
+
+/** `hashAs` as 64 hex digits. Text crosses from native code at a third of a buffer's cost. */
+export function hashHexAs(context: Context, ...parts: readonly Uint8Array[]): string {
+  let hasher = hashers.get(context);
+  if (!hasher) hashers.set(context, (hasher = Blake3Hasher.newDeriveKey(CONTEXTS[context])));
+  // One call for many small parts: each call into native code costs more than copying them.
+  hasher.update(parts.length === 1 && parts[0] ? parts[0] : concatBytes(parts));
+  const hex = hasher.digest();
+  hasher.reset();
+  return hex;
+}
+
+/** Deriving a context's key costs a hash of its own, so each context keeps its hasher. */
+const hashers = new Map<Context, Blake3Hasher>();
 
 /** Incremental plain BLAKE3. */
 export class Hasher {

@@ -4,9 +4,10 @@
  */
 import { canonicalJson } from "../model/commands.ts";
 import type { ObjectKind, SplitRule } from "../model/commands.ts";
-import { concatBytes, formatDigest, parseDigest, u32le, utf8 } from "../model/bytes.ts";
+import { createByteWriter } from "../model/byte-writer.ts";
+import { parseDigest } from "../model/bytes.ts";
 import type { Digest } from "../model/bytes.ts";
-import { hashAs } from "./hash.ts";
+import { hashHexAs } from "./hash.ts";
 import { encodeTotals } from "./totals.ts";
 import type { SplitTotals } from "./totals.ts";
 
@@ -23,37 +24,28 @@ export interface RootFields {
   readonly totals: readonly SplitTotals[];
 }
 
+const writer = createByteWriter();
 const FORMAT = 1;
 const ALGORITHM = "blake3";
 
 /** `root` context over the canonical bytes of the fields. */
 export function computeRoot(fields: RootFields): Digest {
-  return formatDigest(hashAs("root", rootBytes(fields)));
+  return `b3:${hashHexAs("root", writeRoot(fields))}`;
 }
 
 /** The bytes under the root; text is u32le length ‖ UTF-8. */
 export function rootBytes(fields: RootFields): Uint8Array {
-  return concatBytes([
-    u32le(FORMAT),
-    text(ALGORITHM),
-    parseDigest(fields.schema),
-    parseDigest(fields.classes),
-    u32le(fields.splits.length),
-    ...fields.splits.map(text),
-    text(canonicalJson(fields.splitRule)),
-    u32le(fields.pageCount),
-    parseDigest(fields.treeHash),
-    u32le(fields.totals.length),
-    encodeTotals(fields.totals),
-  ]);
+  return new Uint8Array(writeRoot(fields));
+}
+
+function writeRoot({ schema, classes, splits, splitRule, pageCount, treeHash, totals }: RootFields): Uint8Array {
+  writer.start().u32(FORMAT).text(ALGORITHM).bytes(parseDigest(schema)).bytes(parseDigest(classes)).u32(splits.length);
+  for (const split of splits) writer.text(split);
+  writer.text(canonicalJson(splitRule)).u32(pageCount).bytes(parseDigest(treeHash)).u32(totals.length);
+  return writer.bytes(encodeTotals(totals)).view();
 }
 
 /** Digest of a page, schema or class vocabulary, each under a context of its own. */
 export function objectDigest(kind: ObjectKind, bytes: Uint8Array): Digest {
-  return formatDigest(hashAs(kind, bytes));
-}
-
-function text(value: string): Uint8Array {
-  const bytes = utf8(value);
-  return concatBytes([u32le(bytes.byteLength), bytes]);
+  return `b3:${hashHexAs(kind, bytes)}`;
 }

@@ -3,8 +3,10 @@
  *
  * A list of totals is sorted by split ordinal and names only splits that have at least one shard.
  */
-import { concatBytes, u32le, u64le } from "../model/bytes.ts";
+import { createByteWriter } from "../model/byte-writer.ts";
 import { invariant, ShardpactError } from "../model/errors.ts";
+
+const writer = createByteWriter();
 
 /** Rows, bytes and shards of one split, named by its ordinal in the version's `splits`. */
 export interface SplitTotals {
@@ -27,7 +29,9 @@ export function subtractTotals(all: readonly SplitTotals[], part: Iterable<reado
 
 /** For each row: u32le split ‖ u64le rows ‖ u64le bytes ‖ u32le shards (24 bytes). */
 export function encodeTotals(totals: readonly SplitTotals[]): Uint8Array {
-  return concatBytes(totals.flatMap((t) => [u32le(t.split), u64le(t.rows), u64le(t.bytes), u32le(t.shards)]));
+  writer.start();
+  for (const { split, rows, bytes, shards } of totals) writer.u32(split).u64(rows).u64(bytes).u32(shards);
+  return new Uint8Array(writer.view());
 }
 
 function accumulate(

@@ -3,6 +3,8 @@
  */
 import { ShardpactError } from "./errors.ts";
 
+const encoder = new TextEncoder();
+
 /** A BLAKE3 digest as people see it: `b3:` and 64 lower-case hex digits. */
 export type Digest = `b3:${string}`;
 
@@ -47,7 +49,7 @@ export function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
 }
 
 export function utf8(text: string): Uint8Array {
-  return new TextEncoder().encode(text);
+  return encoder.encode(text);
 }
 
 export function u32le(value: number): Uint8Array {

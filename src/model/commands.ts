@@ -126,6 +126,7 @@ const header = z.object({
   body: z.unknown(),
 });
 
+const headerText = new TextDecoder("utf-8", { fatal: true });
 const VERSION = 1;
 const HEAD_BYTES = 1 + 8 + 4;
 
@@ -135,30 +136,38 @@ export function isCommandKind(kind: string): kind is CommandKind {
 
 /** Validates a command at the door. @throws ShardpactError `invalid_argument` naming the field, `limit_exceeded`. */
 export function parseCommand(command: Omit<Command, "blob"> & { blob?: Uint8Array }): Command {
-  if (!isCommandKind(command.kind)) {
-    throw new ShardpactError(
-      "upgrade_required",
-      `the command kind '${String(command.kind)}' is not known to this build`,
-    );
-  }
-  const head = header.safeParse(command);
-  const body = bodies[command.kind].safeParse(command.body);
+  if (!isCommandKind(command.kind)) throw unknownKind(command.kind);
+  return parseBody(command.kind, command, header.safeParse(command));
+}
+
+function unknownKind(kind: unknown): ShardpactError {
+  return new ShardpactError("upgrade_required", `the command kind '${String(kind)}' is not known to this build`);
+}
+
+type HeaderResult = ReturnType<typeof header.safeParse>;
+
+function parseBody(
+  kind: CommandKind,
+  command: { readonly body: unknown; readonly blob?: Uint8Array },
+  head: HeaderResult,
+): Command {
+  const body = bodies[kind].safeParse(command.body);
   const issue = head.error?.issues[0] ?? body.error?.issues[0];
   if (issue || !head.success || !body.success) {
     throw new ShardpactError(
       "invalid_argument",
-      `${command.kind}: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "malformed"}`,
+      `${kind}: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "malformed"}`,
       {
-        details: { kind: command.kind, path: issue?.path ?? [] },
+        details: { kind, path: issue?.path ?? [] },
       },
     );
   }
   const problem = jsonProblem(head.data);
-  if (problem) throw new ShardpactError("invalid_argument", `${command.kind}: ${problem}`);
+  if (problem) throw new ShardpactError("invalid_argument", `${kind}: ${problem}`);
   return {
     id: head.data.id,
     actor: head.data.actor,
-    kind: command.kind,
+    kind,
     body: body.data,
     blob: command.blob ?? new Uint8Array(0),
   } as Command;
@@ -200,7 +209,10 @@ export function readStamp(payload: Uint8Array): StampedCommand {
   return { timeMs, encoded: payload.subarray(9) };
 }
 
-/** Inverse of `encodeCommand`. @throws ShardpactError `invalid_argument`, `upgrade_required` (unknown kind). */
+/**
+ * Inverse of `encodeCommand`; the blob is a view into `encoded`.
+ * @throws ShardpactError `invalid_argument`, `upgrade_required` (unknown kind)
+ */
 export function decodeCommand(encoded: Uint8Array): Command {
   const view = new DataView(encoded.buffer, encoded.byteOffset, encoded.byteLength);
   const length = encoded.byteLength >= 4 ? view.getUint32(0, true) : Infinity;
@@ -208,7 +220,7 @@ export function decodeCommand(encoded: Uint8Array): Command {
     throw new ShardpactError("invalid_argument", "a command's header is longer than the command");
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(encoded.subarray(4, 4 + length)));
+    json = JSON.parse(headerText.decode(encoded.subarray(4, 4 + length)));
   } catch (cause) {
     throw new ShardpactError("invalid_argument", "a command's header is not JSON", { cause });
   }
@@ -218,5 +230,7 @@ export function decodeCommand(encoded: Uint8Array): Command {
       "invalid_argument",
       `a command's header: ${shape.error.issues[0]?.message ?? "malformed"}`,
     );
-  return parseCommand({ ...shape.data, blob: encoded.slice(4 + length) } as Command);
+  const { kind, body } = shape.data;
+  if (!isCommandKind(kind)) throw unknownKind(kind);
+  return parseBody(kind, { body, blob: encoded.subarray(4 + length) }, shape);
 }

@@ -5,11 +5,11 @@
  * or proof that it lost its place. The same bytes under the same id share one entry while it is on its way; a retry that
  * comes later is found by the state machine. So a lost answer never means a second effect.
  */
-import type { AppliedEntry } from "../catalog/apply.ts";
+import { admitPayload, type AppliedEntry } from "../catalog/apply.ts";
 import type { Effect, Epoch, LogIndex, Proposal, ReplicaId } from "../consensus/engine.ts";
 import type { ProposeReply } from "../model/api.ts";
 import { bytesEqual } from "../model/bytes.ts";
-import { decodeCommand, stampCommand } from "../model/commands.ts";
+import { stampCommand } from "../model/commands.ts";
 import { type ErrorCode, ShardpactError, toShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 
@@ -70,8 +70,9 @@ export function createProposals(options: ProposalsOptions): Proposals {
 
   function submit(encoded: Uint8Array, reply: (answer: ProposeReply) => void): void {
     let commandId: string;
+    const payload = stampCommand(encoded, options.nowMs());
     try {
-      commandId = decodeCommand(encoded).id;
+      commandId = admitPayload(payload).id;
     } catch (error) {
       const { code, message, hint } = toShardpactError(error);
       return reply(refusal(code, message, hint));
@@ -91,7 +92,7 @@ export function createProposals(options: ProposalsOptions): Proposals {
     if (!twin) byCommand.set(commandId, item);
     bytes += encoded.byteLength;
     if (waiting.length === 0) queueMicrotask(proposeWaiting);
-    waiting.push({ ticket: item.ticket, payload: stampCommand(encoded, options.nowMs()) });
+    waiting.push({ ticket: item.ticket, payload });
   }
 
   function proposeWaiting(): void {
