@@ -52,7 +52,10 @@ export interface LogStore extends AsyncDisposable {
   boot(): Promise<LogState>;
   /** The writes in order, in one durable transaction. @throws `fenced` (another boot), `unavailable` (outcome unknown: boot again) */
   append(writes: readonly LogWrite[]): Promise<void>;
-  /** Entries [from, to], at least one, about `bytesMax` at most. @throws `damaged` naming the index, `unavailable` */
+  /**
+   * Entries [from, to], at least one, about `bytesMax` at most, and none from the first damaged one on.
+   * @throws `damaged` naming `from` when that one is, `unavailable`
+   */
   read(from: LogIndex, to: LogIndex, bytesMax: number): Promise<readonly Entry[]>;
   /** Remembers a peer's identity before its first message of that boot is processed. @throws as `append` */
   recordPeer(record: PeerRecord): Promise<void>;
@@ -71,7 +74,11 @@ export interface CatalogStore extends AsyncDisposable {
   apply(entries: readonly Entry[]): Promise<readonly AppliedEntry[]>;
   /** The state after the last apply of this process. */
   applied(): AppliedState;
-  /** Answers as of log index `asOf` (≤ applied; null: now) from one MVCC snapshot. `not_found` is an answer, not a throw. */
+  /**
+   * Answers as of log index `asOf` (≤ applied; null: now). `not_found` is an answer, not a throw. At some moment of the
+   * call this boot was the newest: what a replica says beside the answer (its term) was then still its own to say.
+   * @throws `fenced` (another boot), `unavailable`
+   */
   query(query: CatalogQuery, asOf: LogIndex | null): Promise<CatalogAnswer>;
   /** The first recorded answer of a command id, if it was applied. */
   outcome(commandId: string): Promise<AppliedEntry | null>;

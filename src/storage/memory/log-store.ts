@@ -78,7 +78,10 @@ function read(
     if (!record && identity.engine === "paxos") continue;
     if (record) bytes += record.entry.payload.byteLength;
     if (record && entries.length > 0 && bytes > bytesMax) break;
-    if (!record || !isIntactRecord(record)) throw damagedEntries(identity.replica, [index]);
+    if (!record || !isIntactRecord(record)) {
+      if (entries.length > 0) break;
+      throw damagedEntries(identity.replica, [index]);
+    }
     entries.push(record.entry);
   }
   if (entries.length === 0) throw damagedEntries(identity.replica, [from]);
