@@ -168,7 +168,7 @@ function collectAnswers(session: Session, nonce: string, answerTo: string): Answ
   return {
     tally,
     outcome: outcome.promise,
-    end: () => (concluded ? void setTimeout(stop, STRAGGLERS_MS).unref() : stop()),
+    end: () => (concluded ? session.timing.later(STRAGGLERS_MS, stop) : stop()),
   };
 }
 

@@ -7,6 +7,8 @@ export interface Timing {
   nowMs(): number;
   /** Resolves after `ms`, or at once when the signal fires (callers look at their deadline and signal afterwards). */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Calls `fn` once after `ms`; a process need not stay alive for it. */
+  later(ms: number, fn: () => void): void;
   /** Uniform in [0, 1): jitter of retries, choice of a replica. */
   random(): number;
 }
@@ -24,6 +26,7 @@ export const REAL_TIMING: Timing = {
       const timer = setTimeout(done, ms);
       signal?.addEventListener("abort", done, { once: true });
     }),
+  later: (ms, fn) => void setTimeout(fn, ms).unref(),
   random: () => Math.random(),
 };
 

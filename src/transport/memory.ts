@@ -58,6 +58,7 @@ export function createMemoryBus(options: { readonly clock?: BusClock } = {}): Me
   const connections = new Set<Connection>();
   const cuts = new Set<string>();
   let faults: BusFaults | null = null;
+  let connectionCount = 0;
 
   function route(from: Connection, message: Message): void {
     let listeners = 0;
@@ -79,7 +80,7 @@ export function createMemoryBus(options: { readonly clock?: BusClock } = {}): Me
   }
 
   return {
-    connect: (name) => connectTo({ name, clock, connections, route }),
+    connect: (name) => connectTo({ name, number: (connectionCount += 1), clock, connections, route }),
     setFaults(next) {
       faults = next;
     },
@@ -93,16 +94,15 @@ export function createMemoryBus(options: { readonly clock?: BusClock } = {}): Me
 
 interface ConnectArguments {
   readonly name: string;
+  /** Of this bus: a run of a simulator doesn't depend on the runs before it. */
+  readonly number: number;
   readonly clock: BusClock;
   readonly connections: Set<Connection>;
   readonly route: (from: Connection, message: Message) => void;
 }
 
-let connectionCount = 0;
-
-function connectTo({ name, clock, connections, route }: ConnectArguments): Transport {
-  connectionCount += 1;
-  const inboxRoot = `_INBOX.${name}-${connectionCount}`;
+function connectTo({ name, number, clock, connections, route }: ConnectArguments): Transport {
+  const inboxRoot = `_INBOX.${name}-${number}`;
   let inboxCount = 0;
   const listeners = new Set<(connected: boolean) => void>();
 
