@@ -75,7 +75,7 @@ CREATE TABLE "shardpact"."pins" (
 	"index" bigint NOT NULL,
 	"time_ms" bigint NOT NULL,
 	"released_index" bigint,
-	CONSTRAINT "pins_dataset_run_pk" PRIMARY KEY("dataset","run")
+	CONSTRAINT "pins_dataset_run_index_pk" PRIMARY KEY("dataset","run","index")
 );
 --> statement-breakpoint
 CREATE TABLE "shardpact"."receipts" (

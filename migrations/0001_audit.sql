@@ -102,7 +102,7 @@ SELECT p.dataset, p.run, p.version, shardpact.digest_text(p.root) AS root, p.not
   shardpact.time_of(p.time_ms) AS at, p.released_index, p.released_index IS NULL AS active
 FROM shardpact.pins p;
 --> statement-breakpoint
-COMMENT ON VIEW shardpact.v_pins IS 'Claims of runs on versions; a released pin stays as a row.';
+COMMENT ON VIEW shardpact.v_pins IS 'Claims of runs on versions, one row for each time that a claim was taken; a released one stays.';
 --> statement-breakpoint
 CREATE VIEW shardpact.v_tag_history AS
 SELECT m.dataset, m.tag, m.from_version, m.to_version, m.index, shardpact.time_of(m.time_ms) AS at, m.actor,

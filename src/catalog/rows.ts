@@ -115,6 +115,7 @@ export interface RunRow {
   readonly outcome: "done" | "failed" | "stopped" | null;
 }
 
+/** One row for each time that the claim was taken: `index` is when. Its release closes the row. */
 export interface PinRow {
   readonly table: "pin";
   readonly dataset: string;
@@ -181,7 +182,7 @@ export const PRIMARY_KEYS = {
   tag: ["dataset", "tag"],
   tag_move: ["dataset", "tag", "index"],
   run: ["run"],
-  pin: ["dataset", "run"],
+  pin: ["dataset", "run", "index"],
   receipt: ["run", "rank", "index"],
   revocation: ["subject"],
   lease: ["dataset", "version", "run"],
@@ -199,6 +200,7 @@ export type Need =
   | { readonly kind: "page"; readonly digest: Digest; readonly withBytes: boolean }
   | { readonly kind: "tag"; readonly dataset: string; readonly tag: string }
   | { readonly kind: "run"; readonly run: string }
+  /** The row of the last time that it was taken. */
   | { readonly kind: "pin"; readonly dataset: string; readonly run: string }
   | { readonly kind: "revocation"; readonly subject: string }
   | { readonly kind: "lease"; readonly dataset: string; readonly version: number; readonly run: string };

@@ -65,11 +65,12 @@ export function serveApi(options: ApiOptions): Api {
     });
   }
 
-  async function guarded(message: Message | null, work: () => Promise<void>): Promise<void> {
+  async function guarded(message: Message | null, session: Session, work: () => Promise<void>): Promise<void> {
     inFlight += 1;
     try {
       await work();
     } catch (error) {
+      session.readFailed(error);
       if (message) refuse(message, error);
     } finally {
       inFlight -= 1;
@@ -78,9 +79,9 @@ export function serveApi(options: ApiOptions): Api {
 
   const verbs: Record<Exclude<ApiVerb, "status">, (message: Message, session: Session) => void> = {
     propose,
-    confirm: (message, session) => void guarded(message, () => leadConfirm(options, session, message.data)),
+    confirm: (message, session) => void guarded(message, session, () => leadConfirm(options, session, message.data)),
     read: (message, session) =>
-      void guarded(message, async () => {
+      void guarded(message, session, async () => {
         const request = decodeApi(readRequest, message.data);
         answer(transport, message, await answerRead(session, catalog, request));
       }),
@@ -114,7 +115,8 @@ export function serveApi(options: ApiOptions): Api {
   return {
     confirm(body) {
       const session = shell.session();
-      if (session && inFlight < LIMITS.apiInFlightMax) void guarded(null, () => followConfirm(options, session, body));
+      if (session && inFlight < LIMITS.apiInFlightMax)
+        void guarded(null, session, () => followConfirm(options, session, body));
     },
     close() {
       for (const subscription of subscriptions) subscription.close();

@@ -80,7 +80,8 @@ async function answerAsVoter(context: ConfirmContext, session: Session, order: F
     catalog.query(request.query, index),
     session.apply.recentChain(index) ?? catalog.chainAt(index),
   ]);
-  if (chain === null) return;
+  // Another life of this process has begun, which may have gone on to a later term before the read was made.
+  if (chain === null || session.over()) return;
   const applied = session.apply.applied().index;
   const agreed: AgreedPart = {
     nonce: request.nonce,

@@ -32,6 +32,10 @@ export interface Session {
   readonly proposals: Proposals;
   readonly peers: Peers;
   engineStatus(): EngineStatus;
+  /** It has ended: what it knew of its term may be out of date. */
+  over(): boolean;
+  /** A read of the catalog failed: ends the session when that tells that this process may not go on (`fenced`). */
+  readFailed(error: unknown): void;
   /** A leader that is about to stop gives the lead to a live peer, if it can within an election timeout. */
   handOver(): Promise<void>;
   /** Resolves when nothing of this session runs any more. Open proposals fail with `error`. */
@@ -85,6 +89,10 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
     proposals,
     peers,
     engineStatus: () => driver.status(),
+    over: () => driver.over(),
+    readFailed(error) {
+      if (isShardpactError(error, "fenced")) driver.fail(error);
+    },
     handOver: () => handOver(parts, electionMaxMs),
     async stop(error) {
       driver.stop();

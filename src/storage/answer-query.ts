@@ -56,6 +56,7 @@ export interface CatalogSource {
   /** Newest first. */
   receipts(run: string, limit: number): Maybe<readonly ReceiptRow[]>;
   runs(dataset: string | null, after: string, limit: number): Maybe<readonly RunRow[]>;
+  /** Of each dataset and run the last time that the pin was taken. */
   pins(dataset: string | null, run: string | null, limit: number): Maybe<readonly PinRow[]>;
   /** Of the dataset's versions, by index. */
   revocations(dataset: string, limit: number): Maybe<readonly RevocationRow[]>;
@@ -131,7 +132,7 @@ export function runAsOf(row: RunRow, asOf: LogIndex): RunRow {
   return row.endIndex === null || row.endIndex <= asOf ? row : { ...row, endIndex: null, outcome: null };
 }
 
-/** A pin's row as it stood. A pin that was released and taken again is known from its last taking on. */
+/** A pin's row as it stood: its release may lie after the index. */
 export function pinAsOf(row: PinRow, asOf: LogIndex): PinRow {
   return row.releasedIndex === null || row.releasedIndex <= asOf ? row : { ...row, releasedIndex: null };
 }

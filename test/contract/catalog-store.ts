@@ -7,7 +7,8 @@ import type { Entry } from "../../src/consensus/engine.ts";
 import { createMemoryDisk } from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
 import type { CatalogStore } from "../../src/storage/port.ts";
-import { payloadOf, T0 } from "../support/catalog.ts";
+import { objectDigest } from "../../src/merkle/root.ts";
+import { CLASSES, commitOf, pageOf, payloadOf, SCHEMA, T0 } from "../support/catalog.ts";
 import { questions, scriptedEntries } from "./catalog-script.ts";
 import { entry, IDENTITY, seededRandom, type StoreHarness } from "./store-harness.ts";
 
@@ -27,6 +28,7 @@ export function catalogStoreContract(name: string, makeHarness: () => Promise<St
     };
     historyCases(start);
     onceCases(start);
+    fenceCases(() => harness, start);
   });
 }
 
@@ -83,6 +85,42 @@ function historyCases(start: Start): void {
     for (const [index, was] of then) expect(await answers(store, index)).toEqual(was);
   });
 
+  it("knows of a pin that was released and taken again what it was as of each index", async () => {
+    const store = await start();
+    const page = pageOf("pinned");
+    const { body, blob } = commitOf({ pages: [page] });
+    const pin = { dataset: "mnist", run: "exp-1" };
+    const put = (kind: "schema" | "classes" | "page", bytes: Uint8Array): Uint8Array =>
+      payloadOf("page.put", { kind, digest: objectDigest(kind, bytes) }, { blob: bytes });
+    const take = (note: string): Uint8Array =>
+      payloadOf("pin.create", { ...pin, version: 1, root: body.root, note }, { timeMs: T0 });
+    const payloads = [
+      put("schema", SCHEMA),
+      put("classes", CLASSES),
+      put("page", page),
+      payloadOf("version.commit", body, { blob }),
+      take("first"),
+      payloadOf("pin.release", pin),
+      take("again"),
+      payloadOf("pin.release", pin),
+    ];
+    const all = payloads.map((payload, i): Entry => ({ ...entry(i + 1), payload }));
+    const applied = [...(await store.apply(all.slice(0, 6))), ...(await store.apply(all.slice(6)))];
+    expect(applied.map(({ outcome }) => outcome.ok)).toEqual(all.map(() => true));
+    const seen = [];
+    for (const asOf of [4, 5, 6, 7, 8]) {
+      const answer = await store.query({ kind: "pins", dataset: "mnist", run: "exp-1" }, asOf);
+      seen.push(answer.kind === "rows" ? answer.rows : answer);
+    }
+    expect(seen).toMatchObject([
+      [],
+      [{ index: 5, note: "first", releasedIndex: null }],
+      [{ index: 5, note: "first", releasedIndex: 6 }],
+      [{ index: 7, note: "again", releasedIndex: null }],
+      [{ index: 7, note: "again", releasedIndex: 8 }],
+    ]);
+  });
+
   it("goes on after a restart where it was", async () => {
     const history = scriptedEntries(4, 60);
     const first = await start();
@@ -111,6 +149,34 @@ function historyCases(start: Start): void {
     await expect(store.apply([entry(1, 1, "noop"), later])).rejects.toMatchObject({ code: "upgrade_required" });
     expect(store.applied().index).toBe(0);
     await store.apply([entry(1, 1, "noop")]);
+  });
+}
+
+function fenceCases(harness: () => StoreHarness, start: Start): void {
+  const query = { kind: "datasets", after: "", limit: 10 } as const;
+
+  it("does not answer for a boot that is over, or before one", async () => {
+    const first = await start();
+    await first.apply([entry(1, 1, "noop")]);
+    expect(await first.query(query, 1)).toMatchObject({ kind: "rows" });
+    const stores = await harness().open();
+    await expect(stores.catalog.query(query, 1)).rejects.toMatchObject({ code: "unavailable" });
+    expect(await first.query(query, 1), "opened is not booted").toMatchObject({ kind: "rows" });
+    await stores.log.boot();
+    await expect(first.query(query, 1)).rejects.toMatchObject({ code: "fenced" });
+    expect(await stores.catalog.query(query, 1)).toMatchObject({ kind: "rows" });
+  });
+
+  it("takes its own next boot for nobody else's", async () => {
+    const stores = await harness().open();
+    await stores.log.boot();
+    const booting = stores.log.boot();
+    const asked = await Promise.allSettled(Array.from({ length: 20 }, () => stores.catalog.query(query, 0)));
+    await booting;
+    for (const { status, ...rest } of asked) {
+      if (status === "rejected") expect(rest).toMatchObject({ reason: { code: "unavailable" } });
+    }
+    expect(await stores.catalog.query(query, 0)).toMatchObject({ kind: "rows" });
   });
 }
 

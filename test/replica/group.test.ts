@@ -139,6 +139,25 @@ test("two processes with one identity: the newer one's boot ends the older", asy
   expect(group.replica(id).status().state).toBe("running");
 });
 
+test("a process that was replaced a moment ago answers no confirmation, and ends", async () => {
+  const group = await openGroup();
+  await proposeMany(group, 3);
+  await group.agreed();
+  const leader = await group.leader();
+  const id = follower(group, leader);
+  const older = group.replica(id);
+  const seen = group.events.get(id)?.length ?? 0;
+  // The newer process has booted on the database and has not spoken yet.
+  const disk = group.disks.get(id);
+  if (disk?.state) disk.state = { ...disk.state, boot: disk.state.boot + 1 };
+  const answers = await group.confirm({ kind: "datasets", after: "", limit: 1 }, 2);
+  expect(answers.map((answer) => answer.replica)).not.toContain(id);
+  expect(await older.ended).toMatchObject({ code: "fenced" });
+  expect(group.events.get(id)?.slice(seen)).toContainEqual(
+    expect.objectContaining({ kind: "state", state: "closed", reason: expect.stringContaining("boot") as string }),
+  );
+});
+
 test("an idle process notices within seconds that another has taken its database", async () => {
   const group = await openGroup();
   await group.leader();

@@ -1,7 +1,7 @@
 /**
  * Owns reads of the in-memory catalog as of a log index: filters over all rows, in key order.
  */
-import type { RevocationRow, Row, Table, TagRow, VersionRow } from "../../catalog/rows.ts";
+import type { PinRow, RevocationRow, Row, Table, TagRow, VersionRow } from "../../catalog/rows.ts";
 import type { LogIndex } from "../../consensus/engine.ts";
 import { type CatalogSource, pinAsOf, runAsOf, type VersionFound, versionSubject } from "../answer-query.ts";
 import { type MemoryDisk, rowsIn } from "./disk.ts";
@@ -89,16 +89,17 @@ export function createMemorySource(disk: MemoryDisk, asOf: LogIndex): CatalogSou
       )
         .slice(0, limit)
         .map((row) => runAsOf(row, asOf)),
-    pins: (dataset, run, limit) =>
-      sorted(
-        all(
-          "pin",
-          (row) => row.index <= asOf && (dataset ?? row.dataset) === row.dataset && (run ?? row.run) === row.run,
-        ),
-        (row) => `${row.dataset}\n${row.run}`,
-      )
+    pins: (dataset, run, limit) => {
+      const latest = new Map<string, PinRow>();
+      const taken = all(
+        "pin",
+        (row) => row.index <= asOf && (dataset ?? row.dataset) === row.dataset && (run ?? row.run) === row.run,
+      );
+      for (const row of taken.toSorted((a, b) => a.index - b.index)) latest.set(`${row.dataset}\n${row.run}`, row);
+      return sorted([...latest.values()], (row) => `${row.dataset}\n${row.run}`)
         .slice(0, limit)
-        .map((row) => pinAsOf(row, asOf)),
+        .map((row) => pinAsOf(row, asOf));
+    },
     revocations: (dataset, limit) =>
       all("revocation", (row) => row.subject.startsWith(`${dataset}@`) && row.index <= asOf)
         .toSorted((a, b) => a.index - b.index)

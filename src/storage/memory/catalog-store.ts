@@ -6,6 +6,7 @@ import type { Need, Row, Table } from "../../catalog/rows.ts";
 import { rowKey } from "../../catalog/view.ts";
 import type { Entry } from "../../consensus/engine.ts";
 import { answerQuery } from "../answer-query.ts";
+import { fencedError } from "../log-record.ts";
 import type { CatalogStore } from "../port.ts";
 import { createMemorySource } from "./catalog-source.ts";
 import { type MemoryDisk, type MemorySession, type MemoryUndo, rowsIn, writeMemory } from "./disk.ts";
@@ -19,7 +20,8 @@ export function createMemoryCatalogStore(session: MemorySession, close: () => Pr
     apply: (entries) => writeMemory(session, () => apply(disk, entries)),
     applied: () => disk.applied,
     query: async (query, asOf) => {
-      open();
+      if (session.boot === 0 || session.closed) throw session.lost ?? fencedError(session.identity, session.boot);
+      if (disk.state?.boot !== session.boot) throw fencedError(session.identity, session.boot);
       return await answerQuery(createMemorySource(disk, asOf ?? disk.applied.index), query);
     },
     outcome: async (commandId) => {
@@ -102,7 +104,10 @@ function rowsOf(disk: MemoryDisk, need: Need): Row[] {
     case "run":
       return get("run", need.run);
     case "pin":
-      return get("pin", need.dataset, need.run);
+      // Rows are in the order in which the pin was taken.
+      return [...rowsIn(disk, "pin").values()]
+        .filter((row) => row.table === "pin" && row.dataset === need.dataset && row.run === need.run)
+        .slice(-1);
     case "revocation":
       return get("revocation", need.subject);
     case "lease":

@@ -45,7 +45,8 @@ const KEYS: readonly KeyColumns[] = [
   {
     kind: "pin",
     table: "pin",
-    on: "t.dataset = k.a AND t.run = k.b",
+    on: `t.dataset = k.a AND t.run = k.b AND t.index =
+      (SELECT max(p.index) FROM shardpact.pins p WHERE p.dataset = k.a AND p.run = k.b)`,
     columns: [text((n: Of<"pin">) => n.dataset), text((n: Of<"pin">) => n.run)],
   },
   {

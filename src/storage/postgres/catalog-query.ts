@@ -173,7 +173,12 @@ function sourceAsOf(db: NodePgDatabase, prepared: Prepared, asOf: LogIndex): Cat
         run === null ? undefined : eq(pins.run, run),
         lte(pins.index, asOf),
       );
-      const rows = await db.select().from(pins).where(wanted).orderBy(asc(pins.dataset), asc(pins.run)).limit(limit);
+      const rows = await db
+        .selectDistinctOn([pins.dataset, pins.run])
+        .from(pins)
+        .where(wanted)
+        .orderBy(asc(pins.dataset), asc(pins.run), desc(pins.index))
+        .limit(limit);
       return rows.map((row) => pinAsOf({ table: "pin", ...row }, asOf));
     },
     revocations: async (dataset, limit) => {

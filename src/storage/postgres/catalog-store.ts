@@ -8,10 +8,12 @@ import type { CatalogStore } from "../port.ts";
 import { loadBatch } from "./catalog-load.ts";
 import { createCatalogReader } from "./catalog-query.ts";
 import { writeBatch } from "./catalog-write.ts";
+import { createFence } from "./fence.ts";
 import { closeSession, type PostgresSession, runRead, runWrite } from "./session.ts";
 
 export function createPostgresCatalogStore(session: PostgresSession): CatalogStore {
   const reader = createCatalogReader(session.pool);
+  const fence = createFence(session);
   const close = () => closeSession(session);
   /** Applies follow each other: each starts from the state that the one before left. */
   let tail: Promise<unknown> = Promise.resolve();
@@ -23,7 +25,9 @@ export function createPostgresCatalogStore(session: PostgresSession): CatalogSto
     },
     applied: () => session.applied,
     query: (query, asOf) =>
-      runRead(session, `answering ${query.kind}`, () => reader.query(query, asOf ?? session.applied.index)),
+      runRead(session, `answering ${query.kind}`, () =>
+        fence.held(() => reader.query(query, asOf ?? session.applied.index)),
+      ),
     outcome: (commandId) => runRead(session, `reading the outcome of ${commandId}`, () => reader.outcome(commandId)),
     chainAt: (index) => runRead(session, `reading the chain at ${index}`, () => reader.chainAt(index)),
     close,

@@ -6,7 +6,7 @@
  */
 import type pg from "pg";
 import type { AppliedState, BatchOutput, LedgerRow } from "../../catalog/apply.ts";
-import type { Change, Table } from "../../catalog/rows.ts";
+import { type Change, PRIMARY_KEYS, type Table } from "../../catalog/rows.ts";
 import { concatBytes } from "../../model/bytes.ts";
 import { putSql, rowToJson } from "./tables.ts";
 
@@ -27,6 +27,8 @@ const LEDGER_SQL = `, ledger_rows AS (
   WHERE EXISTS (SELECT FROM state)
 )`;
 const FIRST_TABLE_PARAMETER = 9;
+/** Names of statements hold tables by number: Postgres cuts them at 63 bytes, and two cut alike would clash. */
+const TABLE_ORDER = Object.keys(PRIMARY_KEYS) as Table[];
 
 /** Writes the batch if this boot still holds the database at `before`. Answers false when it does not. */
 export async function writeBatch(
@@ -39,7 +41,7 @@ export async function writeBatch(
   const tables = [...byTable.keys()].toSorted();
   const puts = tables.map((table, i) => `, put_${table} AS (${putSql(table, FIRST_TABLE_PARAMETER + i)})`);
   const result = await client.query<{ held: number }>({
-    name: `catalog_write ${tables.join(" ")}`,
+    name: `catalog_write ${tables.map((table) => TABLE_ORDER.indexOf(table)).join(" ")}`,
     text: `${STATE_SQL}${LEDGER_SQL}${puts.join("")} SELECT count(*) AS held FROM state`,
     values: [
       boot,

@@ -221,7 +221,7 @@ export const pins = shardpact.table(
     timeMs: integer("time_ms").notNull(),
     releasedIndex: integer("released_index"),
   },
-  (t) => [primaryKey({ columns: [t.dataset, t.run] }), index("pins_run").on(t.run)],
+  (t) => [primaryKey({ columns: [t.dataset, t.run, t.index] }), index("pins_run").on(t.run)],
 );
 
 export const receipts = shardpact.table(

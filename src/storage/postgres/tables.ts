@@ -6,6 +6,7 @@
 import { getTableColumns, getTableName, is } from "drizzle-orm";
 import { PgCustomColumn, type PgTable } from "drizzle-orm/pg-core";
 import { PRIMARY_KEYS, type Row, type Table } from "../../catalog/rows.ts";
+import { toHex } from "../../model/bytes.ts";
 import { invariant } from "../../model/errors.ts";
 import * as schema from "./schema.ts";
 
@@ -24,7 +25,8 @@ export const TABLES = {
   lease: schema.leases,
 } as const satisfies Record<Table, PgTable>;
 
-/** `history` rows are only ever added; triggers refuse the rest. Of a page put again, only the hold moves. */
+/** `history` rows are only ever added; triggers refuse the rest. Of a page put again only the hold moves, of a
+ * pin only its release. */
 const UPDATES = {
   dataset: "all",
   version: "history",
@@ -34,7 +36,7 @@ const UPDATES = {
   tag: "all",
   tag_move: "history",
   run: "all",
-  pin: "all",
+  pin: ["releasedIndex"],
   receipt: "history",
   revocation: "history",
   lease: "all",
@@ -108,7 +110,14 @@ function columnsOf(table: PgTable): readonly Column[] {
       fromJson: binary
         ? (value) => column.mapFromDriverValue(Buffer.from(String(value).slice(2), "hex"))
         : (value) => value,
-      toJson: binary ? (value) => `\\x${(column.mapToDriverValue(value) as Buffer).toString("hex")}` : (value) => value,
+      toJson: binary ? hexOf : (value) => value,
     };
   });
+}
+
+/** Bytes as JSON takes them: of a digest, digests, a bare hash or bytes (`columns.ts`), without a buffer in between. */
+function hexOf(value: unknown): string {
+  if (typeof value === "string") return `\\x${value.startsWith("b3:") ? value.slice(3) : value}`;
+  if (Array.isArray(value)) return `\\x${value.map((digest: string) => digest.slice(3)).join("")}`;
+  return `\\x${toHex(value as Uint8Array)}`;
 }
