@@ -8,8 +8,14 @@ import path from "node:path";
 import pg from "pg";
 import { connect, isShardpactError, type Group } from "shardpact";
 import { type LocalGroup, startLocalGroup } from "../src/cli/embedded/local-group.ts";
-import { digitColumns, digitModel } from "./support/digit-model.ts";
+import { table } from "../src/cli/output.ts";
 import { writeDigits } from "./support/digits.ts";
+
+console.log(
+  "Shardpact quickstart: a dataset version that three replicas agree on, and a loader that trains on nothing else.\n" +
+    "(What TensorFlow says about itself as it loads comes next.)",
+);
+const { digitColumns, digitModel } = await import("./support/digit-model.ts"); // loads TensorFlow
 
 const DIR = path.resolve(".shardpact/quickstart");
 const LOCK = path.join(DIR, "shardpact.lock");
@@ -139,17 +145,17 @@ async function audit(local: LocalGroup): Promise<void> {
   const rows = await query(
     local,
     0,
-    "select ref, root, index, at, rows, actor from shardpact.v_versions order by index",
+    "select ref, left(root, 19) || '…' as root, index, to_char(at, 'YYYY-MM-DD HH24:MI:SS') as at, rows, actor from shardpact.v_versions order by index",
   );
-  say("What an auditor sees, in plain SQL in any replica's Postgres (select * from shardpact.v_versions)");
-  console.table(rows.map((row) => ({ ...row, root: `${String(row["root"]).slice(0, 19)}…` })));
+  const lines = table(
+    ["version", "root", "log index", "committed", "rows", "by"],
+    rows.map((row) => Object.values(row).map((value) => `${value as string | number}`)),
+  );
+  say("What an auditor sees in any replica's Postgres: select * from shardpact.v_versions", ...lines.split("\n"));
 }
 
 await rm(DIR, { recursive: true, force: true });
 const keep = process.argv.includes("--keep");
-console.log(
-  "Shardpact quickstart: a dataset version that three replicas agree on, and a loader that trains on nothing else.",
-);
 const local = await startLocalGroup({ dir: DIR });
 try {
   const group = await connect(local.url);

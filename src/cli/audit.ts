@@ -1,9 +1,13 @@
 /**
  * Owns `shardpact audit`: the lists an auditor asks for, as a majority confirms them, and the check of whole databases.
  */
+import { existsSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
 import type { Command } from "commander";
 import type { AnswerRow } from "../client/answers.ts";
 import { confirmedRows } from "../client/runs.ts";
+import { ShardpactError, toShardpactError } from "../model/errors.ts";
 import type { CatalogQuery } from "../model/api.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
 import { createOutput, dateText, EXIT, short, table } from "./output.ts";
@@ -29,18 +33,19 @@ export function register(command: Command): void {
     .description(
       "Recomputes the hash chain, every root and all rows of each database from its ledger, and compares the replicas.",
     )
-    .requiredOption("--postgres <url...>", "databases of the replicas; read only")
+    .option("--postgres <url...>", "databases of the replicas, only read; default: those of --dir")
+    .option("--dir <dir...>", "folders of `shardpact up` or `init`, for their databases", [".shardpact", "deploy"])
     .option("--json", "machine-readable output")
     .addHelpText(
       "after",
-      "\nExits with 1 when something was found.\n\nExample:\n  $ shardpact audit verify --postgres postgres://auditor@db1/shardpact postgres://auditor@db2/shardpact",
+      "\nExits with 1 when something was found.\n\nExamples:\n  $ shardpact audit verify                     # beside `shardpact up`\n  $ shardpact audit verify --postgres postgres://auditor@db1/shardpact postgres://auditor@db2/shardpact",
     )
-    .action((o: { readonly postgres: string[]; readonly json?: boolean }) =>
-      verifyDatabases(o.postgres, o.json === true),
+    .action(async (o: { readonly postgres?: string[]; readonly dir: string[]; readonly json?: boolean }) =>
+      verifyDatabases(o.postgres ?? (await databasesIn(o.dir)), o.json === true),
     );
   command.addHelpText(
     "after",
-    "\nExamples:\n  $ shardpact audit runs mnist\n  $ shardpact audit tags mnist --json\n  $ shardpact audit verify --postgres $DB1 $DB2 $DB3\n\nThe same and more in SQL: the views v_versions, v_runs, v_blast_radius, v_tag_history in each replica's database.",
+    "\nExamples:\n  $ shardpact audit runs mnist\n  $ shardpact audit tags mnist --json\n  $ shardpact audit verify\n\nThe same and more in SQL: the views v_versions, v_runs, v_blast_radius, v_tag_history in each replica's database.",
   );
 }
 
@@ -141,13 +146,39 @@ function date(row: AnswerRow): string {
   return dateText(Number(row["timeMs"]));
 }
 
+/** The databases that the replicas' configurations below these folders name. @throws ShardpactError `config_invalid` */
+async function databasesIn(dirs: readonly string[]): Promise<string[]> {
+  const { loadReplicaConfig } = await import("../replica/index.ts");
+  const urls: string[] = [];
+  for (const dir of dirs) {
+    const entries = await readdir(dir, { withFileTypes: true }).catch(() => []);
+    for (const { name } of entries.filter((e) => e.isDirectory()).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      const file = join(dir, name, "replica.json");
+      if (existsSync(file)) urls.push((await loadReplicaConfig(file)).postgres);
+    }
+  }
+  if (urls.length > 0) return urls;
+  throw new ShardpactError("config_invalid", `no replica's configuration lies in ${dirs.join(" or ")}`, {
+    hint: "Name the databases: --postgres postgres://auditor@db1/shardpact …",
+  });
+}
+
 /** One database after the other; what replicas came to at their last common index is compared at the end. */
 async function verifyDatabases(urls: readonly string[], json: boolean): Promise<void> {
   const { auditVerify } = await import("../storage/postgres/audit.ts");
   const out = createOutput(json);
+  for (const url of urls) {
+    if (URL.canParse(url)) continue;
+    throw new ShardpactError("invalid_argument", `'${url}' is not the address of a Postgres database`, {
+      hint: "Write postgres://user@host:5432/database.",
+    });
+  }
   const reports = [];
   for (const url of urls) {
-    const report = await auditVerify(url);
+    const report = await auditVerify(url).catch((cause: unknown) => {
+      const { code, message, hint } = toShardpactError(cause);
+      throw new ShardpactError(code, `${withoutPassword(url)}: ${message}`, { hint, cause });
+    });
     reports.push({ database: withoutPassword(url), ...report });
     const { applied, rows, findings } = report;
     const mark = findings.length === 0 ? "✓" : "✗";

@@ -3,6 +3,7 @@
  */
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { openConnection, type Connection } from "../connect.ts";
+import { ShardpactError } from "../model/errors.ts";
 import { createOutput, type Output } from "./output.ts";
 
 export interface GroupOptions {
@@ -54,6 +55,10 @@ export async function inGroup(o: GroupOptions, verb: (context: Context) => Promi
       onNotice: out.notice,
     });
     await verb({ ...connection, out, timeoutMs, signal: controller.signal });
+  } catch (cause) {
+    if (!controller.signal.aborted) throw cause;
+    const hint = "Run the same command again: what was done stays done, and is not done twice.";
+    throw new ShardpactError("aborted", "interrupted", { hint, cause });
   } finally {
     process.removeListener("SIGINT", interrupt);
   }

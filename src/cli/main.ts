@@ -6,6 +6,7 @@
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { ShardpactError } from "../model/errors.ts";
 import { EXIT, EXIT_HELP, printError } from "./output.ts";
 
 /** What a verb's file exports: it adds its arguments, options and action to the command made for it. */
@@ -52,7 +53,7 @@ async function main(argv: readonly string[]): Promise<void> {
     const program = await buildProgram(argv[2]);
     await program.parseAsync([...argv]);
   } catch (error) {
-    process.exitCode = error instanceof CommanderError ? usageExit(error) : printError(error, json);
+    process.exitCode = error instanceof CommanderError ? usageExit(error, argv, json) : printError(error, json);
   }
 }
 
@@ -64,8 +65,11 @@ async function buildProgram(asked: string | undefined): Promise<Command> {
     .helpOption("-h, --help", "show this, or a verb's options and examples")
     .helpCommand("help [verb]", "show a verb's options and examples")
     .showSuggestionAfterError()
+    .configureOutput({ outputError: () => undefined }) // `usageExit` says it, in the form of every error
     .exitOverride();
   const wanted = asked === "help" ? process.argv[3] : asked;
+  if (asked === "help" && wanted !== undefined && !Object.hasOwn(VERBS, wanted))
+    program.error(`unknown command '${wanted}'`);
   for (const [name, verb] of Object.entries(VERBS)) {
     const command = program.command(name).summary(verb.summary).description(verb.summary).exitOverride();
     if (name === wanted) (await verb.load()).register(command);
@@ -73,8 +77,14 @@ async function buildProgram(asked: string | undefined): Promise<Command> {
   return program.addHelpText("after", EXAMPLES);
 }
 
-function usageExit(error: CommanderError): number {
-  return error.exitCode === 0 ? EXIT.ok : EXIT.invalid;
+/** Help and version were printed already; wrong usage reads like every other error, and says where its help is. */
+function usageExit(error: CommanderError, argv: readonly string[], json: boolean): number {
+  if (error.exitCode === 0) return EXIT.ok;
+  if (!error.message.startsWith("error: ") && !error.message.includes("unknown command")) return EXIT.invalid;
+  const verb = argv[2] !== undefined && Object.hasOwn(VERBS, argv[2]) ? `${argv[2]} ` : "";
+  const [message = "", suggestion] = error.message.replace(/^error: /, "").split("\n");
+  const hint = `${suggestion === undefined ? "" : `${suggestion.replace(/^\((.*)\)$/, "$1")} `}See shardpact ${verb}--help.`;
+  return printError(new ShardpactError("invalid_argument", message, { hint }), json);
 }
 
 /** Whoever reads our output (`| head`) has seen enough. */

@@ -116,16 +116,23 @@ export function printError(error: unknown, json: boolean): number {
   return exitCodeOf(known);
 }
 
+/** Details that help no reader: they are in the hint, or only a program can use them. */
+const FOR_PROGRAMS: ReadonlySet<string> = new Set(["nearest", "commandId", "timeMs"]);
+
 function stackOf(error: ShardpactError): string {
   return (error.cause instanceof Error ? error.cause.stack : error.stack) ?? "";
 }
 
-/** The figures that say where, as far as they fit a line. */
-function whereOf({ details }: ShardpactError): string {
+/** The figures that say where, as far as they fit a line and the message does not hold them already. */
+function whereOf({ details, message }: ShardpactError): string {
   const shown = Object.entries(details)
-    .filter(([key, value]) => key !== "nearest" && isShort(value))
+    .filter(([key, value]) => !FOR_PROGRAMS.has(key) && isShort(value) && !repeats(message, value))
     .map(([key, value]) => `${key} ${Array.isArray(value) ? value.join(", ") || "none" : String(value)}`);
   return shown.length === 0 ? "" : ` (${shown.join("; ")})`;
+}
+
+function repeats(message: string, value: unknown): boolean {
+  return typeof value === "string" && value.length >= 4 && message.includes(value);
 }
 
 function isShort(value: unknown): boolean {

@@ -35,7 +35,7 @@ function barProgress(): Progress {
         stop();
         current = phase;
         bar = new SingleBar({
-          format: "{phase} {bar} {percentage}% · {done} of {all} · {eta_formatted} left",
+          format: "{phase} {bar} {percentage}% · {done} of {all}",
           stream: process.stderr,
           hideCursor: true,
           clearOnComplete: true,

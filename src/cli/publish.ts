@@ -21,6 +21,7 @@ type Options = GroupOptions & {
 const EXAMPLES = `
 The version holds these files and no others; files that are in the store already are not sent again.
 Folders train/ val/ test/ become splits. Without them, --split holds rows out by their place in each file.
+The files are copied into the shard store, under the digests of their bytes; the originals are not needed any more.
 
 Examples:
   $ shardpact publish mnist ./digits
@@ -73,6 +74,7 @@ async function publish(context: Context, dataset: string, source: readonly strin
   }
   out.data({ ...info, store: store.url });
   out.line(lineOf(info));
+  out.line(`shards are in ${store.url}`);
 }
 
 function lineOf(info: VersionInfo): string {

@@ -8,7 +8,7 @@ import { summarizeSplits } from "../client/splits.ts";
 import type { ShardEntry } from "../client/types.ts";
 import { parseRef } from "../model/names.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
-import { bytesText, count, dateText, table } from "./output.ts";
+import { bytesText, dateText, plural, table } from "./output.ts";
 
 type Options = GroupOptions & { readonly shards?: boolean };
 
@@ -49,7 +49,10 @@ async function show(context: Context, text: string, withShards: boolean): Promis
     `  confirmed  by ${confirmation.replicas.join(", ")} at index ${confirmation.index}, chain ${confirmation.chain.slice(0, 16)}…`,
   );
   out.line(
-    `  content    ${count(version.totals.reduce((n, t) => n + t.shards, 0))} shards in ${count(version.pageCount)} pages`,
+    `  content    ${plural(
+      version.totals.reduce((n, t) => n + t.shards, 0),
+      "shard",
+    )} in ${plural(version.pageCount, "page")}`,
   );
   out.line("");
   out.line(

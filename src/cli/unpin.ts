@@ -15,7 +15,7 @@ export function register(command: Command): void {
       inGroup(o, async ({ session, out, timeoutMs, signal }) => {
         const { index, result } = await send(session, "pin.release", { dataset, run: o.run }, { timeoutMs, signal });
         out.data({ index, ...result });
-        out.line(`${dataset}: run ${o.run} released v${String(result["version"])}`);
+        out.line(`${dataset}: run ${o.run} released v${String(result["version"])} at index ${index}`);
       }),
     );
 }

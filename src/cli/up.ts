@@ -2,7 +2,7 @@
  * Owns `shardpact up`: a whole group on this machine, until Ctrl-C.
  */
 import { existsSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type Command, InvalidArgumentError } from "commander";
@@ -17,6 +17,7 @@ interface UpOptions {
 
 /** What `connect()` and the other verbs read when they are given no address. */
 const CLIENT_CONFIG = "shardpact.json";
+const WATCH_MS = 1_000;
 
 export function register(command: Command): void {
   command
@@ -34,6 +35,7 @@ async function up({ dir, port, replicas }: UpOptions): Promise<void> {
     const leader = await group.waitForLeader();
     console.log(`group '${group.group}' (${group.groupId.slice(0, 19)}…) is up, ${leader} leads`);
     await describe(group);
+    using _watch = tellWhoEnds(group);
     await stopped;
     console.log("stopping…");
   } finally {
@@ -44,15 +46,32 @@ async function up({ dir, port, replicas }: UpOptions): Promise<void> {
 async function describe(group: LocalGroup): Promise<void> {
   const config = { url: group.url, group: group.group, stores: [pathToFileURL(group.storeDir).href] };
   const file = join(process.cwd(), CLIENT_CONFIG);
+  const text = `${JSON.stringify(config, null, 2)}\n`;
   if (!existsSync(file)) {
-    await writeFile(file, `${JSON.stringify(config, null, 2)}\n`);
+    await writeFile(file, text);
     console.log(`wrote ${CLIENT_CONFIG}: scripts and commands in this folder find the group by themselves`);
+  } else if ((await readFile(file, "utf8")) !== text) {
+    console.log(`! ${CLIENT_CONFIG} was here and says something else: give scripts and commands ${group.url} (--url)`);
   }
   console.log(`\nconnect:  await connect("${group.url}")`);
   console.log("publish:  npx shardpact publish <dataset> <folder>");
   for (const { id, postgresUrl } of group.replicas) console.log(`SQL, ${id}:  psql "${postgresUrl}"`);
   console.log(`shards:   ${relative(process.cwd(), group.storeDir) || group.storeDir}`);
   console.log("\nCtrl-C stops everything; the data stays.");
+}
+
+/** A line for every replica that ends by itself. */
+function tellWhoEnds({ replicas }: LocalGroup): Disposable {
+  const told = new Set<string>();
+  const timer = setInterval(() => {
+    for (const { id, logFile } of replicas.filter((replica) => replica.exited() && !told.has(replica.id))) {
+      told.add(id);
+      console.log(
+        `! replica ${id} has ended, its log says why: ${logFile}. The next \`shardpact up\` starts it again.`,
+      );
+    }
+  }, WATCH_MS);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
 /** Resolves at the first Ctrl-C or SIGTERM, also one that comes while the group still starts. A second Ctrl-C ends at once. */

@@ -1,12 +1,16 @@
 /**
  * Owns `shardpact verify`: every leaf of every shard of a version, in each store, against what the group agreed on.
  *
- * It reads and tells, and changes nothing: a loader that meets a bad copy quarantines it.
+ * It reads and tells, and changes nothing unless --quarantine is given. A loader that meets a bad copy quarantines it.
  */
+import { stat } from "node:fs/promises";
+import { resolve as resolvePath } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { resolve, waitForStragglers, type Resolved } from "../client/open.ts";
 import { parseRef } from "../model/names.ts";
 import type { ShardStore } from "../shards/port.ts";
+import type { ShardRef } from "../shards/shard-ref.ts";
 import { verifyShard, type Finding } from "../shards/verify.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
@@ -14,15 +18,22 @@ import { bytesText, count, EXIT, plural } from "./output.ts";
 import { createProgress } from "./progress.ts";
 import { entriesOf } from "./show.ts";
 
-type Options = GroupOptions & { readonly store?: string[] };
+type Options = GroupOptions & { readonly store?: string[]; readonly quarantine?: boolean };
+
+const HELP = `
+Exits with 1 when something is missing or wrong; every finding names shard, segment and leaf.
+A bad copy that was set aside comes back with \`shardpact publish\` of the same files.
+
+Examples:
+  $ shardpact verify mnist@v1
+  $ shardpact verify mnist@v1 --store ./cache --json
+  $ shardpact verify mnist@v1 --quarantine`;
 
 export function register(command: Command): void {
   withGroupOptions(command.argument("<ref>", "the version: name@v3, name@tag"))
     .option("--store <dir...>", "stores to check; default: the settings' and the replicas' own")
-    .addHelpText(
-      "after",
-      "\nExits with 1 when something is missing or wrong; every finding names store, shard, segment and leaf.\n\nExamples:\n  $ shardpact verify mnist@v1\n  $ shardpact verify mnist@v1 --store ./cache --json",
-    )
+    .option("--quarantine", "move bad copies aside, into the store's folder quarantine/")
+    .addHelpText("after", HELP)
     .action((ref: string, o: Options) => inGroup(o, (context) => verify(context, ref, o)));
 }
 
@@ -30,19 +41,38 @@ async function verify(context: Context, text: string, o: Options): Promise<void>
   const { session, stores, out, timeoutMs, signal } = context;
   const resolved = await resolve(session, parseRef(text), { timeoutMs, signal });
   await waitForStragglers(session, resolved);
+  for (const named of o.store ?? []) await requireFolder(named);
   const all = await stores.readable(o.store ?? []);
   const chosen = o.store === undefined ? all : all.slice(0, new Set(o.store).size);
   if (chosen.length === 0) {
     throw new ShardpactError("config_invalid", "there is no shard store to check", { hint: "Name one: --store DIR." });
   }
   const findings: Finding[] = [];
-  for (const store of chosen) findings.push(...(await verifyStore(context, resolved, store)));
+  for (const store of chosen) findings.push(...(await verifyStore(context, resolved, store, o.quarantine === true)));
   const { dataset, version, root } = resolved.version;
   out.data({ dataset, version, root, stores: chosen.map((s) => s.url), findings });
-  if (findings.length > 0) process.exitCode = EXIT.found;
+  if (findings.length === 0) return;
+  process.exitCode = EXIT.found;
+  const bad = findings.some((finding) => finding.kind !== "missing");
+  const aside = bad && o.quarantine !== true ? "set the bad copies aside with --quarantine, then " : "";
+  out.line(`  next: ${aside}publish the same files again, or copy the store's objects from a good one`);
 }
 
-async function verifyStore(context: Context, resolved: Resolved, store: ShardStore): Promise<Finding[]> {
+/** A store that is only looked at is never made: a mistyped path must not become an empty store. */
+async function requireFolder(named: string): Promise<void> {
+  const path = named.startsWith("file:") ? fileURLToPath(named) : resolvePath(named);
+  if ((await stat(path).catch(() => null))?.isDirectory()) return;
+  throw new ShardpactError("not_found", `there is no shard store at ${path}`, {
+    hint: "Name the folder that holds b3/; without --store, the settings' and the replicas' own are checked.",
+  });
+}
+
+async function verifyStore(
+  context: Context,
+  resolved: Resolved,
+  store: ShardStore,
+  setAside: boolean,
+): Promise<Finding[]> {
   const { out, signal } = context;
   const totalBytes = resolved.version.totals.reduce((sum, t) => sum + t.bytes, 0);
   const progress = createProgress(out.json);
@@ -57,6 +87,7 @@ async function verifyStore(context: Context, resolved: Resolved, store: ShardSto
         findings.push(finding);
         progress.stop();
         out.line(`✗ ${describe(finding)}`);
+        if (setAside) await quarantine(store, entry, finding);
       }
     }
   } finally {
@@ -67,6 +98,11 @@ async function verifyStore(context: Context, resolved: Resolved, store: ShardSto
     `${findings.length === 0 ? "✓" : "✗"} ${store.url}: ${plural(shards, "shard")}, ${bytesText(doneBytes)}, ${result}`,
   );
   return findings;
+}
+
+async function quarantine(store: ShardStore, entry: ShardRef, finding: Finding): Promise<void> {
+  if (finding.kind === "missing") return;
+  await store.quarantine(finding.kind === "index" ? entry.segmentIndex : entry.digest, describe(finding));
 }
 
 function describe(finding: Finding): string {

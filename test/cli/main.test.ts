@@ -58,6 +58,9 @@ describe("shardpact", { timeout: 60_000 }, () => {
     expect(unknown.stderr).toContain("publish");
     expect(missing.stderr).toContain("--run");
     expect(malformed.stderr).toContain("train=0.9");
+    for (const { stderr } of [unknown, missing, malformed]) {
+      expect(stderr).toMatch(/^✗ .+\n {2}code: invalid_argument\n {2}next: .*See shardpact .*--help\.\n$/);
+    }
   });
 
   it("exits with 4 and says what next when nothing answers; one JSON line with --json", async () => {

@@ -37,7 +37,7 @@ describe.sequential("from publish to audit", () => {
   test("publish, status, versions, show", async () => {
     const published = await run("publish", "mnist", "data", "--message", "first");
     expect(published.stdout, published.stderr).toMatch(
-      /^mnist@v1 {2}12 rows · .* · 2 shards · root b3:[0-9a-f]{12}… {2}committed at index \d+\n$/,
+      /^mnist@v1 {2}12 rows · .* · 2 shards · root b3:[0-9a-f]{12}… {2}committed at index \d+\nshards are in file:.*\n$/,
     );
     expect(published.stderr).toMatch(/scan .*\n[^]*upload/);
 
@@ -96,12 +96,18 @@ describe.sequential("from publish to audit", () => {
     await handle.read(byte, 0, 1, middle);
     await handle.write(Buffer.from([(byte[0] ?? 0) ^ 1]), 0, 1, middle);
     const verify = await run("verify", "mnist@v1", "--store", local.storeDir);
-    await handle.write(byte, 0, 1, middle);
     await handle.close();
     expect(verify.code).toBe(1);
+    expect(verify.stdout).toContain("next: set the bad copies aside with --quarantine");
     expect(verify.stdout).toMatch(
       /✗ shard val\/b\.arrow segment \d+ \(\w+\) leaf 0 \(bytes [\d,]+–[\d,]+\): expected \w{8}… got \w{8}…/,
     );
+
+    expect((await run("verify", "mnist@v1", "--quarantine")).code).toBe(1);
+    expect((await run("verify", "mnist@v1")).stdout).toContain("shard val/b.arrow is missing");
+    expect(await json("publish", "mnist", "data")).toMatchObject({ unchanged: true, shardsNew: 1 });
+    expect((await run("verify", "mnist@v1")).code).toBe(0);
+    expect((await run("verify", "mnist@v1", "--store", "no-such-store")).code).toBe(3);
   });
 
   test("revoke refuses from then on, with who and why", async () => {
