@@ -43,7 +43,7 @@ export async function findSources(sources: readonly string[]): Promise<FoundSour
   if (files.length > 0) return { files, ignored };
   throw new ShardpactError("invalid_argument", `no Arrow files in ${sources.join(", ")}`, {
     details: { sources, ignored: ignored.slice(0, 20) },
-    hint: `Files named ${EXTENSIONS.join(", ")} are looked for; \`shardpact import\` converts Parquet, CSV and NDJSON.`,
+    hint: `Files named ${EXTENSIONS.join(", ")} are looked for; write Parquet, CSV and the like as Arrow IPC first (pyarrow, polars, arrow-js).`,
   });
 }
 

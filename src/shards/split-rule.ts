@@ -32,7 +32,7 @@ export function planSplits(names: readonly string[], positional?: Readonly<Recor
         "invalid_argument",
         "the files lie in split folders, and positional splits were asked for",
         {
-          hint: "Leave `positional` out, or move the files out of their train/val/test folders.",
+          hint: "Leave the shares of rows out (--split, `split`), or move the files out of their train/val/test folders.",
         },
       );
     }
