@@ -100,7 +100,8 @@ function sharesOf(splits: readonly string[], ppm: Readonly<Record<string, number
 
 /**
  * Pages, root and delta of the prepared shards on top of `base`. Pages that the base starts with are kept.
- * @throws ShardpactError `schema_differs` with the first differing column, `split_changed`
+ * @throws ShardpactError `schema_differs` with the first differing column, `split_changed`, `invalid_argument` (two
+ * shards of one name)
  */
 export function draftVersion(dataset: string, base: Base | null, prepared: PreparedVersion, message: string): Draft {
   if (base) requireLineage(dataset, base, prepared);
@@ -110,6 +111,7 @@ export function draftVersion(dataset: string, base: Base | null, prepared: Prepa
     ...entry,
     split: ordinals[entry.split] ?? entry.split,
   }));
+  requireDistinct(dataset, entries);
   const pages = cutPages(entries).map((page) => {
     const bytes = encodePage(page);
     return { kind: "page" as const, digest: pageDigest(bytes), bytes, totals: pageTotals(page) };
@@ -151,6 +153,20 @@ export function draftVersion(dataset: string, base: Base | null, prepared: Prepa
     rows: totals.reduce((sum, t) => sum + t.rows, 0),
     bytes: totals.reduce((sum, t) => sum + t.bytes, 0),
   };
+}
+
+/** Across all pages: a page alone cannot tell, and the group does not look into a million names at every commit. */
+function requireDistinct(dataset: string, entries: readonly PageEntry[]): void {
+  const seen = new Set<string>();
+  for (const { name } of entries) {
+    if (seen.has(name)) {
+      throw new ShardpactError("invalid_argument", `two shards of the version would be named '${name}'`, {
+        details: { dataset, name },
+        hint: "Rename one of the files: a version tells its shards apart by name.",
+      });
+    }
+    seen.add(name);
+  }
 }
 
 /** The base's splits keep their ordinals, which its pages and runs use; new ones come after. */

@@ -27,7 +27,7 @@ import { RECONFIRM_EVERY_MS_DEFAULT, startWatch, type Reconfirm } from "./watch.
 export interface LoaderOptions<S = unknown> extends Omit<PlanOptions, "seed"> {
   readonly xs: Cols<NoInfer<S>>;
   readonly ys?: Cols<NoInfer<S>>;
-  /** A u64. Drawn once when missing, and kept in the state. */
+  /** A u64. Drawn once when missing, told in a warning if the order depends on it, and kept in the state. */
   readonly seed?: number | bigint;
   /** Called with the columns of each batch, on the host; runs ahead of training. */
   readonly map?: MapColumns;
@@ -76,6 +76,9 @@ export function createHostLoader(
   const resumedSeed = o.resume?.order?.seed;
   const seed = o.seed ?? resumedSeed ?? drawSeed();
   const plan = planLoader(version, { ...o, shuffle: o.shuffle ?? o.resume?.order?.strength ?? false, seed });
+  if (o.seed === undefined && resumedSeed === undefined && plan.order.strength !== "none") {
+    ports.warn(`seed drawn: ${plan.order.seed}; it is in state(). Give \`seed\` to have the same order again`);
+  }
   const schema = schemaFromCanonical(version.schema);
   const xs = listColumns(o.xs, "xs");
   const ys = o.ys === undefined ? [] : listColumns(o.ys, "ys");

@@ -6,6 +6,7 @@
 import type { Tensor, Tensor1D } from "@tensorflow/tfjs-core";
 import type { ColumnArray, ColumnArrays, Columns } from "../loader/batch.ts";
 import { ShardpactError } from "../model/errors.ts";
+import { findTfjsCore } from "./core-module.ts";
 
 export type TfjsCore = typeof import("@tensorflow/tfjs-core");
 
@@ -25,7 +26,7 @@ let core: Promise<TfjsCore> | null = null;
  * @throws ShardpactError `setup_failed` when it is not installed
  */
 export function loadTfjs(): Promise<TfjsCore> {
-  core ??= import("@tensorflow/tfjs-core").catch((cause: unknown) => {
+  core ??= (import(findTfjsCore(import.meta.url)) as Promise<TfjsCore>).catch((cause: unknown) => {
     core = null;
     throw new ShardpactError("setup_failed", "@tensorflow/tfjs-core could not be loaded", {
       cause,

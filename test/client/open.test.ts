@@ -26,6 +26,23 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
+it("no draft has two shards of one name, also when they are pages apart", async () => {
+  await using prepared = await prepareVersion({ sources: folder });
+  const [shard] = prepared.shards;
+  if (!shard) throw new Error("one shard was prepared");
+  const named = (name: string) => ({ ...shard, entry: { ...shard.entry, name } });
+  const names = Array.from({ length: 2_500 }, (_, i) => `s-${String(i).padStart(5, "0")}.arrow`);
+  const many = { ...prepared, shards: names.map(named) };
+  expect(draftVersion("mnist", null, many, "").added.length).toBe(3);
+  const twice = { ...prepared, shards: [...names, "s-00007.arrow"].map(named) };
+  expect(() => draftVersion("mnist", null, twice, "")).toThrow(
+    expect.objectContaining({
+      code: "invalid_argument",
+      message: expect.stringContaining("'s-00007.arrow'") as string,
+    }),
+  );
+});
+
 function versionOf(): VersionAnswer {
   const pages = draft.objects.filter((o) => o.kind === "page");
   const manifest = pages.map((p) => ({ page: p.digest, totals: pageTotals(decodePage(p.bytes)) }));

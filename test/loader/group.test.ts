@@ -33,6 +33,24 @@ function ports(): LoaderPorts & { now: number; warnings: string[] } {
 const noQuorum = () => new ShardpactError("no_quorum", "nobody answers");
 const base = { xs: "x", ys: "y", batchSize: 10, seed: 1 } as const;
 
+describe("a missing seed", () => {
+  const { seed: _, ...unseeded } = base;
+
+  test("is drawn and told once, and the state goes on with it silently", async () => {
+    await using data = await small();
+    const [told, again, given, ordered] = [ports(), ports(), ports(), ports()];
+    await using loader = createHostLoader(data.version, { ...unseeded, shuffle: true }, told);
+    const seed = loader.state().order?.seed;
+    expect(told.warnings).toEqual([expect.stringContaining(`seed drawn: ${seed}; it is in state()`)]);
+    await using resumed = createHostLoader(data.version, { ...unseeded, resume: loader.state() }, again);
+    expect(resumed.plan.order.seed).toBe(seed);
+    await using seeded = createHostLoader(data.version, { ...base, shuffle: true }, given);
+    await using inOrder = createHostLoader(data.version, unseeded, ordered);
+    expect([seeded.plan.order.seed, inOrder.plan.order.strength]).toEqual(["1", "none"]);
+    expect([again.warnings, given.warnings, ordered.warnings]).toEqual([[], [], []]);
+  });
+});
+
 describe("reconfirming", () => {
   test("a revocation stops at once", async () => {
     let revoked = false;
