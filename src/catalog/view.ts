@@ -127,7 +127,8 @@ function widen(a: Need, b: Need): Need {
   return a;
 }
 
-function needKey(need: Need): string {
+/** A need's identity in text: equal for needs that one load can serve. */
+export function needKey(need: Need): string {
   switch (need.kind) {
     case "dataset":
       return keyOf("dataset", need.name);

@@ -1,7 +1,9 @@
 /**
  * Owns applying: chosen entries, in order, up to min(commit, durable), in batches, one batch at a time.
  *
- * It runs beside the log writes: replication never waits for it. Whoever needs an index applied waits here.
+ * It runs beside the log writes: replication never waits for it. Whoever needs an index applied waits here. A leader
+ * applies at once, since clients wait for it; a follower lets a few entries gather, which costs all of them less, unless
+ * somebody waits there too.
  */
 import type { AppliedEntry, AppliedState } from "../catalog/apply.ts";
 import type { Entry, Epoch, EpochRun, LogIndex } from "../consensus/engine.ts";
@@ -13,6 +15,9 @@ import type { RecentEntries } from "./recent-entries.ts";
 
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 const CHAINS_KEPT = 1024;
+/** What a follower may leave unapplied, and for how long: a new leader starts by applying it. */
+const GATHER_MS = 25;
+const GATHER_ENTRIES_MAX = 64;
 
 export interface ApplyLoop {
   /** Everything up to `index` is chosen. */
@@ -40,6 +45,8 @@ export interface ApplyLoopOptions {
   /** What the entry at index 1 must be. */
   readonly genesisBytes: Uint8Array;
   durableLast(): LogIndex;
+  /** True while clients wait for what is applied here. */
+  isLeader(): boolean;
   after(ms: number, fn: () => void): () => void;
   onApplied(entries: readonly AppliedEntry[], applied: AppliedState): void;
   onFailure(error: unknown): void;
@@ -59,9 +66,20 @@ export function createApplyLoop(options: ApplyLoopOptions): ApplyLoop {
   let commit = 0;
   let running: Promise<void> | null = null;
   let stopped = false;
+  let cancelGathering: (() => void) | null = null;
 
-  function poke(): void {
-    if (running || stopped || Math.min(commit, options.durableLast()) <= applied.index) return;
+  function poke(gathered = false): void {
+    const to = Math.min(commit, options.durableLast());
+    if (running || stopped || to <= applied.index) return;
+    if (!gathered && !options.isLeader() && waiters.size === 0 && to - applied.index < GATHER_ENTRIES_MAX) {
+      cancelGathering ??= options.after(GATHER_MS, () => {
+        cancelGathering = null;
+        poke(true);
+      });
+      return;
+    }
+    cancelGathering?.();
+    cancelGathering = null;
     running = work().finally(() => {
       running = null;
       poke(); // What was committed after the last look, before this turn.
@@ -70,11 +88,7 @@ export function createApplyLoop(options: ApplyLoopOptions): ApplyLoop {
 
   async function work(): Promise<void> {
     try {
-      for (;;) {
-        const to = Math.min(commit, options.durableLast());
-        if (stopped || to <= applied.index) return;
-        await applyBatch(applied.index + 1, to);
-      }
+      await applyBatch(applied.index + 1, Math.min(commit, options.durableLast()));
     } catch (error) {
       stopped = true;
       options.onFailure(error);
@@ -110,7 +124,7 @@ export function createApplyLoop(options: ApplyLoopOptions): ApplyLoop {
       commit = Math.max(commit, index);
       poke();
     },
-    durable: poke,
+    durable: () => poke(),
     applied: () => applied,
     recentChain: (index) => (index === applied.index ? applied.chain : (chains.get(index) ?? null)),
     chosenEpochAt(index) {
@@ -131,10 +145,12 @@ export function createApplyLoop(options: ApplyLoopOptions): ApplyLoop {
           },
         };
         waiters.add(waiter);
+        poke();
       });
     },
     async stop() {
       stopped = true;
+      cancelGathering?.();
       for (const waiter of waiters) waiter.done(false);
       await running;
     },

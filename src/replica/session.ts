@@ -213,6 +213,7 @@ function applyOf<M>(parts: Parts<M>): ApplyLoop {
     epochRuns: start.epochRuns,
     genesisBytes: context.identity.genesisBytes,
     durableLast: () => parts.disk.durable().lastIndex,
+    isLeader: () => driver.status().role === "leader",
     after: (ms, fn) => context.runtime.after(ms, fn),
     onApplied(entries, { index, chain }) {
       if (driver.over()) return;

@@ -26,7 +26,7 @@ export function catalogStoreContract(name: string, makeHarness: () => Promise<St
       await stores.log.boot();
       return stores.catalog;
     };
-    historyCases(start);
+    historyCases(() => harness, start);
     onceCases(start);
     fenceCases(() => harness, start);
   });
@@ -60,7 +60,7 @@ async function answers(catalog: CatalogStore, at: number, asOf: number | null = 
   return all;
 }
 
-function historyCases(start: Start): void {
+function historyCases(harness: () => StoreHarness, start: Start): void {
   it.each([1, 2, 3])("applies in batches what it applies one by one, as in memory (I10, seed %i)", async (seed) => {
     const history = scriptedEntries(seed, 120);
     const [store, memory] = [await start(), await memoryCatalog()];
@@ -134,6 +134,20 @@ function historyCases(start: Start): void {
     expect(second.applied()).toEqual(memory.applied());
     expect(await second.chainAt(25)).toBe(before.chain);
     expect(await second.chainAt(history.length + 1)).toBeNull();
+  });
+
+  it("goes on from what another process applied meanwhile", async () => {
+    const history = scriptedEntries(5, 90);
+    const [first, second] = [await harness().open(), await harness().open()];
+    const parts = [history.slice(0, 30), history.slice(30, 60), history.slice(60)] as const;
+    for (const [i, { log, catalog }] of [first, second, first].entries()) {
+      await log.boot();
+      for (const one of parts[i] ?? []) await catalog.apply([one]);
+    }
+    const memory = await memoryCatalog();
+    await memory.apply(history);
+    expect(first.catalog.applied()).toEqual(memory.applied());
+    await expect(second.catalog.apply([entry(61, 1, "noop")])).rejects.toMatchObject({ code: "fenced" });
   });
 
   it("refuses entries that do not follow, and is usable afterwards", async () => {

@@ -30,17 +30,19 @@ const FIRST_TABLE_PARAMETER = 9;
 /** Names of statements hold tables by number: Postgres cuts them at 63 bytes, and two cut alike would clash. */
 const TABLE_ORDER = Object.keys(PRIMARY_KEYS) as Table[];
 
-/** Writes the batch if this boot still holds the database at `before`. Answers false when it does not. */
+/** `fenced`: another boot holds the database, or it is not at `before`. Then, and with a taken id, nothing is written. */
+export type Written = "written" | "fenced" | "command_id_taken";
+
 export async function writeBatch(
   client: pg.Client,
   boot: number,
   before: AppliedState,
   { state, changes, ledger }: BatchOutput,
-): Promise<boolean> {
+): Promise<Written> {
   const byTable = groupByTable(changes);
   const tables = [...byTable.keys()].toSorted();
   const puts = tables.map((table, i) => `, put_${table} AS (${putSql(table, FIRST_TABLE_PARAMETER + i)})`);
-  const result = await client.query<{ held: number }>({
+  const query = client.query<{ held: number }>({
     name: `catalog_write ${tables.map((table) => TABLE_ORDER.indexOf(table)).join(" ")}`,
     text: `${STATE_SQL}${LEDGER_SQL}${puts.join("")} SELECT count(*) AS held FROM state`,
     values: [
@@ -55,7 +57,17 @@ export async function writeBatch(
       ...tables.map((table) => JSON.stringify(byTable.get(table))),
     ],
   });
-  return result.rows[0]?.held === 1;
+  try {
+    return (await query).rows[0]?.held === 1 ? "written" : "fenced";
+  } catch (error) {
+    if (isCommandIdTaken(error)) return "command_id_taken";
+    throw error;
+  }
+}
+
+function isCommandIdTaken(error: unknown): boolean {
+  const { code, constraint } = error as { code?: string; constraint?: string };
+  return code === "23505" && constraint === "ledger_command_id";
 }
 
 function groupByTable(changes: readonly Change[]): Map<Table, unknown[]> {
