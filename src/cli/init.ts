@@ -54,6 +54,7 @@ export async function initGroup(options: InitOptions): Promise<{ groupId: string
   const dir = resolve(options.dir);
   const servers = options.nats.split(",").map((url) => url.trim());
   const hosts = servers.map(hostOf);
+  checkPostgres(options.postgres, options.replicas);
   const group = await openGroupFiles({ dir, name: options.name, replicas: options.replicas, engine: "raft" });
   const files = [join(dir, "group.json"), join(dir, "nats.conf")];
   for (const member of group.members) {
@@ -79,6 +80,19 @@ async function postgresUrl(template: string, member: GroupMember): Promise<strin
     await writeFile(file, randomBytes(18).toString("base64url"), { mode: 0o600 });
   }
   return url.replaceAll("{password}", (await readFile(file, "utf8")).trim());
+}
+
+/** One database for all would be one copy of the log: each replica's must be another. */
+function checkPostgres(template: string, replicas: number): void {
+  if (!/^postgres(ql)?:\/\/./.test(template) || !URL.canParse(template)) {
+    throw new ShardpactError("config_invalid", `'${template}' is not the address of a Postgres database`, {
+      hint: "Write postgres://shardpact:{password}@db-{id}:5432/shardpact.",
+    });
+  }
+  if (replicas === 1 || template.includes("{id}")) return;
+  throw new ShardpactError("config_invalid", `'${template}' is one database for all replicas`, {
+    hint: "Each replica has its own: write {id} where they differ, in the host or in the database's name.",
+  });
 }
 
 function hostOf(url: string): string {

@@ -33,11 +33,11 @@ const VERBS: Readonly<Record<string, { readonly summary: string; load(): Promise
 
 const EXAMPLES = `
 A first run:
-  $ shardpact up &                                  # a group in ./.shardpact; stays until Ctrl-C
+  $ shardpact up                                    # a group in ./.shardpact, in a terminal of its own
   $ shardpact publish mnist ./digits                # folders train/ val/ test/ become splits
   $ shardpact tag mnist@v1 prod
   $ shardpact pin mnist@prod --run exp-42           # the group remembers; ./shardpact.lock goes into git
-  $ shardpact verify mnist@v1 --store ./cache       # every leaf of every shard against the agreed hash
+  $ shardpact verify mnist@v1                       # every leaf of every shard against the agreed hash
 
 A version is written name, name@v3, name@tag or name@b3:<root digest>.
 The group is found at --url, else SHARDPACT_URL, else ./shardpact.json, else nats://127.0.0.1:4222.

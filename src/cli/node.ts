@@ -7,6 +7,7 @@
 import type { Command } from "commander";
 import { ShardpactError } from "../model/errors.ts";
 import { type Replica, type ReplicaEvent, loadReplicaConfig } from "../replica/index.ts";
+import type { Refusal } from "../transport/port.ts";
 import { EXIT, type Output, createOutput, exitCodeOf, printError } from "./output.ts";
 import { openReplica } from "./wire.ts";
 
@@ -100,6 +101,11 @@ function createSay(output: Output): Say {
   };
 }
 
+function refusalLine({ operation, subject }: Refusal): string {
+  const doing = operation === "publish" ? "publish to" : "subscribe to";
+  return `NATS does not let this replica ${doing} '${subject}': compare its key and permissions in nats.conf`;
+}
+
 function lineOf(event: ReplicaEvent): string {
   switch (event.kind) {
     case "state":
@@ -113,6 +119,7 @@ function lineOf(event: ReplicaEvent): string {
     case "stepped_down":
       return `gives up the lead: ${event.reason}`;
     case "nats":
+      if (event.refused !== null) return refusalLine(event.refused);
       return event.connected ? "NATS connected" : "NATS lost, dialling again";
     case "postgres":
       return event.up ? "Postgres connected" : `Postgres lost: ${event.reason ?? "unknown"}`;

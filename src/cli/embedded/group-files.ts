@@ -10,6 +10,7 @@ import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Genesis, genesis as genesisSchema } from "../../model/api.ts";
 import { ShardpactError, toShardpactError } from "../../model/errors.ts";
+import { groupName } from "../../model/names.ts";
 import { createSeed, nkeyOf, publicKeyHex } from "../../model/keys.ts";
 import { type ReplicaConfigInput, genesisPayload, groupIdOf, parseReplicaConfig } from "../../replica/config.ts";
 import type { NatsMember } from "./nats-config.ts";
@@ -42,6 +43,7 @@ const CATALOG_LEVEL = 1;
 export async function openGroupFiles(options: GroupOptions): Promise<GroupFiles> {
   const file = join(options.dir, "group.json");
   const ids = Array.from({ length: options.replicas }, (_, i) => `r${i + 1}`);
+  checkName(options.name);
   const known = existsSync(file) ? await readGenesis(file) : null;
   if (known !== null) checkSame(known, options, ids, file);
   const members = await Promise.all(ids.map((id) => openMember(options.dir, id, known !== null)));
@@ -82,6 +84,15 @@ async function openMember(groupDir: string, id: string, mustExist: boolean): Pro
   }
   const seed = (await readFile(seedFile, "utf8")).trim();
   return { id, dir, seed, nkey: nkeyOf(seed), configFile: join(dir, "replica.json") };
+}
+
+/** The name is a token of the group's NATS subjects: a dot would make it two. */
+function checkName(name: string): void {
+  const parsed = groupName.safeParse(name);
+  if (parsed.success && !name.includes(".")) return;
+  throw new ShardpactError("config_invalid", `'${name}' cannot be a group's name`, {
+    hint: "Use lower-case letters, digits, '_' and '-'; it starts and ends with a letter or digit.",
+  });
 }
 
 function newGenesis({ name, engine }: GroupOptions, members: readonly GroupMember[]): Genesis {
