@@ -1,0 +1,73 @@
+/**
+ * Owns how accepts leave: in slot order, batched to the bounds of a message, pipelined up to the follower's window, from
+ * the cache or, for a follower that is further behind, from the store through `load` (one at a time for each follower).
+ *
+ * The one thing to know: a chosen value may be proposed again in the leader's ballot, it is what phase 1 would find. So
+ * catching up is the same accept as everything else, with the same acknowledgement.
+ */
+import type { Entry, ReplicaId } from "../engine.ts";
+import { canSend, noteSent, type Progress } from "../raft/progress.ts";
+import { cachedEntries, nextCached } from "./slots.ts";
+import { type Leading, type Paxos, requestLoad, send } from "./state.ts";
+
+/** Sends what the window allows; with `probe`, at least an empty accept that asks where the follower stands. */
+export function sendAccepts(
+  paxos: Paxos,
+  leadership: Leading,
+  id: ReplicaId,
+  progress: Progress,
+  probe = false,
+): void {
+  const { tuning, slots } = paxos;
+  const bounds = { appendsMax: tuning.inflightAppendsMax, appendBytesMax: tuning.appendBytesMax };
+  let sent = false;
+  while (progress.next <= slots.lastIndex && canSend(progress, bounds)) {
+    const entries = cachedEntries(slots, progress.next, slots.lastIndex, {
+      entriesMax: tuning.appendEntriesMax,
+      bytesMax: tuning.appendBytesMax,
+    });
+    if (entries === null && progress.mode === "replicate") {
+      const last = Math.min(progress.next + tuning.appendEntriesMax, nextCached(slots, progress.next)) - 1;
+      progress.loadToken = requestLoad(paxos, progress.next, last);
+      leadership.loads.set(progress.loadToken, id);
+      return;
+    }
+    // While it is searched where the follower stands, nothing is read from the store: an empty accept asks as well.
+    sendAccept(paxos, id, progress, entries ?? []);
+    sent = true;
+  }
+  if (probe && !sent && progress.loadToken === null) sendAccept(paxos, id, progress, []);
+}
+
+/** The store's answer to a load: goes to the follower that it was for, if it still waits for exactly that. */
+export function takeLoaded(paxos: Paxos, token: number, entries: readonly Entry[]): void {
+  const { leadership } = paxos;
+  const id = leadership?.loads.get(token);
+  if (leadership === null || id === undefined) return;
+  leadership.loads.delete(token);
+  const progress = leadership.progress.get(id);
+  if (progress?.loadToken !== token) return;
+  progress.loadToken = null;
+  if (entries.length === 0 || entries.some(({ index }, i) => index !== progress.next + i)) return;
+  sendAccept(paxos, id, progress, entries.slice(0, paxos.tuning.appendEntriesMax));
+  sendAccepts(paxos, leadership, id, progress);
+}
+
+/** The follower stays where it is; its next heartbeat reply tries again. */
+export function forgetLoad(paxos: Paxos, token: number): void {
+  const id = paxos.leadership?.loads.get(token);
+  if (paxos.leadership === null || id === undefined) return;
+  paxos.leadership.loads.delete(token);
+  const progress = paxos.leadership.progress.get(id);
+  if (progress?.loadToken === token) progress.loadToken = null;
+}
+
+function sendAccept(paxos: Paxos, id: ReplicaId, progress: Progress, held: readonly Entry[]): void {
+  const previousIndex = progress.next - 1;
+  const { epoch } = paxos.hardState;
+  let bytes = 0;
+  for (const entry of held) bytes += entry.payload.byteLength;
+  noteSent(progress, held.length, bytes);
+  const entries = held.map((entry) => (entry.epoch === epoch ? entry : { ...entry, epoch }));
+  send(paxos, id, { kind: "accept", epoch, previousIndex, commit: paxos.commit, entries });
+}

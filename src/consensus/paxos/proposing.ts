@@ -1,0 +1,102 @@
+/**
+ * Owns the leader's half of phase 2: propose, count, choose ("Paxos Made Simple" §2.2, phase 2).
+ *
+ * The one thing to know: a slot is chosen when a quorum has durably accepted it in one ballot, this leader's. All slots
+ * up to a follower's `match` are that or were chosen before. The leader counts itself by its own durable slots.
+ */
+import type { Entry, LogIndex, Proposal, ReplicaId } from "../engine.ts";
+import { backOff, createProgress, noteAccepted, noteUncounted } from "../raft/progress.ts";
+import type { Accepted, Gap } from "./messages.ts";
+import { sendAccepts } from "./pipeline.ts";
+import { chosenIndex, openMembers } from "./quorums.ts";
+import { broadcastCommit, settleSuffix } from "./reads.ts";
+import { durableIndex, unwrittenBytes } from "./slots.ts";
+import { acceptSlots, configurationsIn, halt, type Leading, type Paxos, setCommit } from "./state.ts";
+import { advanceTransfer } from "./transfer.ts";
+
+/** Takes proposals in order: each gets the next slot in this ballot, or is rejected. The pipeline is α slots long. */
+export function propose(paxos: Paxos, proposals: readonly Proposal[]): void {
+  const { leadership, slots, tuning } = paxos;
+  const reject = (proposal: Proposal, reason: "not_leader" | "overloaded" | "transferring"): void => {
+    paxos.out.push({ kind: "rejected", ticket: proposal.ticket, reason, leader: paxos.leader });
+  };
+  if (leadership === null) return proposals.forEach((proposal) => reject(proposal, "not_leader"));
+  if (leadership.transfer !== null) return proposals.forEach((proposal) => reject(proposal, "transferring"));
+  const inFlight = slots.lastIndex - paxos.points.latest.index;
+  const full = unwrittenBytes(slots) > tuning.logCacheBytesMax;
+  const room = full ? 0 : Math.max(0, tuning.proposalsInFlightMax - inFlight);
+  const { epoch } = paxos.hardState;
+  const entries: Entry[] = [];
+  for (const proposal of proposals) {
+    if (entries.length >= room) {
+      reject(proposal, "overloaded");
+      continue;
+    }
+    const index = slots.lastIndex + entries.length + 1;
+    entries.push({ index, epoch, kind: "command", payload: proposal.payload });
+    paxos.out.push({ kind: "accepted", ticket: proposal.ticket, index, epoch });
+  }
+  if (entries.length > 0) acceptOwn(paxos, leadership, entries);
+}
+
+/** Accepts its own proposals and sends them at once: the leader's disk works in parallel with the network. */
+export function acceptOwn(paxos: Paxos, leadership: Leading, entries: readonly Entry[]): void {
+  const configurations = configurationsIn(paxos, entries);
+  if (configurations === null) return halt(paxos, "its own configuration entry cannot be read");
+  acceptSlots(paxos, entries, configurations);
+  if (configurations.length > 0) syncMembers(paxos, leadership, paxos.commit);
+  for (const [id, progress] of leadership.progress) sendAccepts(paxos, leadership, id, progress);
+}
+
+/** One progress for every other member of the open configurations; a new one is tried from after `from` on. */
+export function syncMembers(paxos: Paxos, leadership: Leading, from: LogIndex): void {
+  const members = openMembers(paxos);
+  for (const id of leadership.progress.keys()) if (!members.includes(id)) leadership.progress.delete(id);
+  for (const id of members) {
+    if (id === paxos.id || leadership.progress.has(id)) continue;
+    leadership.progress.set(id, createProgress(from));
+  }
+}
+
+export function handleAccepted(paxos: Paxos, from: ReplicaId, message: Accepted): void {
+  const { leadership } = paxos;
+  const progress = leadership?.progress.get(from);
+  // An acceptance in another ballot says nothing about this one.
+  if (leadership === null || progress === undefined || message.epoch !== paxos.hardState.epoch) return;
+  if (message.voting) progress.heard = true;
+  else noteUncounted(progress);
+  const match = Math.min(message.match, paxos.slots.lastIndex);
+  if (noteAccepted(progress, match, message.voting)) advanceCommit(paxos);
+  advanceTransfer(paxos, leadership);
+  sendAccepts(paxos, leadership, from, progress);
+}
+
+export function handleGap(paxos: Paxos, from: ReplicaId, message: Gap): void {
+  const { leadership } = paxos;
+  const progress = leadership?.progress.get(from);
+  if (leadership === null || progress === undefined || message.epoch !== paxos.hardState.epoch) return;
+  if (message.voting) progress.heard = true;
+  else noteUncounted(progress);
+  // Of several probes under way only the answer to the last one tells where to go on.
+  if (progress.mode === "probe" && message.previousIndex !== progress.next - 1) return;
+  const lost = message.match < progress.match;
+  // A late answer, or it lost what it had acknowledged. Only a replica that says it does not count may start over.
+  if (lost && message.voting) return;
+  if (lost) progress.match = message.match;
+  backOff(progress, Math.min(message.match, paxos.slots.lastIndex) + 1);
+  sendAccepts(paxos, leadership, from, progress, true);
+}
+
+/** What a quorum has accepted in this ballot is chosen, in slot order. Tells the followers when that rose. */
+export function advanceCommit(paxos: Paxos): void {
+  const { leadership } = paxos;
+  if (leadership === null) return;
+  const index = chosenIndex(paxos, (id) => {
+    if (id === paxos.id) return paxos.voting ? durableIndex(paxos.slots) : 0;
+    return leadership.progress.get(id)?.votingMatch ?? 0;
+  });
+  if (index <= paxos.commit) return;
+  setCommit(paxos, index);
+  broadcastCommit(paxos, leadership);
+  settleSuffix(paxos, leadership);
+}
