@@ -69,7 +69,7 @@ export async function startReplica<M>(options: ReplicaOptions<M>): Promise<Repli
   });
   const served = serveApi({ config, identity, transport, catalog: stores.catalog, shell });
   api = served;
-  const stopNats = transport.onStatus((connected) => onEvent({ kind: "nats", connected }));
+  const stopNats = transport.onStatus((connected, refused) => onEvent({ kind: "nats", connected, refused }));
   const leave = (): void => {
     stopNats();
     served.close();

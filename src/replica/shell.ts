@@ -10,6 +10,7 @@ import type { ReplicaStatus } from "../model/api.ts";
 import { bytesEqual } from "../model/bytes.ts";
 import { ShardpactError, isShardpactError, toShardpactError } from "../model/errors.ts";
 import type { LogState } from "../storage/port.ts";
+import type { Refusal } from "../transport/port.ts";
 import type { SessionContext } from "./context.ts";
 import { type Session, type SessionEvents, startSession } from "./session.ts";
 
@@ -25,7 +26,8 @@ export type ReplicaEvent =
   | { readonly kind: "booted"; readonly boot: number; readonly incarnation: string; readonly lastIndex: number }
   | { readonly kind: "role"; readonly role: Role; readonly leader: string | null; readonly term: number }
   | { readonly kind: "stepped_down"; readonly reason: string }
-  | { readonly kind: "nats"; readonly connected: boolean }
+  /** `refused`: a subject that the server does not let this replica use; null when only the connection changed. */
+  | { readonly kind: "nats"; readonly connected: boolean; readonly refused: Refusal | null }
   | { readonly kind: "postgres"; readonly up: boolean; readonly reason: string | null };
 
 export interface Shell {

@@ -5,7 +5,7 @@
  * reorder. Time and order come from the injected clock, so that a seed decides everything.
  */
 import { ShardpactError } from "../model/errors.ts";
-import type { Message, Subscription, Transport } from "./port.ts";
+import type { Message, StatusListener, Subscription, Transport } from "./port.ts";
 import { createRequests } from "./requests.ts";
 import { subjectMatches } from "./subjects.ts";
 
@@ -104,7 +104,7 @@ interface ConnectArguments {
 function connectTo({ name, number, clock, connections, route }: ConnectArguments): Transport {
   const inboxRoot = `_INBOX.${name}-${number}`;
   let inboxCount = 0;
-  const listeners = new Set<(connected: boolean) => void>();
+  const listeners = new Set<StatusListener>();
 
   const self: Connection = {
     name,
@@ -115,7 +115,7 @@ function connectTo({ name, number, clock, connections, route }: ConnectArguments
       if (self.closed || self.up === up) return;
       self.up = up;
       if (!up) requests.failAll("unavailable");
-      for (const listener of listeners) listener(up);
+      for (const listener of listeners) listener(up, null);
     },
     noResponders: (reply) => requests.answered(reply, null),
   };
@@ -158,7 +158,7 @@ function connectTo({ name, number, clock, connections, route }: ConnectArguments
     self.subscriptions.clear();
     connections.delete(self);
     requests.failAll("closed");
-    for (const listener of listeners) listener(false);
+    for (const listener of listeners) listener(false, null);
     listeners.clear();
   }
 
@@ -176,7 +176,7 @@ function connectTo({ name, number, clock, connections, route }: ConnectArguments
     },
     onStatus(listener) {
       listeners.add(listener);
-      listener(self.up);
+      listener(self.up, null);
       return () => listeners.delete(listener);
     },
     async flush() {

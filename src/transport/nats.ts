@@ -14,7 +14,7 @@ import {
   nkeyAuthenticator,
 } from "nats";
 import { ShardpactError } from "../model/errors.ts";
-import type { Message, Subscription, Transport } from "./port.ts";
+import type { Message, Refusal, StatusListener, Subscription, Transport } from "./port.ts";
 import { type Requests, createRequests } from "./requests.ts";
 
 const DIAL_TIMEOUT_MS = 500;
@@ -23,6 +23,8 @@ const PING_INTERVAL_MS = 500;
 const PINGS_OUT_MAX = 2;
 const CLOSE_FLUSH_MS = 250;
 const NO_RESPONDERS = 503;
+/** Refused subjects that are told, each once a connection: a replica uses a handful. */
+const REFUSALS_MAX = 64;
 
 export interface NatsOptions {
   /** URLs, any of one cluster; the client learns of the others. */
@@ -88,7 +90,9 @@ function connectError({ servers, signal }: NatsOptions, cause: unknown): Shardpa
 
 function wrap(nc: NatsConnection): Transport {
   const prefix = createInbox();
-  const listeners = new Set<(connected: boolean) => void>();
+  const listeners = new Set<StatusListener>();
+  /** By operation and subject; forgotten with the connection. */
+  const refusals = new Map<string, Refusal>();
   let connected = true;
   let closing: Promise<void> | null = null;
 
@@ -111,10 +115,18 @@ function wrap(nc: NatsConnection): Transport {
   function setConnected(now: boolean): void {
     if (connected === now) return;
     connected = now;
+    refusals.clear();
     if (!now) requests.failAll(closing ? "closed" : "unavailable");
-    for (const listener of listeners) listener(now);
+    for (const listener of listeners) listener(now, null);
   }
-  watch(nc, setConnected);
+
+  function refused(refusal: Refusal): void {
+    const key = `${refusal.operation} ${refusal.subject}`;
+    if (refusals.has(key) || refusals.size >= REFUSALS_MAX) return;
+    refusals.set(key, refusal);
+    for (const listener of listeners) listener(connected, refusal);
+  }
+  watch(nc, setConnected, refused);
 
   function publish(subject: string, data: Uint8Array, reply?: string): void {
     if (closing) throw new ShardpactError("closed", `the connection is closed; '${subject}' was not sent`);
@@ -158,7 +170,8 @@ function wrap(nc: NatsConnection): Transport {
     },
     onStatus(listener) {
       listeners.add(listener);
-      listener(connected);
+      listener(connected, null);
+      for (const refusal of refusals.values()) listener(connected, refusal);
       return () => listeners.delete(listener);
     },
     async flush(timeoutMs) {
@@ -171,11 +184,19 @@ function wrap(nc: NatsConnection): Transport {
 }
 
 /** Follows the client's status events until it is closed. */
-function watch(nc: NatsConnection, setConnected: (connected: boolean) => void): void {
+function watch(
+  nc: NatsConnection,
+  setConnected: (connected: boolean) => void,
+  refused: (refusal: Refusal) => void,
+): void {
   void (async () => {
-    for await (const { type } of nc.status()) {
+    for await (const { type, permissionContext } of nc.status()) {
       if (type === "disconnect") setConnected(false);
       else if (type === "reconnect") setConnected(true);
+      else if (permissionContext) {
+        const operation = permissionContext.operation === "publish" ? "publish" : "subscribe";
+        refused({ operation, subject: permissionContext.subject });
+      }
     }
   })();
   void nc.closed().then(() => setConnected(false));

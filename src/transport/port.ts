@@ -23,6 +23,15 @@ export interface RequestOptions {
   readonly signal?: AbortSignal;
 }
 
+/** The server does not let this connection use a subject: nothing of it will pass until permissions change. */
+export interface Refusal {
+  readonly operation: "publish" | "subscribe";
+  readonly subject: string;
+}
+
+/** `refused`: what the server has just refused, once for each subject and connection; null when the connection changed. */
+export type StatusListener = (connected: boolean, refused: Refusal | null) => void;
+
 export interface Transport extends AsyncDisposable {
   readonly connected: boolean;
   /** The largest message the server takes; 0 until connected. */
@@ -35,8 +44,11 @@ export interface Transport extends AsyncDisposable {
   inbox(): string;
   /** One answer. @throws `timeout`, `unavailable` (nobody listens, or disconnected), `aborted`, `closed` */
   request(subject: string, data: Uint8Array, options: RequestOptions): Promise<Uint8Array>;
-  /** Called with false when the connection is lost and true when it is back; at once with the current state. Returns an unsubscriber. */
-  onStatus(listener: (connected: boolean) => void): () => void;
+  /**
+   * Called with false when the connection is lost and true when it is back, and when the server refuses a subject; at
+   * once with the current state and what was refused before. Returns an unsubscriber.
+   */
+  onStatus(listener: StatusListener): () => void;
   /** Resolves when what was published so far reached the server. @throws `timeout`, `unavailable` */
   flush(timeoutMs: number): Promise<void>;
   close(): Promise<void>;

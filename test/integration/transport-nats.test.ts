@@ -1,7 +1,13 @@
 import { expect, inject, test } from "vitest";
+import { startNats } from "../../src/cli/embedded/nats.ts";
+import { SUBJECTS } from "../../src/model/api.ts";
+import { createSeed, nkeyOf } from "../../src/model/keys.ts";
 import { connectNats } from "../../src/transport/nats.ts";
+import type { Refusal } from "../../src/transport/port.ts";
 import { transportContract } from "../contract/transport.ts";
 import { openTcpProxy } from "../support/tcp-proxy.ts";
+import { tempDir } from "../support/temp-dir.ts";
+import { waitFor } from "../support/wait-for.ts";
 
 transportContract("NATS", async () => {
   const url = new URL(inject("natsUrl"));
@@ -12,6 +18,31 @@ transportContract("NATS", async () => {
     restore: proxy.up,
     close: proxy.close,
   };
+});
+
+test("a subject that the server refuses is told once, also to who asks later", async () => {
+  await using dir = await tempDir("nats-refuses");
+  const seed = createSeed();
+  const access = { group: "g", members: [{ id: "r1", nkey: nkeyOf(seed) }] };
+  await using nats = await startNats({ dir: dir.path, access });
+  await using transport = await connectNats({ servers: [nats.url], name: "r1", seed, timeoutMs: 5000 });
+  const told: Refusal[] = [];
+  transport.onStatus((_connected, refused) => void (refused && told.push(refused)));
+  transport.subscribe(SUBJECTS.peer("g", "r1", "*"), () => undefined);
+  transport.subscribe(SUBJECTS.peer("g", "r2", "*"), () => undefined);
+  for (let i = 0; i < 3; i++) transport.publish(SUBJECTS.peer("g", "r2", "r3"), new Uint8Array(1));
+  transport.publish(SUBJECTS.peer("g", "r2", "r1"), new Uint8Array(1));
+  await transport.flush(5000);
+  const refused = [
+    { operation: "subscribe", subject: "shardpact.g.peer.r2.*" },
+    { operation: "publish", subject: "shardpact.g.peer.r2.r3" },
+  ];
+  await waitFor(() => (told.length >= 2 ? true : null), { timeoutMs: 5000, what: "both refusals" });
+  await transport.flush(5000);
+  expect(told).toEqual(refused);
+  const later: unknown[] = [];
+  transport.onStatus((connected, refusal) => void later.push([connected, refusal]));
+  expect(later).toEqual([[true, null], ...refused.map((refusal) => [true, refusal])]);
 });
 
 test("an absent server is `unavailable` by the deadline", async () => {
