@@ -70,6 +70,19 @@ test("a lost key is not replaced silently: it would be another replica", async (
   });
 });
 
+test.each([
+  [{ postgres: "postgres://shardpact@db:5432/shardpact" }, "one database for all replicas"],
+  [{ postgres: "db-{id}" }, "not the address of a Postgres database"],
+  [{ name: "two.tokens" }, "cannot be a group's name"],
+  [{ nats: "n1" }, "not a NATS address"],
+])("refuses %o", async (wrong, message) => {
+  const options = { ...OPTIONS, store: [], dir: join(dir.path, "refused"), ...wrong };
+  await expect(initGroup(options)).rejects.toMatchObject({
+    code: "config_invalid",
+    message: expect.stringContaining(message),
+  });
+});
+
 test("nats-server accepts the nats.conf", async () => {
   const options = { ...OPTIONS, store: [], dir: join(dir.path, "conf") };
   await initGroup(options);
