@@ -13,7 +13,8 @@
  *  E3  The shell applies entries up to min(latest `commit` index, own durable last index), contiguously, in order,
  *      and feeds `applied` after the rows and the applied index are in one transaction.
  *  E4  `load` asks for entries at or below the durable last index; the shell answers with `loaded` (or `load_failed`).
- *  E5  After any failed or unknown write the engine is thrown away and rebuilt from the store: no event after it.
+ *  E5  After any failed or unknown write the engine is thrown away and rebuilt from the store: no event after it. The
+ *      same after a snapshot was installed: the store is the truth, the engine starts from it.
  *  E6  `read_ready` may be answered from the catalog once applied ≥ its index.
  * `docs/engine.md` maps every Raft and Multi-Paxos message onto these events and effects.
  */
@@ -40,11 +41,30 @@ export interface HardState {
   readonly votedFor: ReplicaId | null;
 }
 
-/** Voters decide; `votersOutgoing` is non-empty only during a joint change; learners receive and never count. */
+/**
+ * Voters decide; `votersOutgoing` is non-empty only during a joint change; learners receive and never count.
+ * The engine keeps the very object that `decodeConfiguration` returned: it may carry more (keys, addresses), and comes
+ * back in `status` and in `encodeConfiguration`.
+ */
 export interface Configuration {
   readonly voters: readonly ReplicaId[];
   readonly votersOutgoing: readonly ReplicaId[];
   readonly learners: readonly ReplicaId[];
+}
+
+/** A new member starts as a learner; only a learner that has caught up becomes a voter (thesis §4.2.1). */
+export type MembershipChange =
+  | { readonly kind: "add_learner"; readonly id: ReplicaId }
+  | { readonly kind: "promote"; readonly id: ReplicaId }
+  /** A voter or a learner. */
+  | { readonly kind: "remove"; readonly id: ReplicaId }
+  /** The learner `by` takes the vote of `id`, which leaves: one change, so that the number of voters stays. */
+  | { readonly kind: "replace"; readonly id: ReplicaId; readonly by: ReplicaId };
+
+/** The last entry that a log does not hold any more, because a snapshot holds its effect; (0, 0): the log is whole. */
+export interface LogBase {
+  readonly index: LogIndex;
+  readonly epoch: Epoch;
 }
 
 export interface Proposal {
@@ -74,7 +94,22 @@ export type EngineEvent<M> =
   /** A leader gives up: its disk or event loop stalls, or its clock is off. Followers ignore it. */
   | { readonly kind: "step_down"; readonly reason: string }
   /** From now on this replica neither votes, campaigns nor counts (damage, lost promises); `true` ends that. */
-  | { readonly kind: "voting"; readonly allowed: boolean };
+  | { readonly kind: "voting"; readonly allowed: boolean }
+  /**
+   * Changes the membership (leader only): answered by `accepted` or `rejected`, then by `status` whenever another
+   * configuration is in force. `ticket` as in proposals; `payload` goes to `encodeConfiguration`.
+   */
+  | {
+      readonly kind: "configure";
+      readonly ticket: number;
+      readonly change: MembershipChange;
+      readonly payload: Uint8Array;
+    }
+  /** The store is about to drop, or has dropped, the entries up to `index` (never above the durable applied index). */
+  | { readonly kind: "compacted"; readonly index: LogIndex; readonly epoch: Epoch }
+  /** Every `send_snapshot` ends in one of these: `to` has installed a snapshot of `index`, or the attempt failed. */
+  | { readonly kind: "snapshot_sent"; readonly to: ReplicaId; readonly index: LogIndex }
+  | { readonly kind: "snapshot_failed"; readonly to: ReplicaId };
 
 export type EventKind = EngineEvent<unknown>["kind"];
 
@@ -107,9 +142,20 @@ export type Effect<M> =
   | {
       readonly kind: "rejected";
       readonly ticket: number;
-      readonly reason: "not_leader" | "overloaded" | "transferring";
+      readonly reason: RejectReason;
       readonly leader: ReplicaId | null;
     }
+  /**
+   * `to` needs what the log does not hold any more: the shell brings it a snapshot of an index ≥ `indexMin` on a
+   * connection of its own, and reports. No entries go to `to` meanwhile. A second one for the same `to` takes the place
+   * of the first.
+   */
+  | { readonly kind: "send_snapshot"; readonly to: ReplicaId; readonly indexMin: LogIndex }
+  /**
+   * A committed configuration does not hold this replica any more. It will not campaign; the shell tells the operator.
+   * Nothing is to be deleted: a leader that adds it again can reach it.
+   */
+  | { readonly kind: "removed"; readonly index: LogIndex }
   | { readonly kind: "read_ready"; readonly ticket: number; readonly index: LogIndex }
   | {
       readonly kind: "read_failed";
@@ -121,6 +167,20 @@ export type Effect<M> =
   | { readonly kind: "status"; readonly status: EngineStatus }
   /** This replica must stop: what it holds contradicts the group. The shell keeps the evidence and ends. */
   | { readonly kind: "halt"; readonly reason: string };
+
+/** Why a proposal or a change of the membership was not taken. The last four are for changes only. */
+export type RejectReason =
+  | "not_leader"
+  | "overloaded"
+  | "transferring"
+  /** Nothing of this leader's epoch is committed yet: try again soon. */
+  | "not_ready"
+  /** The change before is not complete. */
+  | "change_in_progress"
+  /** The learner is too far behind to vote, or its acknowledgements do not count. */
+  | "not_caught_up"
+  /** It makes no sense for the configuration in force, or cannot be encoded. */
+  | "invalid_change";
 
 export interface EngineStatus {
   readonly role: Role;
@@ -134,7 +194,7 @@ export interface EngineStatus {
   readonly voting: boolean;
 }
 
-/** Consecutive entries of one epoch start at `first`; the list is ordered and covers [firstIndex, lastIndex]. */
+/** Consecutive entries of one epoch start at `first`; the list is ordered and covers (base, lastIndex]. */
 export interface EpochRun {
   readonly epoch: Epoch;
   readonly first: LogIndex;
@@ -146,9 +206,11 @@ export interface EngineStart {
   readonly hardState: HardState;
   readonly lastIndex: LogIndex;
   readonly epochRuns: readonly EpochRun[];
+  /** The entry before the first that the log holds; absent: the log is whole. At or below `applied`. */
+  readonly base?: LogBase;
   /** Durable applied index and its chain: a lower bound for commit. */
   readonly applied: AppliedPoint;
-  /** The group's first configuration, and every later one found in the log, oldest first. */
+  /** The configuration at `base` (the group's first one for a whole log), and every later one in the log, oldest first. */
   readonly configurations: readonly { readonly index: LogIndex; readonly configuration: Configuration }[];
   /** Payload of the group's first entry (index 1, kind `config`), proposed by the first leader of an empty log. */
   readonly genesis: Uint8Array;
@@ -169,6 +231,12 @@ export interface EngineTuning {
   readonly randomU32: () => number;
   /** Reads the configuration out of a `config` entry's payload. */
   readonly decodeConfiguration: (payload: Uint8Array) => Configuration;
+  /**
+   * Payload of a `config` entry that says `next`. `before` is the configuration in force, as `decodeConfiguration` (or the
+   * start) gave it; `change` is the payload of `configure`, empty when a joint change ends. Throws when `change` cannot be
+   * read: the change is rejected. Absent: this group never changes its membership.
+   */
+  readonly encodeConfiguration?: (next: Configuration, before: Configuration, change: Uint8Array) => Uint8Array;
 }
 
 export interface Engine<M> {

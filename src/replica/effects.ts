@@ -53,6 +53,9 @@ export function createEffectRunner<M>(ports: EffectPorts<M>): EffectRunner<M> {
       // The shell asks for no engine reads: a confirmation proves leadership by its own round of answers.
       case "read_ready":
       case "read_failed":
+      // Nor does it compact its log or change its group: the engine has no cause for these.
+      case "send_snapshot":
+      case "removed":
         return;
     }
   }

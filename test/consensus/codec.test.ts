@@ -64,6 +64,12 @@ const message: fc.Arbitrary<RaftMessage> = fc.oneof(
   }),
   fc.record({ kind: fc.constantFrom("stale" as const, "timeout_now" as const), epoch: integer }),
   fc.record({ kind: fc.constant("halt" as const), epoch: integer, point }),
+  fc.record({
+    kind: fc.constant("removed" as const),
+    epoch: integer,
+    committedIndex: integer,
+    committedEpoch: integer,
+  }),
 );
 
 describe("the codec", () => {

@@ -261,32 +261,6 @@ describe("replication", () => {
     expect(effectsOf(receive("B", { ...accepted, match: 6 }), "commit")).toEqual([{ kind: "commit", index: 6 }]);
   });
 
-  it("a follower behind the first entry that the leader holds is asked once a heartbeat, and nothing is read", () => {
-    const { lead, tick, receive } = single({
-      hardState: { epoch: 1, votedFor: null },
-      lastIndex: 12,
-      epochRuns: [{ epoch: 1, first: 10 }],
-      applied: { index: 11, chain: "c" },
-    });
-    lead("B");
-    const refused = { kind: "append_rejected", epoch: 2, hintIndex: 0, hintEpoch: 0, voting: false } as const;
-    const reply = { kind: "heartbeat_reply", epoch: 2, commit: 0, applied: null, voting: false } as const;
-    const sent = [];
-    let effects = receive("C", { ...refused, previousIndex: 12 });
-    for (let round = 1; round <= 50; round += 1) {
-      sent.push(...effects);
-      // Whatever it is asked, it refuses: it holds nothing.
-      for (const { previousIndex } of messagesOf(effects, "append")) {
-        sent.push(...receive("C", { ...refused, previousIndex }));
-      }
-      tick(1);
-      effects = receive("C", { ...reply, round });
-      receive("B", { ...reply, round, commit: 13, voting: true });
-    }
-    expect(messagesOf(sent, "append").length).toBeLessThanOrEqual(50);
-    expect(effectsOf(sent, "load")).toEqual([]);
-  });
-
   it("proposals beyond the bound are refused as overloaded, the first ones are not", () => {
     const { lead, run } = single();
     lead();

@@ -27,6 +27,10 @@ const EVENTS: Record<EventKind, EngineEvent<RaftMessage>> = {
   transfer: { kind: "transfer", to: "B" },
   step_down: { kind: "step_down", reason: "test" },
   voting: { kind: "voting", allowed: false },
+  configure: { kind: "configure", ticket: 1, change: { kind: "add_learner", id: "L" }, payload: new Uint8Array(0) },
+  compacted: { kind: "compacted", index: 0, epoch: 0 },
+  snapshot_sent: { kind: "snapshot_sent", to: "B", index: 1 },
+  snapshot_failed: { kind: "snapshot_failed", to: "B" },
 };
 
 /** A write is under way in every role, so that `persisted` has one to report. */
@@ -75,6 +79,10 @@ const TABLE: Record<Role, Record<EventKind, Cell>> = {
     transfer: { effects: none, role: "follower" },
     step_down: { effects: none, role: "follower" },
     voting: { effects: ["status"], role: "follower" },
+    configure: { effects: ["rejected"], role: "follower" },
+    compacted: { effects: none, role: "follower" },
+    snapshot_sent: { effects: none, role: "follower" },
+    snapshot_failed: { effects: none, role: "follower" },
   },
   pre_candidate: {
     tick: { effects: none, role: "pre_candidate" },
@@ -88,6 +96,10 @@ const TABLE: Record<Role, Record<EventKind, Cell>> = {
     transfer: { effects: none, role: "pre_candidate" },
     step_down: { effects: none, role: "pre_candidate" },
     voting: { effects: ["status"], role: "follower" },
+    configure: { effects: ["rejected"], role: "pre_candidate" },
+    compacted: { effects: none, role: "pre_candidate" },
+    snapshot_sent: { effects: none, role: "pre_candidate" },
+    snapshot_failed: { effects: none, role: "pre_candidate" },
   },
   candidate: {
     tick: { effects: none, role: "candidate" },
@@ -101,6 +113,10 @@ const TABLE: Record<Role, Record<EventKind, Cell>> = {
     transfer: { effects: none, role: "candidate" },
     step_down: { effects: none, role: "candidate" },
     voting: { effects: ["status"], role: "follower" },
+    configure: { effects: ["rejected"], role: "candidate" },
+    compacted: { effects: none, role: "candidate" },
+    snapshot_sent: { effects: none, role: "candidate" },
+    snapshot_failed: { effects: none, role: "candidate" },
   },
   leader: {
     tick: { effects: ["heartbeat", "heartbeat"], role: "leader" },
@@ -115,6 +131,10 @@ const TABLE: Record<Role, Record<EventKind, Cell>> = {
     transfer: { effects: ["append"], role: "leader" },
     step_down: { effects: ["status"], role: "follower" },
     voting: { effects: ["status"], role: "follower" },
+    configure: { effects: ["rejected"], role: "leader" },
+    compacted: { effects: none, role: "leader" },
+    snapshot_sent: { effects: none, role: "leader" },
+    snapshot_failed: { effects: none, role: "leader" },
   },
 };
 

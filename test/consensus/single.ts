@@ -31,6 +31,7 @@ export const TUNING: EngineTuning = {
   logCacheBytesMax: 1 << 20,
   randomU32: () => 0,
   decodeConfiguration,
+  encodeConfiguration,
 };
 
 export interface Single {

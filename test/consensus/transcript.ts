@@ -158,6 +158,10 @@ function describeEffect(effect: Effect<RaftMessage>): string | null {
       return `accepts #${effect.ticket} at ${effect.index}`;
     case "rejected":
       return `rejects #${effect.ticket}: ${effect.reason}`;
+    case "send_snapshot":
+      return `brings ${effect.to} a snapshot of ${effect.indexMin} or later`;
+    case "removed":
+      return `is out since ${effect.index}`;
     case "halt":
       return `halts: ${effect.reason}`;
     case "load":

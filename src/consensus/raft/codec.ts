@@ -48,6 +48,7 @@ const KINDS: readonly MessageKind[] = [
   "stale",
   "timeout_now",
   "halt",
+  "removed",
 ];
 const ENTRY_KINDS: readonly EntryKind[] = ["noop", "config", "command"];
 
@@ -96,6 +97,8 @@ function sizeOf(message: RaftMessage): number {
       return HEADER_BYTES + 17 + pointSize(message.applied);
     case "halt":
       return HEADER_BYTES + pointSize(message.point);
+    case "removed":
+      return HEADER_BYTES + 16;
     case "stale":
     case "timeout_now":
       return HEADER_BYTES;
@@ -134,6 +137,9 @@ function writeFields(writer: Writer, message: RaftMessage): void {
       return writePoint(writer, message.applied);
     case "halt":
       return writePoint(writer, message.point);
+    case "removed":
+      writeInteger(writer, message.committedIndex);
+      return writeInteger(writer, message.committedEpoch);
     case "stale":
     case "timeout_now":
   }
@@ -172,6 +178,8 @@ function readFields(reader: Reader, kind: MessageKind, epoch: number): RaftMessa
       if (point === null) throw malformed("halt without a point");
       return { kind, epoch, point };
     }
+    case "removed":
+      return { kind, epoch, committedIndex: readInteger(reader), committedEpoch: readInteger(reader) };
     case "stale":
     case "timeout_now":
       return { kind, epoch };

@@ -8,19 +8,21 @@
  * The one thing to know: a vote is given once per epoch, and it counts (the own one too) only when it is durable.
  */
 import type { Epoch, ReplicaId } from "../engine.ts";
-import { hasQuorum, isVoter, membersOf, voteOutcome } from "./configuration.ts";
-import { lastEpoch } from "./log-view.ts";
-import type { VoteReply, VoteRequest } from "./messages.ts";
+import { hasQuorum, isMember, isVoter, membersOf, voteOutcome } from "./configuration.ts";
+import { epochAt, lastEpoch } from "./log-view.ts";
+import type { Removed, VoteReply, VoteRequest } from "./messages.ts";
 import { broadcastHeartbeat, failReads } from "./read-index.ts";
 import { appendOwn, syncMembers } from "./replication.ts";
 import { createLeadership, type Leadership } from "./leadership.ts";
 import {
   activeConfiguration,
+  configurationIsCommitted,
   draftToken,
   isPromotable,
   type Raft,
   rollElectionTimeout,
   send,
+  setCommit,
   setHardState,
 } from "./state.ts";
 import { tickTransfer } from "./transfer.ts";
@@ -70,7 +72,11 @@ export function tickLeader(raft: Raft, leadership: Leadership): void {
       becomeFollower(raft, raft.hardState.epoch, null, "no_quorum");
       return;
     }
-    for (const progress of leadership.progress.values()) progress.heard = false;
+    for (const [id, progress] of leadership.progress) {
+      // It left and is silent: should it come back, its request for votes is answered.
+      if (progress.leavingAt !== null && !progress.heard) leadership.progress.delete(id);
+      progress.heard = false;
+    }
   }
   if (leadership.heartbeatElapsed >= tuning.heartbeatTicks) broadcastHeartbeat(raft, leadership);
 }
@@ -98,6 +104,7 @@ export function handleVoteRequest(raft: Raft, from: ReplicaId, message: VoteRequ
       pre: message.pre,
       granted,
     });
+  tellRemoved(raft, from);
   if (message.epoch < raft.hardState.epoch) return reply(false);
   if (!message.transfer && hearsLeader(raft)) return;
   if (!message.pre && message.epoch > raft.hardState.epoch) becomeFollower(raft, message.epoch, null);
@@ -121,6 +128,33 @@ export function handleVoteReply(raft: Raft, from: ReplicaId, message: VoteReply)
   if (open && message.granted) return countVote(raft, from, true);
   if (message.epoch > epoch) return becomeFollower(raft, message.epoch, null);
   if (open) countVote(raft, from, false);
+}
+
+/** Answers one that takes itself for a member, when it is known to be none. */
+export function tellRemoved(raft: Raft, to: ReplicaId): void {
+  const { commit, log, hardState } = raft;
+  if (isMember(activeConfiguration(raft), to) || !configurationIsCommitted(raft)) return;
+  const committedEpoch = epochAt(log, commit);
+  if (commit === 0 || committedEpoch === null) return;
+  send(raft, to, { kind: "removed", epoch: hardState.epoch, committedIndex: commit, committedEpoch });
+}
+
+/**
+ * Told to be out. That is news only to a replica that lacks a committed entry, and such a one could win no election
+ * (leader completeness): it loses nothing by keeping quiet until a leader brings it another configuration. One that
+ * holds the entry learns that it is committed, and judges by its own log.
+ */
+export function handleRemoved(raft: Raft, { committedIndex, committedEpoch }: Removed): void {
+  if (raft.role === "leader" || committedIndex <= raft.commit) return;
+  if (epochAt(raft.log, committedIndex) === committedEpoch) {
+    raft.matched = Math.max(raft.matched, committedIndex);
+    setCommit(raft, committedIndex);
+    return;
+  }
+  if (raft.removed) return;
+  raft.removed = true;
+  raft.out.push({ kind: "removed", index: committedIndex });
+  if (raft.role !== "follower") becomeFollower(raft, raft.hardState.epoch, null);
 }
 
 /** The own vote is durable: it counts from now on. */

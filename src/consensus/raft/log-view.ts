@@ -2,14 +2,14 @@
  * Owns what the engine knows of its log: the epoch of every index (as runs), which prefix is durable, and a bounded
  * cache of the newest entries. Older entries stay in the store; the engine asks the shell for them with `load`.
  *
- *   1 ........ cacheFirst ........ durableIndex ........ lastIndex
- *   in the store | cached and in the store | cached, being written
+ *   base | ......... cacheFirst ........ durableIndex ........ lastIndex
+ *   in a snapshot | in the store | cached and in the store | cached, being written
  *
  * The one thing to know: a write counts as durable only for indexes that no later write touched. Truncation clamps
  * the writes under way, so a late `persisted` cannot vouch for a rewritten tail, even one that was rewritten with
  * the same entries again (the ABA race of asynchronous storage).
  */
-import type { Entry, Epoch, EpochRun, LogIndex } from "../engine.ts";
+import type { Entry, Epoch, EpochRun, LogBase, LogIndex } from "../engine.ts";
 import { invariant } from "./fault.ts";
 
 /** What an entry costs in memory besides its payload. */
@@ -28,6 +28,8 @@ interface PendingWrite {
 }
 
 export interface LogView {
+  /** The last entry before the log's first: a snapshot holds its effect, the log knows its epoch only. */
+  base: LogBase;
   lastIndex: LogIndex;
   /** Own log up to here is on disk. */
   durableIndex: LogIndex;
@@ -42,9 +44,13 @@ export interface LogView {
   bytesDropped: number;
 }
 
-export function createLogView(lastIndex: LogIndex, runs: readonly EpochRun[]): LogView {
-  invariant(Number.isSafeInteger(lastIndex) && lastIndex >= 0, `last index ${lastIndex}`);
-  invariant(lastIndex === 0 ? runs.length === 0 : runs.length > 0, "epoch runs cover the log");
+const WHOLE: LogBase = { index: 0, epoch: 0 };
+
+export function createLogView(lastIndex: LogIndex, runs: readonly EpochRun[], base: LogBase = WHOLE): LogView {
+  invariant(base.index >= 0 && (base.index === 0) === (base.epoch === 0), `base ${base.index}@${base.epoch}`);
+  invariant(Number.isSafeInteger(lastIndex) && lastIndex >= base.index, `last index ${lastIndex}`);
+  invariant(runs[0]?.first === (lastIndex === base.index ? undefined : base.index + 1), "epoch runs cover the log");
+  invariant((runs[0]?.epoch ?? base.epoch) >= base.epoch, "epochs rise from the base on");
   for (let i = 1; i < runs.length; i += 1) {
     const before = runs[i - 1];
     const run = runs[i];
@@ -52,6 +58,7 @@ export function createLogView(lastIndex: LogIndex, runs: readonly EpochRun[]): L
   }
   invariant((runs.at(-1)?.first ?? 0) <= lastIndex, "the last epoch run starts inside the log");
   return {
+    base,
     lastIndex,
     durableIndex: lastIndex,
     runs: [...runs],
@@ -64,23 +71,26 @@ export function createLogView(lastIndex: LogIndex, runs: readonly EpochRun[]): L
   };
 }
 
-/** Epoch of the entry at `index`; 0 before the first entry; null when it is outside of what the log holds. */
+/** Epoch of the entry at `index`, the base included (0 before the first entry); null when the log does not know it. */
 export function epochAt(log: LogView, index: LogIndex): Epoch | null {
-  if (index === 0) return 0;
+  if (index === log.base.index) return log.base.epoch;
   if (index > log.lastIndex) return null;
   return log.runs[runOf(log, index)]?.epoch ?? null;
 }
 
-/** The first entry that the log holds; 1 when it holds none. */
+/** The first entry that the log holds, or would hold if it were not empty. */
 export function firstIndex(log: LogView): LogIndex {
-  return log.runs[0]?.first ?? 1;
+  return log.base.index + 1;
 }
 
 export function lastEpoch(log: LogView): Epoch {
-  return log.runs.at(-1)?.epoch ?? 0;
+  return log.runs.at(-1)?.epoch ?? log.base.epoch;
 }
 
-/** The highest index at or below `index` (and the end of the log) whose epoch is no later than `epoch`. */
+/**
+ * The highest index at or below `index` (and the end of the log) whose epoch is no later than `epoch`. Below the base
+ * nothing is known: an answer there only says that it lies below.
+ */
 export function lastIndexOfEpochUpTo(log: LogView, index: LogIndex, epoch: Epoch): LogIndex {
   let at = Math.min(index, log.lastIndex);
   for (let run = runOf(log, at); run >= 0; run -= 1) {
@@ -88,7 +98,7 @@ export function lastIndexOfEpochUpTo(log: LogView, index: LogIndex, epoch: Epoch
     if (runEpoch <= epoch) return at;
     at = first - 1;
   }
-  return at;
+  return at === log.base.index && log.base.epoch > epoch ? at - 1 : at;
 }
 
 /** Appends after the end. The entries must be contiguous and of rising epochs. */
@@ -106,7 +116,7 @@ export function appendToView(log: LogView, entries: readonly Entry[]): void {
 
 /** Forgets everything at and above `index`. */
 export function truncateView(log: LogView, index: LogIndex): void {
-  invariant(index >= 1 && index <= log.lastIndex, `truncating at ${index} of ${log.lastIndex}`);
+  invariant(index > log.base.index && index <= log.lastIndex, `truncating at ${index} of ${log.lastIndex}`);
   log.lastIndex = index - 1;
   while ((log.runs.at(-1)?.first ?? 0) >= index) log.runs.pop();
   log.durableIndex = Math.min(log.durableIndex, index - 1);
@@ -127,6 +137,17 @@ export function truncateView(log: LogView, index: LogIndex): void {
   }
 }
 
+/** Forgets everything at and below `index`: it becomes the base. */
+export function compactView(log: LogView, index: LogIndex): void {
+  const epoch = epochAt(log, index);
+  invariant(epoch !== null && index <= log.durableIndex, `compacting at ${index}, durable is ${log.durableIndex}`);
+  log.base = { index, epoch };
+  const run = runOf(log, index + 1);
+  log.runs.splice(0, index === log.lastIndex ? log.runs.length : run);
+  if (log.runs[0] !== undefined) log.runs[0] = { epoch: log.runs[0].epoch, first: index + 1 };
+  while (log.cacheFirst <= index) dropCached(log);
+}
+
 /** Notes a write that is now under way: it removed from `first` on if anything was there, and ends at the current end. */
 export function noteWrite(log: LogView, token: number, first: LogIndex): void {
   log.pending.push({ token, first, last: log.lastIndex, lastEpoch: lastEpoch(log) });
@@ -139,7 +160,7 @@ export function noteDurable(log: LogView, token: number): void {
     if (write.token > token) break;
     done += 1;
     invariant(
-      write.last <= log.lastIndex && epochAt(log, write.last) === write.lastEpoch,
+      write.last < log.base.index || epochAt(log, write.last) === write.lastEpoch,
       `write ${write.token} ended at ${write.last} in epoch ${write.lastEpoch}, which the log does not hold`,
     );
     log.durableIndex = Math.max(log.durableIndex, write.last);
@@ -185,17 +206,19 @@ export function unwrittenBytes(log: LogView): number {
 /** Drops the oldest durable entries until the cache is within its bound. */
 export function evict(log: LogView, bytesMax: number): void {
   const end = log.byteEnds.at(-1) ?? log.bytesDropped;
-  while (end - log.bytesDropped > bytesMax && log.cacheFirst <= log.durableIndex) {
-    log.bytesDropped = log.byteEnds[log.cacheHead] as number;
-    log.cache[log.cacheHead] = undefined;
-    log.cacheHead += 1;
-    log.cacheFirst += 1;
-  }
+  while (end - log.bytesDropped > bytesMax && log.cacheFirst <= log.durableIndex) dropCached(log);
   if (log.cacheHead >= CACHE_SLACK_ENTRIES && log.cacheHead * 2 > log.cache.length) {
     log.cache = log.cache.slice(log.cacheHead);
     log.byteEnds = log.byteEnds.slice(log.cacheHead);
     log.cacheHead = 0;
   }
+}
+
+function dropCached(log: LogView): void {
+  log.bytesDropped = log.byteEnds[log.cacheHead] as number;
+  log.cache[log.cacheHead] = undefined;
+  log.cacheHead += 1;
+  log.cacheFirst += 1;
 }
 
 /** Position of the run that holds `index`, −1 when it lies before the first. */

@@ -89,6 +89,17 @@ export interface TimeoutNow {
   readonly epoch: Epoch;
 }
 
+/**
+ * The receiver asked as a member, and the sender's committed configuration does not hold it (thesis §4.2.3). Names the
+ * last entry that the sender knows to be committed.
+ */
+export interface Removed {
+  readonly kind: "removed";
+  readonly epoch: Epoch;
+  readonly committedIndex: LogIndex;
+  readonly committedEpoch: Epoch;
+}
+
 /** A quorum agrees with the leader on this point, the receiver does not. */
 export interface Halt {
   readonly kind: "halt";
@@ -106,6 +117,7 @@ export type RaftMessage =
   | HeartbeatReply
   | Stale
   | TimeoutNow
-  | Halt;
+  | Halt
+  | Removed;
 
 export type MessageKind = RaftMessage["kind"];

@@ -1,10 +1,12 @@
 /**
  * Owns how appends leave: batched to the bounds of a message, pipelined up to the follower's window, from the cache
- * or, for a follower that is further behind, from the store through `load` (one at a time for each follower).
+ * or, for a follower that is further behind, from the store through `load` (one at a time for each follower). What the
+ * log no longer holds is left to a snapshot (Raft §7): the shell moves it, this follower's appends pause meanwhile.
  */
-import type { Entry, ReplicaId } from "../engine.ts";
+import type { Entry, LogIndex, ReplicaId } from "../engine.ts";
+import { invariant } from "./fault.ts";
 import { cachedEntries, epochAt, firstIndex } from "./log-view.ts";
-import { canSend, noteSent, type Progress } from "./progress.ts";
+import { awaitSnapshot, canSend, endSnapshot, noteSent, type Progress } from "./progress.ts";
 import type { Leadership } from "./leadership.ts";
 import { type Raft, send } from "./state.ts";
 
@@ -17,6 +19,7 @@ export function sendAppends(
   probe = false,
 ): void {
   const { tuning, log } = raft;
+  if (progress.mode === "snapshot") return;
   const bounds = { appendsMax: tuning.inflightAppendsMax, appendBytesMax: tuning.appendBytesMax };
   let sent = false;
   while (progress.next <= log.lastIndex && canSend(progress, bounds)) {
@@ -24,12 +27,24 @@ export function sendAppends(
       entriesMax: tuning.appendEntriesMax,
       bytesMax: tuning.appendBytesMax,
     });
+    if (progress.next < firstIndex(log)) return requestSnapshot(raft, id, progress);
     if (entries === null && progress.mode === "replicate") return requestLoad(raft, leadership, id, progress);
     // While it is searched where the follower stands, nothing is read from the store: an empty append asks as well.
-    if (!sendAppend(raft, id, progress, entries ?? [])) return;
+    sendAppend(raft, id, progress, entries ?? []);
     sent = true;
   }
-  if (probe && !sent && progress.loadToken === null) sendAppend(raft, id, progress, []);
+  if (!probe || sent || progress.loadToken !== null) return;
+  if (progress.next < firstIndex(log)) requestSnapshot(raft, id, progress);
+  else sendAppend(raft, id, progress, []);
+}
+
+/** `id` has installed a snapshot of `index`, or not (null). */
+export function handleSnapshotEnd(raft: Raft, id: ReplicaId, index: LogIndex | null): void {
+  const progress = raft.leadership?.progress.get(id);
+  // It got there in another way, or this leader is not the one that asked.
+  if (raft.leadership === null || progress?.mode !== "snapshot") return;
+  endSnapshot(progress, index === null ? null : index + 1);
+  if (index !== null) sendAppends(raft, raft.leadership, id, progress, true);
 }
 
 /** The store's answer to a load: goes to the follower that it was for, if it still waits for exactly that. */
@@ -58,21 +73,20 @@ export function handleLoadFailed(raft: Raft, token: number): void {
   if (progress?.loadToken === token) progress.loadToken = null;
 }
 
-function sendAppend(raft: Raft, id: ReplicaId, progress: Progress, entries: readonly Entry[]): boolean {
+function sendAppend(raft: Raft, id: ReplicaId, progress: Progress, entries: readonly Entry[]): void {
   const previousIndex = progress.next - 1;
   const previousEpoch = epochAt(raft.log, previousIndex);
-  if (previousEpoch === null || progress.next < firstIndex(raft.log)) {
-    // It is behind the first entry that the log holds, and appends cannot bring it here. Asked again from the end, once
-    // a heartbeat: somebody may give it what it lacks.
-    progress.next = raft.log.lastIndex + 1;
-    return false;
-  }
+  invariant(previousEpoch !== null, `an append to ${id} after ${previousIndex}, which the log does not know`);
   let bytes = 0;
   for (const entry of entries) bytes += entry.payload.byteLength;
   noteSent(progress, entries.length, bytes);
   const { epoch } = raft.hardState;
   send(raft, id, { kind: "append", epoch, previousIndex, previousEpoch, commit: raft.commit, entries });
-  return true;
+}
+
+function requestSnapshot(raft: Raft, id: ReplicaId, progress: Progress): void {
+  awaitSnapshot(progress);
+  raft.out.push({ kind: "send_snapshot", to: id, indexMin: raft.log.base.index });
 }
 
 function requestLoad(raft: Raft, leadership: Leadership, id: ReplicaId, progress: Progress): void {

@@ -5,6 +5,9 @@
  *   probe ─────────────► replicate ─────────────────► probe
  *   one append at a time   a window of appends, `next` runs ahead
  *
+ *   probe, replicate ── needs what the log no longer holds ──► snapshot ── sent, failed, or it got there otherwise ──► probe
+ *                                                              nothing is sent
+ *
  * The one thing to know: `match` steers replication, `votingMatch` alone counts towards commit. A replica that lost
  * its promises still gets the log, and nothing it says is counted.
  */
@@ -21,7 +24,7 @@ export interface Progress {
   next: LogIndex;
   /** Highest index that any append of this epoch covered: no honest reply can match more. */
   sentMax: LogIndex;
-  mode: "probe" | "replicate";
+  mode: "probe" | "replicate" | "snapshot";
   /** A probe is out; the next one waits for its reply or for a heartbeat's. */
   probing: boolean;
   readonly inflight: { readonly last: LogIndex; readonly bytes: number }[];
@@ -35,6 +38,8 @@ export interface Progress {
   /** Highest index at which its chain was seen equal to ours, and the first point at which it was not. */
   agreedIndex: LogIndex;
   differs: AppliedPoint | null;
+  /** The configuration at this index left it out: it gets the log until it knows. */
+  leavingAt: LogIndex | null;
 }
 
 export function createProgress(lastIndex: LogIndex): Progress {
@@ -52,11 +57,12 @@ export function createProgress(lastIndex: LogIndex): Progress {
     ackedRound: 0,
     agreedIndex: 0,
     differs: null,
+    leavingAt: null,
   };
 }
 
 export function canSend(progress: Progress, bounds: { appendsMax: number; appendBytesMax: number }): boolean {
-  if (progress.loadToken !== null) return false;
+  if (progress.loadToken !== null || progress.mode === "snapshot") return false;
   if (progress.mode === "probe") return !progress.probing;
   return (
     progress.inflight.length < bounds.appendsMax &&
@@ -105,6 +111,18 @@ export function noteAccepted(progress: Progress, match: LogIndex, voting: boolea
 export function noteUncounted(progress: Progress): void {
   progress.votingMatch = 0;
   progress.heard = false;
+}
+
+/** Appends cannot bring it on: nothing is sent until a snapshot did. */
+export function awaitSnapshot(progress: Progress): void {
+  backOff(progress, progress.next);
+  progress.mode = "snapshot";
+}
+
+/** The attempt is over; `next` is where to go on, or null to ask again when it is heard. */
+export function endSnapshot(progress: Progress, next: LogIndex | null): void {
+  backOff(progress, next ?? progress.next);
+  progress.probing = next === null;
 }
 
 /** Goes back to one append at a time from `next` on (never below what the follower already holds). */

@@ -1,26 +1,30 @@
 /**
  * Owns `step`: which event and which message goes to which rule. The rules are in the files beside this one:
- * election (roles), replication (leader), following (follower), read-index, transfer, applied-points.
+ * election (roles), replication (leader), following (follower), membership, read-index, transfer, applied-points.
  *
- * The one thing to know: messages of strangers are ignored. Only a replica that is no member itself (a learner that
- * joins) listens to everybody.
+ * The one thing to know: who asks need not be known here. A lagging replica follows a leader, and votes for a
+ * candidate, that its own configuration does not name yet (thesis §4.1). Answers count from members only.
  */
-import type { Effect, EngineEvent, ReplicaId } from "../engine.ts";
+import type { Effect, EngineEvent, Epoch, ReplicaId } from "../engine.ts";
 import { comparePoint, judge, notePoint } from "./applied-points.ts";
+import { compact } from "./compaction.ts";
 import { isMember } from "./configuration.ts";
 import {
   becomeFollower,
   countOwnVote,
+  handleRemoved,
   handleVoteReply,
   handleVoteRequest,
   tickElection,
+  tellRemoved,
   tickLeader,
 } from "./election.ts";
 import { invariant } from "./fault.ts";
 import { handleAppend, handleHalt, handleHeartbeat, handleTimeoutNow } from "./following.ts";
 import { noteDurable } from "./log-view.ts";
 import type { HeartbeatReply, RaftMessage } from "./messages.ts";
-import { handleLoaded, handleLoadFailed, sendAppends } from "./pipeline.ts";
+import { configure, settleMembership } from "./membership.ts";
+import { handleLoaded, handleLoadFailed, handleSnapshotEnd, sendAppends } from "./pipeline.ts";
 import { noteUncounted } from "./progress.ts";
 import { noteRound, requestRead } from "./read-index.ts";
 import { advanceCommit, handleAppendAccepted, handleAppendRejected, propose } from "./replication.ts";
@@ -30,6 +34,7 @@ import { handOver, startTransfer } from "./transfer.ts";
 export function step(raft: Raft, event: EngineEvent<RaftMessage>): readonly Effect<RaftMessage>[] {
   if (raft.halted) return [];
   handleEvent(raft, event);
+  settleMembership(raft);
   return takeEffects(raft);
 }
 
@@ -52,6 +57,14 @@ function handleEvent(raft: Raft, event: EngineEvent<RaftMessage>): void {
     case "applied":
       invariant(event.point.index <= raft.commit, `applied ${event.point.index}, committed is ${raft.commit}`);
       return notePoint(raft.points, event.point);
+    case "configure":
+      return configure(raft, event);
+    case "compacted":
+      return compact(raft, event.index, event.epoch);
+    case "snapshot_sent":
+      return handleSnapshotEnd(raft, event.to, event.index);
+    case "snapshot_failed":
+      return handleSnapshotEnd(raft, event.to, null);
     case "transfer":
       return startTransfer(raft, event.to);
     case "step_down":
@@ -65,8 +78,7 @@ function handleEvent(raft: Raft, event: EngineEvent<RaftMessage>): void {
 }
 
 function handleMessage(raft: Raft, from: ReplicaId, message: RaftMessage): void {
-  const configuration = activeConfiguration(raft);
-  if (from === raft.id || (!isMember(configuration, from) && isMember(configuration, raft.id))) return;
+  if (from === raft.id) return;
   switch (message.kind) {
     case "vote_request":
       return handleVoteRequest(raft, from, message);
@@ -80,16 +92,24 @@ function handleMessage(raft: Raft, from: ReplicaId, message: RaftMessage): void 
       return handleTimeoutNow(raft, from, message);
     case "halt":
       return handleHalt(raft, from, message);
+    case "removed":
+      return handleRemoved(raft, message);
     case "append_accepted":
     case "append_rejected":
     case "heartbeat_reply":
     case "stale":
-      if (message.epoch > raft.hardState.epoch) return becomeFollower(raft, message.epoch, null);
+      if (message.epoch > raft.hardState.epoch) return answeredFromLater(raft, from, message.epoch);
       if (message.kind === "append_accepted") return handleAppendAccepted(raft, from, message);
       if (message.kind === "append_rejected") return handleAppendRejected(raft, from, message);
       if (message.kind === "heartbeat_reply") return handleHeartbeatReply(raft, from, message);
       return;
   }
+}
+
+/** A member knows a later epoch: this one is over. One that left must not end it (thesis §4.2.3). */
+function answeredFromLater(raft: Raft, from: ReplicaId, epoch: Epoch): void {
+  if (isMember(activeConfiguration(raft), from)) becomeFollower(raft, epoch, null);
+  else tellRemoved(raft, from);
 }
 
 function handlePersisted(raft: Raft, token: number): void {
@@ -106,6 +126,10 @@ function handleHeartbeatReply(raft: Raft, from: ReplicaId, message: HeartbeatRep
   if (leadership === null || progress === undefined || message.epoch !== raft.hardState.epoch) return;
   if (message.voting) progress.heard = true;
   else noteUncounted(progress);
+  if (progress.leavingAt !== null && message.commit >= progress.leavingAt) {
+    leadership.progress.delete(from);
+    return;
+  }
   progress.probing = false;
   noteRound(raft, leadership, from, message);
   if (message.applied !== null && comparePoint(raft.points, progress, message.applied)) settleDifference(raft);

@@ -4,21 +4,23 @@
  * The one thing to know: an entry commits when a quorum holds it durably AND it is of the leader's own epoch; entries
  * of earlier epochs commit only underneath one (Figure 8). The leader counts itself by its own durable index.
  */
-import type { Entry, LogIndex, Proposal, ReplicaId } from "../engine.ts";
+import type { Entry, LogIndex, Proposal, RejectReason, ReplicaId } from "../engine.ts";
 import { membersOf, quorumValue } from "./configuration.ts";
 import { epochAt, lastIndexOfEpochUpTo, unwrittenBytes } from "./log-view.ts";
 import type { AppendAccepted, AppendRejected } from "./messages.ts";
 import { sendAppends } from "./pipeline.ts";
-import { backOff, createProgress, noteAccepted, noteUncounted } from "./progress.ts";
+import { backOff, createProgress, endSnapshot, noteAccepted, noteUncounted } from "./progress.ts";
 import { broadcastCommit, startWaitingReads } from "./read-index.ts";
 import type { Leadership } from "./leadership.ts";
 import { activeConfiguration, configurationsIn, halt, type Raft, setCommit, writeEntries } from "./state.ts";
 import { advanceTransfer } from "./transfer.ts";
 
+type Rejection = Extract<RejectReason, "not_leader" | "overloaded" | "transferring">;
+
 /** Takes proposals in order: each is accepted at an index of this epoch, or rejected. */
 export function propose(raft: Raft, proposals: readonly Proposal[]): void {
   const { leadership, log, tuning } = raft;
-  const reject = (proposal: Proposal, reason: "not_leader" | "overloaded" | "transferring"): void => {
+  const reject = (proposal: Proposal, reason: Rejection): void => {
     raft.out.push({ kind: "rejected", ticket: proposal.ticket, reason, leader: raft.leader });
   };
   if (leadership === null) return proposals.forEach((proposal) => reject(proposal, "not_leader"));
@@ -48,10 +50,13 @@ export function appendOwn(raft: Raft, leadership: Leadership, entries: readonly 
   for (const [id, progress] of leadership.progress) sendAppends(raft, leadership, id, progress);
 }
 
-/** One progress for every other member of the active configuration. */
+/** One progress for every other member of the active configuration, and for those who leave until they know. */
 export function syncMembers(raft: Raft, leadership: Leadership): void {
   const members = membersOf(activeConfiguration(raft));
-  for (const id of leadership.progress.keys()) if (!members.includes(id)) leadership.progress.delete(id);
+  for (const [id, progress] of leadership.progress) {
+    if (members.includes(id)) progress.leavingAt = null;
+    else progress.leavingAt ??= raft.log.lastIndex;
+  }
   for (const id of members) {
     if (id === raft.id || leadership.progress.has(id)) continue;
     leadership.progress.set(id, createProgress(raft.log.lastIndex));
@@ -59,13 +64,15 @@ export function syncMembers(raft: Raft, leadership: Leadership): void {
 }
 
 export function handleAppendAccepted(raft: Raft, from: ReplicaId, message: AppendAccepted): void {
-  const { leadership } = raft;
+  const { leadership, log } = raft;
   const progress = leadership?.progress.get(from);
   // Acknowledgements of other epochs speak of other logs (openraft cecb5de); nobody holds what was never sent.
   if (leadership === null || progress === undefined || message.epoch !== raft.hardState.epoch) return;
   if (message.match > progress.sentMax) return;
   if (message.voting) progress.heard = true;
   else noteUncounted(progress);
+  // A snapshot for it is under way, and it got here without.
+  if (progress.mode === "snapshot" && message.match >= log.base.index) endSnapshot(progress, message.match + 1);
   const news = noteAccepted(progress, message.match, message.voting);
   if (news) advanceCommit(raft);
   if (raft.leadership === null) return;
@@ -79,6 +86,7 @@ export function handleAppendRejected(raft: Raft, from: ReplicaId, message: Appen
   if (leadership === null || progress === undefined || message.epoch !== raft.hardState.epoch) return;
   if (message.voting) progress.heard = true;
   else noteUncounted(progress);
+  if (progress.mode === "snapshot") return;
   const probing = progress.mode === "probe";
   // Of several appends under way only the answer to the last probe tells where to go on.
   if (probing && message.previousIndex !== progress.next - 1) return;

@@ -19,7 +19,7 @@ import type {
   Role,
 } from "../engine.ts";
 import { createPoints, type Points } from "./applied-points.ts";
-import { isVoter } from "./configuration.ts";
+import { isMember, isVoter } from "./configuration.ts";
 import { ConsensusError, invariant } from "./fault.ts";
 import { appendToView, createLogView, evict, lastEpoch, type LogView, noteWrite, truncateView } from "./log-view.ts";
 import type { Leadership } from "./leadership.ts";
@@ -46,6 +46,8 @@ export interface Raft {
   readonly points: Points;
   readonly configurations: { readonly index: LogIndex; readonly configuration: Configuration }[];
   voting: boolean;
+  /** A committed configuration left this replica out, and none that holds it came since. */
+  removed: boolean;
   electionElapsed: number;
   electionTimeout: number;
   /** Votes of the campaign under way; the own vote joins once it is durable. */
@@ -68,6 +70,7 @@ export function createRaft(start: EngineStart, tuning: EngineTuning): Raft {
   invariant(tuning.electionTicksMax > tuning.electionTicksMin, "election timeouts are a range");
   invariant(start.configurations.length > 0, "a replica knows the group's first configuration");
   invariant(start.applied.index <= start.lastIndex, "what is applied is in the log");
+  invariant((start.base?.index ?? 0) <= start.applied.index, "what left the log is applied");
   const raft: Raft = {
     id: start.id,
     tuning,
@@ -75,12 +78,13 @@ export function createRaft(start: EngineStart, tuning: EngineTuning): Raft {
     role: "follower",
     leader: null,
     hardState: start.hardState,
-    log: createLogView(start.lastIndex, start.epochRuns),
+    log: createLogView(start.lastIndex, start.epochRuns, start.base),
     commit: start.applied.index,
     matched: start.applied.index,
     points: createPoints(start.applied),
     configurations: [...start.configurations],
     voting: start.voting,
+    removed: false,
     electionElapsed: 0,
     electionTimeout: 0,
     votes: new Map(),
@@ -105,9 +109,22 @@ export function activeConfiguration(raft: Raft): Configuration {
   return (raft.configurations.at(-1) as { configuration: Configuration }).configuration;
 }
 
-/** May start elections. */
+/** A configuration change of the log's tail may still be undone. */
+export function configurationIsCommitted(raft: Raft): boolean {
+  return (raft.configurations.at(-1)?.index ?? 0) <= raft.commit;
+}
+
+/**
+ * May start elections: a voter of the active configuration or, while that is not known to be committed, of the one
+ * before. Such a replica may be the only one whose log can win, though it will not count itself (thesis §4.2.2).
+ */
 export function isPromotable(raft: Raft): boolean {
-  return raft.voting && isVoter(activeConfiguration(raft), raft.id);
+  if (!raft.voting || raft.removed) return false;
+  for (const { index, configuration } of raft.configurations.toReversed()) {
+    if (isVoter(configuration, raft.id)) return true;
+    if (index <= raft.commit) return false;
+  }
+  return false;
 }
 
 /** Restarts the election timer with a new timeout in [min, max) ticks (Raft §5.2). */
@@ -154,6 +171,7 @@ export function writeEntries(
   }
   appendToView(raft.log, entries);
   raft.configurations.push(...configurations);
+  if (configurations.some(({ configuration }) => isMember(configuration, raft.id))) raft.removed = false;
   draft.put = draft.put.length === 0 ? [...entries] : draft.put.concat(entries);
 }
 
