@@ -10,10 +10,10 @@
  *  I7 commit never falls within an engine's life     I8 a read's index ≥ everything committed before it was asked
  *  I9 nothing is promised before it is durable: votes, acknowledgements, epochs (content of messages against the disk)
  *  I10 equal applied index, equal chain              I11 no healthy replica halts
+ * These are Raft's; those of Multi-Paxos are in paxos/invariants.ts and keep the numbers of what they share.
  */
 import type { Configuration, Effect, Entry, Epoch, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
-import type { RaftMessage } from "../../src/consensus/raft/index.ts";
-import { appliedOf, type SimNode } from "./node.ts";
+import { appliedOf, type Persist, type SimMessage, type SimNode } from "./node.ts";
 
 export interface Ledger {
   readonly configuration: Configuration;
@@ -29,6 +29,15 @@ export interface Ledger {
   readsDone: number;
 }
 
+/** What one kind of engine is held to: at every effect, message that leaves, and write that reaches a disk. */
+export interface InvariantChecks {
+  effect(ledger: Ledger, nodes: ReadonlyMap<ReplicaId, SimNode>, node: SimNode, effect: Effect<SimMessage>): void;
+  released(ledger: Ledger, node: SimNode, to: ReplicaId, message: SimMessage): void;
+  flush(ledger: Ledger, node: SimNode, write: Persist): void;
+}
+
+export const raftChecks: InvariantChecks = { effect: checkEffect, released: checkReleased, flush: checkFlush };
+
 export function createLedger(configuration: Configuration): Ledger {
   return {
     configuration,
@@ -42,11 +51,11 @@ export function createLedger(configuration: Configuration): Ledger {
   };
 }
 
-export function checkEffect(
+function checkEffect(
   ledger: Ledger,
   nodes: ReadonlyMap<ReplicaId, SimNode>,
   node: SimNode,
-  effect: Effect<RaftMessage>,
+  effect: Effect<SimMessage>,
 ): void {
   switch (effect.kind) {
     case "persist":
@@ -56,15 +65,8 @@ export function checkEffect(
     case "status":
       if (effect.status.role === "leader") checkLeader(ledger, node, effect.status.epoch);
       return;
-    case "read_ready": {
-      const floor = ledger.readFloors.get(effect.ticket);
-      check(
-        floor !== undefined && effect.index >= floor,
-        `I8 read ${effect.ticket} at ${effect.index}, floor ${floor}`,
-      );
-      ledger.readsDone += 1;
-      return;
-    }
+    case "read_ready":
+      return checkRead(ledger, effect);
     case "halt":
       throw new Error(`I11 ${node.id} halted: ${effect.reason}`);
     default:
@@ -72,7 +74,7 @@ export function checkEffect(
 }
 
 /** I9: compares what a message promises with what is on the sender's disk at this moment. */
-export function checkReleased(ledger: Ledger, node: SimNode, to: ReplicaId, message: RaftMessage): void {
+function checkReleased(ledger: Ledger, node: SimNode, to: ReplicaId, message: SimMessage): void {
   const { hardState, entries } = node.disk;
   if (message.kind === "vote_request" && message.pre) return;
   check(
@@ -91,11 +93,7 @@ export function checkReleased(ledger: Ledger, node: SimNode, to: ReplicaId, mess
     check(held.epoch === message.epoch, `I9 ${node.id} acknowledges a foreign ${message.match}`);
 }
 
-export function checkFlush(
-  ledger: Ledger,
-  node: SimNode,
-  write: Extract<Effect<RaftMessage>, { kind: "persist" }>,
-): void {
+function checkFlush(ledger: Ledger, node: SimNode, write: Persist): void {
   const { hardState: before, entries } = node.disk;
   const after = write.hardState;
   if (after !== null) {
@@ -107,6 +105,16 @@ export function checkFlush(
     const chosen = ledger.chosen[i];
     check(chosen?.entry.epoch !== entries[i]?.epoch, `I6 ${node.id} removes committed ${i + 1}`);
   }
+}
+
+/** I8 */
+export function checkRead(
+  ledger: Ledger,
+  { ticket, index }: { readonly ticket: number; readonly index: LogIndex },
+): void {
+  const floor = ledger.readFloors.get(ticket);
+  check(floor !== undefined && index >= floor, `I8 read ${ticket} at ${index}, floor ${floor}`);
+  ledger.readsDone += 1;
 }
 
 export function checkApplied(ledger: Ledger, node: SimNode): void {
@@ -123,7 +131,8 @@ export function check(condition: boolean, message: string): asserts condition {
 function checkLogMatching(ledger: Ledger, node: SimNode, removeFrom: LogIndex | null, put: readonly Entry[]): void {
   const first = put[0];
   if (first === undefined) return;
-  check(removeFrom === null || removeFrom === first.index, `I3 ${node.id} leaves a hole`);
+  const end = Math.min(node.view.length, (removeFrom ?? Infinity) - 1);
+  check(first.index === end + 1, `I3 ${node.id} writes ${first.index} after ${end}`);
   let previousEpoch = first.index === 1 ? 0 : (node.view[first.index - 2]?.epoch ?? -1);
   for (const entry of put) {
     let ofEpoch = ledger.written.get(entry.epoch);

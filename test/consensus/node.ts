@@ -18,11 +18,14 @@ import type {
   LogIndex,
   ReplicaId,
 } from "../../src/consensus/engine.ts";
+import type { PaxosMessage } from "../../src/consensus/paxos/index.ts";
 import type { RaftMessage } from "../../src/consensus/raft/index.ts";
 
-type Persist = Extract<Effect<RaftMessage>, { kind: "persist" }>;
-type Send = Extract<Effect<RaftMessage>, { kind: "send" }>;
-type Load = Extract<Effect<RaftMessage>, { kind: "load" }>;
+/** A run has one kind of engine; whoever drives it need not know which. */
+export type SimMessage = RaftMessage | PaxosMessage;
+export type Persist = Extract<Effect<SimMessage>, { kind: "persist" }>;
+type Send = Extract<Effect<SimMessage>, { kind: "send" }>;
+type Load = Extract<Effect<SimMessage>, { kind: "load" }>;
 
 /** What survives a crash. `entries[i]` has index i + 1. */
 export interface Disk {
@@ -42,7 +45,7 @@ export interface SimNode {
   backup: Disk;
   /** What the disk held when it was set back; it never votes again. Null: it never was. */
   lost: readonly Entry[] | null;
-  engine: Engine<RaftMessage> | null;
+  engine: Engine<SimMessage> | null;
   writes: Persist[];
   gated: Send[];
   loads: Load[];
@@ -53,13 +56,13 @@ export interface SimNode {
 }
 
 export interface NodeEnvironment {
-  readonly kind: EngineKind<RaftMessage>;
+  readonly kind: EngineKind<SimMessage>;
   readonly tuning: EngineTuning;
   readonly configuration: Configuration;
   /** A message leaves: everything it waits for is on the disk. */
-  released(node: SimNode, to: ReplicaId, message: RaftMessage): void;
+  released(node: SimNode, to: ReplicaId, message: SimMessage): void;
   /** Every effect, in order, before it is carried out. */
-  effect(node: SimNode, effect: Effect<RaftMessage>): void;
+  effect(node: SimNode, effect: Effect<SimMessage>): void;
   /** A write reaches the disk, before it changes it. */
   flushing(node: SimNode, write: Persist): void;
 }
@@ -142,7 +145,7 @@ export function crash(node: SimNode, environment: NodeEnvironment, writesKept: n
   node.reportedToken = 0;
 }
 
-export function feed(node: SimNode, environment: NodeEnvironment, event: EngineEvent<RaftMessage>): void {
+export function feed(node: SimNode, environment: NodeEnvironment, event: EngineEvent<SimMessage>): void {
   const { engine } = node;
   if (engine === null) return;
   for (const effect of engine.step(event)) {
@@ -183,7 +186,7 @@ export function flush(node: SimNode, environment: NodeEnvironment, count = node.
 
 /** Applies up to `count` entries that are committed and on the own disk. */
 export function apply(node: SimNode, environment: NodeEnvironment, count = Infinity): void {
-  const to = Math.min(node.commit, node.disk.entries.length - unflushedRemovals(node), appliedOf(node).index + count);
+  const to = Math.min(node.commit, untouchedIndex(node), appliedOf(node).index + count);
   if (to <= appliedOf(node).index) return;
   for (let index = appliedOf(node).index + 1; index <= to; index += 1) {
     node.disk.chains.push(chainAfter(node.disk.chains[index - 1] as string, node.disk.entries[index - 1] as Entry));
@@ -235,14 +238,14 @@ function writeToDisk(node: SimNode, environment: NodeEnvironment, write: Persist
 function applyWrite(entries: Entry[], write: Persist): void {
   if (write.removeFrom !== null) entries.length = Math.min(entries.length, write.removeFrom - 1);
   for (const entry of write.put) {
-    if (entry.index !== entries.length + 1) throw new Error(`entry ${entry.index} written after ${entries.length}`);
-    entries.push(entry);
+    if (entry.index > entries.length + 1) throw new Error(`entry ${entry.index} written after ${entries.length}`);
+    entries[entry.index - 1] = entry;
   }
 }
 
-/** Entries at the end of the disk that a queued write is going to remove. */
-function unflushedRemovals(node: SimNode): number {
+/** The disk's entries up to here are what the engine knows: no queued write removes or overwrites one of them. */
+function untouchedIndex(node: SimNode): LogIndex {
   let kept = node.disk.entries.length;
-  for (const write of node.writes) kept = Math.min(kept, (write.removeFrom ?? Infinity) - 1);
-  return node.disk.entries.length - kept;
+  for (const { removeFrom, put } of node.writes) kept = Math.min(kept, (removeFrom ?? put[0]?.index ?? Infinity) - 1);
+  return kept;
 }

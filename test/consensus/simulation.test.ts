@@ -20,7 +20,16 @@ describe("a group under faults", () => {
       for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += report[key];
     }
     // Work was done: a simulation of nothing is green too.
-    const least = { elections: 2, commits: 20, crashes: 1, reads: 10, dropped: 20, removals: 0.3, loads: 5, restores: 0.3 };
+    const least = {
+      elections: 2,
+      commits: 20,
+      crashes: 1,
+      reads: 10,
+      dropped: 20,
+      removals: 0.3,
+      loads: 5,
+      restores: 0.3,
+    };
     for (const key of Object.keys(total) as (keyof typeof total)[]) {
       expect(total[key], key).toBeGreaterThan(least[key] * SEEDS);
     }

@@ -4,10 +4,10 @@
  * commit on every replica.
  */
 import type { EngineKind } from "../../src/consensus/engine.ts";
-import { type RaftMessage, raftEngine } from "../../src/consensus/raft/index.ts";
+import { raftEngine } from "../../src/consensus/raft/index.ts";
 import { setBack, trouble } from "./faults.ts";
 import { check, checkApplied } from "./invariants.ts";
-import { answerLoad, apply, appliedOf, flush, type SimNode, start } from "./node.ts";
+import { answerLoad, apply, appliedOf, flush, type SimMessage, type SimNode, start } from "./node.ts";
 import { between, chance, createWorld, isLeader, isPaused, maybeLeader, pick, send, type World } from "./world.ts";
 
 export interface SimulationReport {
@@ -28,7 +28,7 @@ export interface SimulationReport {
 const HEAL_STEPS_MAX = 20_000;
 
 /** Runs a seed. @throws Error naming the invariant, the seed and the step */
-export function simulate(seed: number, steps: number, kind: EngineKind<RaftMessage> = raftEngine): SimulationReport {
+export function simulate(seed: number, steps: number, kind: EngineKind<SimMessage> = raftEngine): SimulationReport {
   const world = createWorld(seed, kind);
   try {
     for (const node of world.nodes.values()) start(node, world.environment);

@@ -2,9 +2,18 @@
  * Owns the world of one simulated run: replicas, network, what is blocked, paused or slow, and its one random source.
  */
 import type { Configuration, EngineKind, EngineTuning, ReplicaId } from "../../src/consensus/engine.ts";
-import type { RaftMessage } from "../../src/consensus/raft/index.ts";
-import { checkEffect, checkFlush, checkReleased, createLedger, type Ledger } from "./invariants.ts";
-import { createNode, decodeConfiguration, feed, type NodeEnvironment, type SimNode } from "./node.ts";
+import { createLedger, type InvariantChecks, type Ledger, raftChecks } from "./invariants.ts";
+import {
+  createNode,
+  decodeConfiguration,
+  encodeConfiguration,
+  feed,
+  type NodeEnvironment,
+  type Persist,
+  type SimMessage,
+  type SimNode,
+} from "./node.ts";
+import { paxosChecks } from "./paxos/invariants.ts";
 
 /** A seed draws how often each comes (swarm testing: runs with few kinds of fault go deeper). */
 export const FAULT_NAMES = [
@@ -28,7 +37,7 @@ const ANCIENT_MAX = 40;
 export interface Flight {
   readonly from: ReplicaId;
   readonly to: ReplicaId;
-  readonly message: RaftMessage;
+  readonly message: SimMessage;
 }
 
 export interface World {
@@ -37,6 +46,7 @@ export interface World {
   readonly nodes: Map<ReplicaId, SimNode>;
   readonly ids: readonly ReplicaId[];
   readonly ledger: Ledger;
+  readonly checks: InvariantChecks;
   readonly environment: NodeEnvironment;
   network: Flight[];
   /** A sample of what was ever sent. */
@@ -60,7 +70,7 @@ export interface Storm {
   readonly replayRate: number;
 }
 
-export function createWorld(seed: number, kind: EngineKind<RaftMessage>): World {
+export function createWorld(seed: number, kind: EngineKind<SimMessage>): World {
   const randomU32 = createRandomU32(seed);
   const random = (): number => randomU32() / 2 ** 32;
   const configuration = configurationOf(seed);
@@ -76,6 +86,7 @@ export function createWorld(seed: number, kind: EngineKind<RaftMessage>): World 
     logCacheBytesMax: random() < 0.5 ? 900 : 5_000,
     randomU32,
     decodeConfiguration,
+    encodeConfiguration,
   };
   const world: World = {
     random,
@@ -83,6 +94,7 @@ export function createWorld(seed: number, kind: EngineKind<RaftMessage>): World 
     nodes: new Map(ids.map((id) => [id, createNode(id)])),
     ids,
     ledger: createLedger(configuration),
+    checks: kind.name === "raft" ? raftChecks : paxosChecks(),
     environment: {
       kind,
       tuning,
@@ -90,11 +102,11 @@ export function createWorld(seed: number, kind: EngineKind<RaftMessage>): World 
       released: (node, to, message) => release(world, node, to, message),
       effect: (node, effect) => {
         mix(world, effect.kind.length * 31 + node.id.charCodeAt(0));
-        if (effect.kind === "persist" && effect.removeFrom !== null) world.count.removals += 1;
+        if (effect.kind === "persist" && rewrites(node, effect)) world.count.removals += 1;
         if (effect.kind === "load") world.count.loads += 1;
-        checkEffect(world.ledger, world.nodes, node, effect);
+        world.checks.effect(world.ledger, world.nodes, node, effect);
       },
-      flushing: (node, write) => checkFlush(world.ledger, node, write),
+      flushing: (node, write) => world.checks.flush(world.ledger, node, write),
     },
     network: [],
     ancient: [],
@@ -143,8 +155,8 @@ export function createRandomU32(seed: number): () => number {
   };
 }
 
-function release(world: World, node: SimNode, to: ReplicaId, message: RaftMessage): void {
-  checkReleased(world.ledger, node, to, message);
+function release(world: World, node: SimNode, to: ReplicaId, message: SimMessage): void {
+  world.checks.released(world.ledger, node, to, message);
   mix(world, message.epoch * 17 + message.kind.length);
   const lost = world.network.length >= FLIGHTS_MAX || (!world.calm && chance(world, world.storm.dropRate));
   if (lost || world.blocked.has(node.id + to)) {
@@ -159,6 +171,11 @@ function release(world: World, node: SimNode, to: ReplicaId, message: RaftMessag
   if (world.calm) return;
   if (chance(world, 0.05)) world.network.push(flight);
   if (chance(world, 0.1)) world.ancient[Math.floor(world.random() * ANCIENT_MAX)] = flight;
+}
+
+/** Something that was in the log goes, or gives way to another entry. */
+function rewrites(node: SimNode, { removeFrom, put }: Persist): boolean {
+  return removeFrom !== null || (put[0]?.index ?? Infinity) <= node.view.length;
 }
 
 export function send(world: World, node: SimNode, event: Parameters<typeof feed>[2]): void {

@@ -30,8 +30,7 @@ export function handleAccept(paxos: Paxos, from: ReplicaId, message: Accept): vo
   }
   setCommit(paxos, Math.min(message.commit, paxos.matched));
   const match = Math.max(previousIndex + message.entries.length, paxos.commit);
-  const covering = paxos.draft?.put.length ? paxos.draft.token : writeCovering(slots, match);
-  send(paxos, from, { kind: "accepted", epoch, match, voting }, covering);
+  send(paxos, from, { kind: "accepted", epoch, match, voting }, writeCovering(slots, match));
 }
 
 export function handleHeartbeat(paxos: Paxos, from: ReplicaId, message: Heartbeat): void {

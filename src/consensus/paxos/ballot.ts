@@ -11,7 +11,9 @@ import { membersOf } from "../raft/configuration.ts";
 const ORDINALS = 2 ** 16;
 
 /** Every member of any of the configurations, in order of appearance; ordinal n is at position n − 1. */
-export function proposersOf(configurations: readonly { readonly configuration: Configuration }[]): readonly ReplicaId[] {
+export function proposersOf(
+  configurations: readonly { readonly configuration: Configuration }[],
+): readonly ReplicaId[] {
   return [...new Set(configurations.flatMap(({ configuration }) => membersOf(configuration)))];
 }
 

@@ -17,6 +17,7 @@ import { broadcastHeartbeat, settleSuffix } from "./reads.ts";
 import { readSuffix } from "./reporting.ts";
 import { becomeFollower } from "./roles.ts";
 import {
+  isPromiseDurable,
   isPromotable,
   type Leading,
   type Paxos,
@@ -71,7 +72,7 @@ export function campaign(paxos: Paxos, handOver: boolean): void {
 /** The own promise counts, like any other, once it is durable: then the own suffix is read. */
 export function reportOwn(paxos: Paxos): void {
   const { preparation } = paxos;
-  if (preparation === null || paxos.hardStateToken > paxos.persistedToken) return;
+  if (preparation === null || !isPromiseDurable(paxos)) return;
   const from = preparation.reports.get(paxos.id)?.next ?? preparation.base + 1;
   const entries = readSuffix(paxos, paxos.id, from);
   if (entries !== null) noteReport(paxos, preparation, paxos.id, { from, entries, ...ownEnd(paxos) });

@@ -11,13 +11,7 @@ import { cachedEntries, nextCached } from "./slots.ts";
 import { type Leading, type Paxos, requestLoad, send } from "./state.ts";
 
 /** Sends what the window allows; with `probe`, at least an empty accept that asks where the follower stands. */
-export function sendAccepts(
-  paxos: Paxos,
-  leadership: Leading,
-  id: ReplicaId,
-  progress: Progress,
-  probe = false,
-): void {
+export function sendAccepts(paxos: Paxos, leadership: Leading, id: ReplicaId, progress: Progress, probe = false): void {
   const { tuning, slots } = paxos;
   const bounds = { appendsMax: tuning.inflightAppendsMax, appendBytesMax: tuning.appendBytesMax };
   let sent = false;

@@ -28,7 +28,7 @@ import { createSlots, evict, noteWrite, putSlots, type Slots } from "./slots.ts"
 interface Draft {
   readonly token: number;
   hardState: boolean;
-  readonly put: Entry[];
+  put: readonly Entry[];
 }
 
 /** What one acceptor has told of its suffix. */
@@ -151,7 +151,14 @@ export function promiseBallot(paxos: Paxos, ballot: Epoch): void {
   invariant(ballot > paxos.hardState.epoch, `ballot ${ballot} after ${paxos.hardState.epoch}`);
   paxos.hardState = { epoch: ballot, votedFor: proposerOf(paxos.proposers, ballot) };
   paxos.matched = paxos.commit;
-  draftOf(paxos).hardState = true;
+  const draft = draftOf(paxos);
+  draft.hardState = true;
+  paxos.hardStateToken = draft.token;
+}
+
+/** The promised ballot has reached the disk. */
+export function isPromiseDurable({ hardStateToken, persistedToken }: Paxos): boolean {
+  return hardStateToken <= persistedToken;
 }
 
 /** Accepts consecutive slots in the promised ballot, in place of whatever was there. */
@@ -164,9 +171,11 @@ export function acceptSlots(paxos: Paxos, entries: readonly Entry[], configurati
     entries.every(({ epoch }) => epoch === paxos.hardState.epoch),
     `slots of another ballot than ${paxos.hardState.epoch}`,
   );
+  const draft = draftOf(paxos);
+  draft.put = draft.put.length === 0 ? entries : [...draft.put, ...entries];
   putSlots(paxos.slots, entries);
+  noteWrite(paxos.slots, draft.token, entries);
   paxos.matched = last.index;
-  draftOf(paxos).put.push(...entries);
   const kept = paxos.configurations.filter(({ index }) => index < first.index || index > last.index);
   if (kept.length === paxos.configurations.length && configurations.length === 0) return;
   paxos.configurations = [...kept, ...configurations].toSorted((a, b) => a.index - b.index);
@@ -183,11 +192,7 @@ export function setCommit(paxos: Paxos, index: LogIndex): void {
 
 /** Sends after the given write, and never before the ballot that the message speaks for is durable. */
 export function send(paxos: Paxos, to: ReplicaId, message: PaxosMessage, afterToken: number | null = null): void {
-  const token = Math.max(
-    afterToken ?? 0,
-    paxos.hardStateToken,
-    paxos.draft?.hardState === true ? paxos.draft.token : 0,
-  );
+  const token = Math.max(afterToken ?? 0, paxos.hardStateToken);
   paxos.out.push({ kind: "send", to, message, afterToken: token > paxos.persistedToken ? token : null });
 }
 
@@ -205,11 +210,6 @@ export function halt(paxos: Paxos, reason: string): void {
   paxos.out.push({ kind: "halt", reason });
 }
 
-/** The token of the write that this step's changes go into. */
-export function draftToken(paxos: Paxos): number {
-  return draftOf(paxos).token;
-}
-
 /** Closes the step: the write first, then what was decided in its order, then a change of status. */
 export function takeEffects(paxos: Paxos): readonly Effect<PaxosMessage>[] {
   let effects = paxos.out;
@@ -218,8 +218,6 @@ export function takeEffects(paxos: Paxos): readonly Effect<PaxosMessage>[] {
   const { draft } = paxos;
   if (draft !== null) {
     const { token, put } = draft;
-    if (draft.hardState) paxos.hardStateToken = token;
-    noteWrite(paxos.slots, token, put);
     const hardState = draft.hardState ? paxos.hardState : null;
     effects = [{ kind: "persist", token, hardState, removeFrom: null, put }, ...effects];
   }
