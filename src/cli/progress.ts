@@ -31,19 +31,21 @@ function barProgress(): Progress {
       process.stderr.write(`! ${text}\n`);
     },
     update: (phase, done, total) => {
-      if (phase !== current) {
-        stop();
-        current = phase;
+      if (phase !== current) stop();
+      current = phase;
+      if (total === 0) return; // not known yet, or nothing to do
+      const figures = { done: bytesText(done), all: bytesText(total) };
+      if (bar === null) {
         bar = new SingleBar({
           format: "{phase} {bar} {percentage}% · {done} of {all}",
           stream: process.stderr,
           hideCursor: true,
           clearOnComplete: true,
         });
-        bar.start(Math.max(1, total), 0, { phase: phase.padEnd(8), done: "", all: "" });
+        bar.start(total, done, { phase: phase.padEnd(8), ...figures });
       }
-      bar?.setTotal(Math.max(1, total));
-      bar?.update(done, { done: bytesText(done), all: bytesText(total) });
+      bar.setTotal(total);
+      bar.update(done, figures);
     },
     stop,
   };
@@ -54,9 +56,9 @@ function lineProgress(): Progress {
   return {
     warn: (text) => void process.stderr.write(`! ${text}\n`),
     update: (phase, _done, total) => {
-      if (phase === current) return;
+      if (phase === current || (total === 0 && phase !== "commit")) return;
       current = phase;
-      process.stderr.write(`${phase}${total > 0 ? ` ${bytesText(total)}` : ""}\n`);
+      process.stderr.write(total === 0 ? `${phase}\n` : `${phase} ${bytesText(total)}\n`);
     },
     stop: () => undefined,
   };
