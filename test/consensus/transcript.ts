@@ -2,7 +2,7 @@
  * Owns scripted runs of a group: every replica on its own disk, messages delivered when the script says so, and a
  * transcript of what happened, compared with a file in `traces/` and reviewed like code.
  */
-import type { Configuration, Effect, EngineTuning, ReplicaId } from "../../src/consensus/engine.ts";
+import type { Configuration, Effect, EngineKind, EngineTuning, Entry, ReplicaId } from "../../src/consensus/engine.ts";
 import { type RaftMessage, raftEngine } from "../../src/consensus/raft/index.ts";
 import {
   answerLoad,
@@ -12,6 +12,7 @@ import {
   flush,
   apply,
   type NodeEnvironment,
+  type SimMessage,
   type SimNode,
   start,
 } from "./node.ts";
@@ -20,7 +21,7 @@ import { bytesOf, entriesOf, TUNING } from "./single.ts";
 interface Flight {
   readonly from: ReplicaId;
   readonly to: ReplicaId;
-  readonly message: RaftMessage;
+  readonly message: SimMessage;
 }
 
 export interface Transcript {
@@ -50,16 +51,29 @@ export interface TranscriptSetup {
   readonly tuning?: Partial<EngineTuning>;
 }
 
+/** One kind of engine, and how a script writes its epochs and messages. */
+export interface Wording<M> {
+  readonly kind: EngineKind<M>;
+  epoch(epoch: number): string;
+  message(message: M): string;
+}
+
+const RAFT: Wording<RaftMessage> = { kind: raftEngine, epoch: String, message: describeMessage };
+
 export function transcript(setup: TranscriptSetup): Transcript {
+  return transcriptOf(setup, RAFT);
+}
+
+export function transcriptOf<M extends SimMessage>(setup: TranscriptSetup, wording: Wording<M>): Transcript {
   const lines: string[] = [];
   let network: Flight[] = [];
   const environment: NodeEnvironment = {
-    kind: raftEngine,
+    kind: wording.kind,
     tuning: { ...TUNING, ...setup.tuning },
     configuration: setup.configuration,
     released: (node, to, message) => void network.push({ from: node.id, to, message }),
     effect: (node, effect) => {
-      const text = describeEffect(effect);
+      const text = describeEffect(effect, wording.epoch);
       if (text !== null) lines.push(`    ${node.id} ${text}`);
     },
     flushing: () => undefined,
@@ -80,7 +94,7 @@ export function transcript(setup: TranscriptSetup): Transcript {
     }
   };
   const deliverOne = (flight: Flight): void => {
-    lines.push(`  ${flight.from} → ${flight.to} ${describeMessage(flight.message)}`);
+    lines.push(`  ${flight.from} → ${flight.to} ${wording.message(flight.message as M)}`);
     feed(get(flight.to), environment, { kind: "message", from: flight.from, message: flight.message });
     settleDisks();
   };
@@ -131,23 +145,24 @@ export function transcript(setup: TranscriptSetup): Transcript {
     },
     logs() {
       for (const { id, disk } of nodes.values()) {
-        lines.push(`  ${id} log ${disk.entries.map(({ epoch }) => epoch).join(" ")}`);
+        lines.push(`  ${id} log ${disk.entries.map(({ epoch }) => wording.epoch(epoch)).join(" ")}`);
       }
     },
     text: () => `${lines.join("\n").trim()}\n`,
   };
 }
 
-function describeEffect(effect: Effect<RaftMessage>): string | null {
+function describeEffect(effect: Effect<SimMessage>, epochText: (epoch: number) => string): string | null {
   switch (effect.kind) {
     case "persist": {
-      const state = effect.hardState && `epoch ${effect.hardState.epoch} vote ${effect.hardState.votedFor ?? "–"}`;
+      const state =
+        effect.hardState && `epoch ${epochText(effect.hardState.epoch)} vote ${effect.hardState.votedFor ?? "–"}`;
       const removed = effect.removeFrom && `remove from ${effect.removeFrom}`;
-      const put = effect.put.length > 0 && `put ${rangeOf(effect.put)}`;
+      const put = effect.put.length > 0 && `put ${rangeOf(effect.put, epochText)}`;
       return `writes ${[state, removed, put].filter(Boolean).join(", ")}`;
     }
     case "status":
-      return `is ${effect.status.role} in epoch ${effect.status.epoch}, leader ${effect.status.leader ?? "–"}`;
+      return `is ${effect.status.role} in epoch ${epochText(effect.status.epoch)}, leader ${effect.status.leader ?? "–"}`;
     case "commit":
       return `commits ${effect.index}`;
     case "read_ready":
@@ -197,6 +212,6 @@ function describeMessage(message: RaftMessage): string {
   }
 }
 
-function rangeOf(entries: readonly { readonly index: number; readonly epoch: number }[]): string {
-  return entries.map(({ index, epoch }) => `${index}@${epoch}`).join(" ");
+export function rangeOf(entries: readonly Entry[], epochText: (epoch: number) => string = String): string {
+  return entries.map(({ index, epoch }) => `${index}@${epochText(epoch)}`).join(" ");
 }

@@ -12,13 +12,13 @@ import { handleAccept, handleHalt, handleHandOver, handleHeartbeat } from "./acc
 import { proposerOf } from "./ballot.ts";
 import { handlePromise, reportOwn, takeOwnReport, tickElection, tickLeader } from "./campaign.ts";
 import type { HeartbeatReply, PaxosMessage } from "./messages.ts";
-import { forgetLoad, sendAccepts, takeLoaded } from "./pipeline.ts";
+import { forgetLoad, handleSnapshotEnd, sendAccepts, takeLoaded } from "./pipeline.ts";
 import { advanceCommit, handleAccepted, handleGap, propose } from "./proposing.ts";
 import { openConfigurations, openMembers } from "./quorums.ts";
 import { noteRound, requestRead } from "./reads.ts";
-import { handlePrepare, sendReport, takeReport } from "./reporting.ts";
+import { forgetReport, handlePrepare, sendReport, takeReport } from "./reporting.ts";
 import { becomeFollower } from "./roles.ts";
-import { noteDurable } from "./slots.ts";
+import { compactSlots, noteDurable } from "./slots.ts";
 import { halt, type Paxos, send, takeEffects } from "./state.ts";
 import { handOver, startTransfer } from "./transfer.ts";
 
@@ -43,11 +43,25 @@ function handleEvent(paxos: Paxos, event: EngineEvent<PaxosMessage>): void {
     case "loaded":
       return handleLoaded(paxos, event.token, event.entries);
     case "load_failed":
-      if (paxos.reporting?.token === event.token) paxos.reporting = null;
+      forgetReport(paxos, event.token);
       return forgetLoad(paxos, event.token);
     case "applied":
       invariant(event.point.index <= paxos.commit, `applied ${event.point.index}, committed is ${paxos.commit}`);
       return notePoint(paxos.points, event.point);
+    case "configure":
+      return void paxos.out.push({
+        kind: "rejected",
+        ticket: event.ticket,
+        reason: paxos.leadership === null ? "not_leader" : "invalid_change",
+        leader: paxos.leader,
+      });
+    case "compacted":
+      invariant(event.index <= paxos.points.latest.index, `compacting at ${event.index}, which is not applied`);
+      return compactSlots(paxos.slots, event.index);
+    case "snapshot_sent":
+      return handleSnapshotEnd(paxos, event.to, event.index);
+    case "snapshot_failed":
+      return handleSnapshotEnd(paxos, event.to, null);
     case "transfer":
       return startTransfer(paxos, event.to);
     case "step_down":

@@ -5,14 +5,23 @@
  * The one thing to know: a chosen value may be proposed again in the leader's ballot, it is what phase 1 would find. So
  * catching up is the same accept as everything else, with the same acknowledgement.
  */
-import type { Entry, ReplicaId } from "../engine.ts";
-import { canSend, noteSent, type Progress } from "../raft/progress.ts";
+import type { Entry, LogIndex, ReplicaId } from "../engine.ts";
+import { awaitSnapshot, canSend, endSnapshot, noteSent, type Progress } from "../raft/progress.ts";
 import { cachedEntries, nextCached } from "./slots.ts";
 import { type Leading, type Paxos, requestLoad, send } from "./state.ts";
+
+const NO_BOUNDS = { appendsMax: Infinity, appendBytesMax: Infinity };
 
 /** Sends what the window allows; with `probe`, at least an empty accept that asks where the follower stands. */
 export function sendAccepts(paxos: Paxos, leadership: Leading, id: ReplicaId, progress: Progress, probe = false): void {
   const { tuning, slots } = paxos;
+  if (progress.mode === "snapshot") return;
+  // Its next slot is not in the log any more: the shell moves a snapshot, accepts pause meanwhile.
+  if (progress.next <= slots.baseIndex && (probe || canSend(progress, NO_BOUNDS))) {
+    awaitSnapshot(progress);
+    paxos.out.push({ kind: "send_snapshot", to: id, indexMin: slots.baseIndex });
+    return;
+  }
   const bounds = { appendsMax: tuning.inflightAppendsMax, appendBytesMax: tuning.appendBytesMax };
   let sent = false;
   while (progress.next <= slots.lastIndex && canSend(progress, bounds)) {
@@ -31,6 +40,15 @@ export function sendAccepts(paxos: Paxos, leadership: Leading, id: ReplicaId, pr
     sent = true;
   }
   if (probe && !sent && progress.loadToken === null) sendAccept(paxos, id, progress, []);
+}
+
+/** `id` has installed a snapshot of `index`, or not (null). */
+export function handleSnapshotEnd(paxos: Paxos, id: ReplicaId, index: LogIndex | null): void {
+  const progress = paxos.leadership?.progress.get(id);
+  // It got there in another way, or this leader is not the one that asked.
+  if (paxos.leadership === null || progress?.mode !== "snapshot") return;
+  endSnapshot(progress, index === null ? null : index + 1);
+  if (index !== null) sendAccepts(paxos, paxos.leadership, id, progress, true);
 }
 
 /** The store's answer to a load: goes to the follower that it was for, if it still waits for exactly that. */

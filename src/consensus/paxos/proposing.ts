@@ -5,7 +5,7 @@
  * up to a follower's `match` are that or were chosen before. The leader counts itself by its own durable slots.
  */
 import type { Entry, LogIndex, Proposal, ReplicaId } from "../engine.ts";
-import { backOff, createProgress, noteAccepted, noteUncounted } from "../raft/progress.ts";
+import { backOff, createProgress, endSnapshot, noteAccepted, noteUncounted } from "../raft/progress.ts";
 import type { Accepted, Gap } from "./messages.ts";
 import { sendAccepts } from "./pipeline.ts";
 import { chosenIndex, openMembers } from "./quorums.ts";
@@ -66,7 +66,10 @@ export function handleAccepted(paxos: Paxos, from: ReplicaId, message: Accepted)
   if (message.voting) progress.heard = true;
   else noteUncounted(progress);
   const match = Math.min(message.match, paxos.slots.lastIndex);
-  if (noteAccepted(progress, match, message.voting)) advanceCommit(paxos);
+  const news = noteAccepted(progress, match, message.voting);
+  // A snapshot for it is under way, and it got here without.
+  if (progress.mode === "snapshot" && match >= paxos.slots.baseIndex) endSnapshot(progress, match + 1);
+  if (news) advanceCommit(paxos);
   advanceTransfer(paxos, leadership);
   sendAccepts(paxos, leadership, from, progress);
 }
@@ -77,6 +80,7 @@ export function handleGap(paxos: Paxos, from: ReplicaId, message: Gap): void {
   if (leadership === null || progress === undefined || message.epoch !== paxos.hardState.epoch) return;
   if (message.voting) progress.heard = true;
   else noteUncounted(progress);
+  if (progress.mode === "snapshot") return;
   // Of several probes under way only the answer to the last one tells where to go on.
   if (progress.mode === "probe" && message.previousIndex !== progress.next - 1) return;
   const lost = message.match < progress.match;

@@ -18,7 +18,9 @@ export function handlePrepare(paxos: Paxos, from: ReplicaId, message: Prepare): 
   if (message.epoch > paxos.hardState.epoch) becomeFollower(paxos, message.epoch, null);
   // Its accepts are here already: this prepare is a late copy.
   if (paxos.leader !== null) return;
-  if (!paxos.voting || paxos.role !== "follower") return answer(paxos, from, message, false, []);
+  // What left the log cannot be told: who lacks it needs a snapshot.
+  const tellable = message.from > paxos.slots.baseIndex;
+  if (!paxos.voting || !tellable || paxos.role !== "follower") return answer(paxos, from, message, false, []);
   rollElectionTimeout(paxos);
   const entries = readSuffix(paxos, from, message.from);
   if (entries !== null) answer(paxos, from, message, true, entries);
@@ -53,6 +55,11 @@ export function takeReport(
   return open && usable ? { to, from, entries: entries.slice(0, paxos.tuning.appendEntriesMax) } : null;
 }
 
+/** Whoever prepares will ask again. */
+export function forgetReport(paxos: Paxos, token: number): void {
+  if (paxos.reporting?.token === token) paxos.reporting = null;
+}
+
 export function sendReport(paxos: Paxos, to: ReplicaId, from: LogIndex, entries: readonly Entry[]): void {
   answer(paxos, to, { epoch: paxos.hardState.epoch, from, pre: false }, true, entries);
 }
@@ -67,9 +74,9 @@ function hearsLeader(paxos: Paxos): boolean {
  * One that lacks more than a pipeline's worth of what is held here would first have to fetch it. Whoever holds most is
  * never turned away, and in every quorum somebody holds all that is chosen.
  */
-function wouldPromise(paxos: Paxos, { epoch, lastIndex }: Prepare): boolean {
+function wouldPromise(paxos: Paxos, { epoch, from, lastIndex }: Prepare): boolean {
   const near = lastIndex + paxos.tuning.proposalsInFlightMax >= paxos.slots.lastIndex;
-  return paxos.voting && near && epoch > paxos.hardState.epoch;
+  return paxos.voting && near && from > paxos.slots.baseIndex && epoch > paxos.hardState.epoch;
 }
 
 function answer(

@@ -22,6 +22,8 @@ interface PendingWrite {
 }
 
 export interface Slots {
+  /** A snapshot holds the effect of everything up to here; the store holds what follows. */
+  baseIndex: LogIndex;
   lastIndex: LogIndex;
   readonly pending: PendingWrite[];
   readonly cache: Map<LogIndex, Entry>;
@@ -30,15 +32,18 @@ export interface Slots {
   cacheFirst: LogIndex;
 }
 
-export function createSlots(lastIndex: LogIndex): Slots {
-  invariant(Number.isSafeInteger(lastIndex) && lastIndex >= 0, `last index ${lastIndex}`);
-  return { lastIndex, pending: [], cache: new Map(), cacheBytes: 0, cacheFirst: lastIndex + 1 };
+export function createSlots(baseIndex: LogIndex, lastIndex: LogIndex): Slots {
+  invariant(Number.isSafeInteger(lastIndex) && lastIndex >= baseIndex, `last index ${lastIndex}, base ${baseIndex}`);
+  return { baseIndex, lastIndex, pending: [], cache: new Map(), cacheBytes: 0, cacheFirst: lastIndex + 1 };
 }
 
 /** Writes consecutive slots, over what was there. They must not leave a hole. */
 export function putSlots(slots: Slots, entries: readonly Entry[]): void {
   for (const entry of entries) {
-    invariant(entry.index >= 1 && entry.index <= slots.lastIndex + 1, `slot ${entry.index} after ${slots.lastIndex}`);
+    invariant(
+      entry.index > slots.baseIndex && entry.index <= slots.lastIndex + 1,
+      `slot ${entry.index} after ${slots.lastIndex}`,
+    );
     const before = slots.cache.get(entry.index);
     slots.cacheBytes += costOf(entry) - (before === undefined ? 0 : costOf(before));
     slots.cache.set(entry.index, entry);
@@ -104,16 +109,26 @@ export function unwrittenBytes(slots: Slots): number {
   return slots.pending.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
+/** Forgets everything at and below `index`: it becomes the base. */
+export function compactSlots(slots: Slots, index: LogIndex): void {
+  slots.baseIndex = Math.max(slots.baseIndex, index);
+  for (; slots.cacheFirst <= index; slots.cacheFirst += 1) drop(slots, slots.cacheFirst);
+}
+
 /** Drops the lowest durable entries until the cache is within its bound. */
 export function evict(slots: Slots, bytesMax: number): void {
   if (slots.cacheBytes <= bytesMax) return;
   const durable = durableIndex(slots);
   for (; slots.cacheBytes > bytesMax && slots.cacheFirst <= durable; slots.cacheFirst += 1) {
-    const entry = slots.cache.get(slots.cacheFirst);
-    if (entry === undefined) continue;
-    slots.cache.delete(slots.cacheFirst);
-    slots.cacheBytes -= costOf(entry);
+    drop(slots, slots.cacheFirst);
   }
+}
+
+function drop(slots: Slots, index: LogIndex): void {
+  const entry = slots.cache.get(index);
+  if (entry === undefined) return;
+  slots.cache.delete(index);
+  slots.cacheBytes -= costOf(entry);
 }
 
 function costOf(entry: Entry): number {

@@ -97,6 +97,7 @@ export function createPaxos(start: EngineStart, tuning: EngineTuning): Paxos {
   invariant(tuning.electionTicksMax > tuning.electionTicksMin, "election timeouts are a range");
   invariant(start.configurations.length > 0, "a replica knows the group's first configuration");
   invariant(start.applied.index <= start.lastIndex, "what is applied is in the log");
+  invariant((start.base?.index ?? 0) <= start.applied.index, "what left the log is applied");
   for (const { epoch } of start.epochRuns) {
     invariant(epoch <= start.hardState.epoch, `a value of ballot ${epoch}, promised is ${start.hardState.epoch}`);
   }
@@ -107,7 +108,7 @@ export function createPaxos(start: EngineStart, tuning: EngineTuning): Paxos {
     role: "follower",
     leader: null,
     hardState: start.hardState,
-    slots: createSlots(start.lastIndex),
+    slots: createSlots(start.base?.index ?? 0, start.lastIndex),
     commit: start.applied.index,
     matched: matchedAtStart(start),
     points: createPoints(start.applied),
