@@ -158,7 +158,8 @@ await rm(DIR, { recursive: true, force: true });
 const keep = process.argv.includes("--keep");
 const local = await startLocalGroup({ dir: DIR });
 try {
-  const group = await connect(local.url);
+  // Named whole: a ./shardpact.json of `shardpact up` describes another group, with another store.
+  const group = await connect({ url: local.url, group: local.group, stores: [] });
   try {
     await agreeAndTrain(local, group);
     await refuseAndSurvive(local, group);

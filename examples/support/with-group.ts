@@ -15,7 +15,7 @@ export async function withGroup(use: (group: Group, scratchDir: string) => Promi
   const local = running ? null : await startLocalGroup({ dir: path.join(scratchDir, "group") });
   try {
     if (local) await local.waitForLeader();
-    const group = await connect(local?.url);
+    const group = await connect(local === null ? {} : { url: local.url, group: local.group, stores: [] });
     try {
       await use(group, scratchDir);
     } finally {
