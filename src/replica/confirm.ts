@@ -80,8 +80,9 @@ async function answerAsVoter(context: ConfirmContext, session: Session, order: F
     catalog.query(request.query, index),
     session.apply.recentChain(index) ?? catalog.chainAt(index),
   ]);
-  // Another life of this process has begun, which may have gone on to a later term before the read was made.
-  if (chain === null || session.over()) return;
+  // Meanwhile it may have learned that its promises are lost, or another life of this process may have begun, which may
+  // have gone on to a later term before the read was made.
+  if (chain === null || session.over() || !session.engineStatus().voting) return;
   const applied = session.apply.applied().index;
   const agreed: AgreedPart = {
     nonce: request.nonce,

@@ -2,7 +2,7 @@
  * Owns the bytes around every message between replicas: which group, who sends, in which life, to whom.
  *
  *   u8 version = 1 · u8 kind · u32 life · f64 clock ms · f64 boot · f64 last durable index · f64 its epoch ·
- *   f64 durable epoch · 16 B group id prefix · from · incarnation · to · incarnation of `to` ("": not known) · body
+ *   f64 durable epoch · u8 voting · 16 B group id prefix · from · incarnation · to · incarnation of `to` ("": not known) · body
  * Integers are little-endian; texts are one length byte and Latin-1. The figures ride on every message so that a peer
  * can tell when a database has gone back behind what it promised, without a protocol of its own.
  */
@@ -14,7 +14,7 @@ export const PEER_KINDS = {
   engine: 1,
   /** "I have started": no body. */
   hello: 2,
-  /** "Go on": no body. */
+  /** "Go on": JSON of the boot and life that said hello. */
   welcome: 3,
   /** "Your database has lost promises": JSON of `lostBody`. */
   lost: 4,
@@ -41,11 +41,14 @@ export interface PeerHeader {
   readonly toIncarnation: string;
   readonly clockMs: number;
   readonly durable: DurablePoint;
+  /** The sender takes itself for one that votes and counts. */
+  readonly voting: boolean;
 }
 
 const VERSION = 1;
 const GROUP_BYTES = 16;
-const GROUP_AT = 46;
+const VOTING_AT = 46;
+const GROUP_AT = VOTING_AT + 1;
 const TEXTS_AT = GROUP_AT + GROUP_BYTES;
 const KIND_OF = new Map<number, PeerKind>(Object.entries(PEER_KINDS).map(([name, code]) => [code, name as PeerKind]));
 
@@ -71,6 +74,7 @@ export function createEnvelopeCodec(groupId: string): EnvelopeCodec {
     out.writeDoubleLE(header.durable.lastIndex, 22);
     out.writeDoubleLE(header.durable.lastEpoch, 30);
     out.writeDoubleLE(header.durable.epoch, 38);
+    out[VOTING_AT] = header.voting ? 1 : 0;
     group.copy(out, GROUP_AT);
     let at = TEXTS_AT;
     for (const text of texts) {
@@ -111,6 +115,7 @@ export function createEnvelopeCodec(groupId: string): EnvelopeCodec {
         lastEpoch: view.readDoubleLE(30),
         epoch: view.readDoubleLE(38),
       },
+      voting: view[VOTING_AT] !== 0,
     };
     return { header, body: bytes.subarray(at) };
   }

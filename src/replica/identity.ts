@@ -29,7 +29,11 @@ export interface PeerTable {
   admit(header: PeerHeader): Admission;
   /** The record is durable: this life is the peer's newest. */
   recorded(record: PeerRecord, life: number): void;
-  /** A peer that starts says hello: does it still hold what it told before? */
+  /**
+   * Does the sender still hold what its life before told? Looked at in the first message of a life, of whatever kind: a
+   * hello may be lost, and what the message tells would overwrite the evidence. A life that lost promises has lost them
+   * for good, whatever it is given back.
+   */
   judge(header: PeerHeader, chosenEpochAt: ChosenEpochAt): PromiseVerdict;
   /** Remembers what an admitted message tells about its sender's disk and clock. */
   heard(header: PeerHeader, nowMs: number, monotonicMs: number): void;
@@ -46,6 +50,9 @@ interface Peer {
   /** Null until a message of this boot was heard by this process. */
   life: number | null;
   durable: DurablePoint | null;
+  /** The life that told `durable`. */
+  durableLife: number | null;
+  lost: { readonly life: number; readonly verdict: PromiseVerdict } | null;
   clockOffsetMs: number;
   heardAtMs: number;
 }
@@ -59,6 +66,8 @@ export function createPeerTable(records: readonly PeerRecord[]): PeerTable {
     record,
     life,
     durable: null,
+    durableLife: null,
+    lost: null,
     clockOffsetMs: 0,
     heardAtMs: -Infinity,
   });
@@ -85,14 +94,21 @@ export function createPeerTable(records: readonly PeerRecord[]): PeerTable {
       const before = peers.get(record.peer);
       peers.set(record.peer, { ...(before ?? fresh(record, life)), record, life });
     },
-    judge({ from, durable }, chosenEpochAt) {
-      const before = peers.get(from)?.durable;
-      return before ? comparePoints(from, before, durable, chosenEpochAt) : KEPT;
+    judge({ from, life, durable }, chosenEpochAt) {
+      const peer = peers.get(from);
+      if (peer?.lost?.life === life) return peer.lost.verdict;
+      if (!peer?.durable || peer.durableLife === life) return KEPT;
+      const verdict = comparePoints(from, peer.durable, durable, chosenEpochAt);
+      if (verdict.kind === "lost") peer.lost = { life, verdict };
+      return verdict;
     },
-    heard({ from, durable, clockMs }, nowMs, monotonicMs) {
+    heard({ from, life, durable, clockMs }, nowMs, monotonicMs) {
       const peer = peers.get(from);
       if (!peer) return;
-      peer.durable = durable;
+      if (peer.lost?.life !== life) {
+        peer.durable = durable;
+        peer.durableLife = life;
+      }
       peer.clockOffsetMs = clockMs - nowMs;
       peer.heardAtMs = monotonicMs;
     },
@@ -122,5 +138,7 @@ function comparePoints(
   if (chosenEpochAt(before.lastIndex) === before.lastEpoch) {
     return { kind: "lost", reason: `${shorter}; the group has chosen them` };
   }
+  // Only the leader of a later epoch removes entries, and a replica makes that epoch durable no later than the removal.
+  if (now.epoch <= before.lastEpoch) return { kind: "lost", reason: `${shorter}; nobody can have removed them` };
   return { kind: "doubtful", reason: shorter };
 }

@@ -7,6 +7,7 @@
  */
 import { z } from "zod";
 import { SUBJECTS } from "../model/api.ts";
+import { bytesEqual } from "../model/bytes.ts";
 import { toShardpactError } from "../model/errors.ts";
 import type { LogState, LogStore, PeerRecord } from "../storage/port.ts";
 import type { Message, Transport } from "../transport/port.ts";
@@ -43,6 +44,8 @@ export interface PeersOptions {
   readonly log: LogStore;
   readonly runtime: Runtime;
   durable(): DurablePoint;
+  /** Whether this replica votes and counts at the moment. */
+  voting(): boolean;
   readonly chosenEpochAt: ChosenEpochAt;
   onEngine(from: string, body: Uint8Array): void;
   onConfirm(from: string, body: Uint8Array): void;
@@ -86,6 +89,7 @@ export function createPeers(options: PeersOptions): Peers {
       toIncarnation: table.incarnationOf(to),
       clockMs: runtime.nowMs(),
       durable: options.durable(),
+      voting: options.voting(),
     };
     transport.publish(subject, codec.encode(header, body));
   }
@@ -102,12 +106,14 @@ export function createPeers(options: PeersOptions): Peers {
     if (stopped || !others.has(from) || header.to !== replica || !subject.endsWith(`.${from}`)) return;
     // Meant for another database of this id. Which of the two has lost its place is for the sender to say (`lost`).
     if (header.toIncarnation !== "" && header.toIncarnation !== start.incarnation && header.kind !== "lost") return;
-    const held = heldBack.get(from);
-    if (held) {
-      if (held.length < HELD_BACK_MAX) held.push(decoded);
-      return;
-    }
-    admit(decoded);
+    accept(decoded);
+  }
+
+  /** In the order in which they came, one new boot at a time: a later boot must not be overtaken by an earlier one. */
+  function accept(message: Held): void {
+    const held = heldBack.get(message.header.from);
+    if (!held) return admit(message);
+    if (held.length < HELD_BACK_MAX) held.push(message);
   }
 
   function admit(message: Held): void {
@@ -131,7 +137,7 @@ export function createPeers(options: PeersOptions): Peers {
     heldBack.delete(entry.peer);
     for (const message of held) {
       if (stopped) return;
-      admit(message);
+      accept(message);
     }
   }
 
@@ -143,11 +149,10 @@ export function createPeers(options: PeersOptions): Peers {
 
   function process({ header, body }: Held): void {
     const { from } = header;
-    if (header.kind === "hello") {
-      const verdict = table.judge(header, options.chosenEpochAt);
-      if (verdict.kind === "lost") return refuse(header, verdict.reason);
-      if (verdict.kind === "doubtful") options.onDoubt(verdict.reason);
-    }
+    const verdict = table.judge(header, options.chosenEpochAt);
+    // One that gave up its vote is helped to catch up; one that may still use it is told, and not listened to.
+    if (verdict.kind === "lost" && (header.voting || header.kind === "hello")) return refuse(header, verdict.reason);
+    if (verdict.kind === "doubtful") options.onDoubt(verdict.reason);
     table.heard(header, runtime.nowMs(), runtime.monotonicMs());
     switch (header.kind) {
       case "engine":
@@ -155,8 +160,10 @@ export function createPeers(options: PeersOptions): Peers {
       case "confirm":
         return options.onConfirm(from, body);
       case "hello":
-        return send("welcome", from, NO_BODY);
+        return send("welcome", from, welcomeOf(header));
       case "welcome":
+        // One that was meant for an earlier life has not looked at what this one holds.
+        if (!bytesEqual(body, welcomeOf({ boot: start.boot, life }))) return;
         welcomed.add(from);
         return onWelcome();
       case "lost":
@@ -207,6 +214,11 @@ export function createPeers(options: PeersOptions): Peers {
       await Promise.allSettled(recordings);
     },
   };
+}
+
+/** Names the life that is welcomed. */
+function welcomeOf({ boot, life }: Pick<PeerHeader, "boot" | "life">): Uint8Array {
+  return Buffer.from(JSON.stringify({ boot, life }));
 }
 
 function parseJson(bytes: Uint8Array): unknown {

@@ -5,7 +5,7 @@
  * still knows it. A write that arrives while the disk is idle leaves at the end of the current turn of the event loop, so that all that
  * one read of the socket brought shares its transaction.
  */
-import type { Effect, Entry } from "../consensus/engine.ts";
+import type { Effect, Entry, HardState, LogIndex } from "../consensus/engine.ts";
 import type { LogState, LogStore, LogWrite } from "../storage/port.ts";
 import type { DurablePoint } from "./envelope.ts";
 import type { RecentEntries } from "./recent-entries.ts";
@@ -16,12 +16,20 @@ export type PersistEffect = Extract<Effect<unknown>, { kind: "persist" }>;
 const PROBE_EVERY_MS = 1_000;
 const PROBE: LogWrite = { hardState: null, removeFrom: null, put: [] };
 
+export interface Promised {
+  readonly hardState: HardState;
+  /** A write under way may have removed entries: this is below the lowest of them. */
+  readonly lastIndex: LogIndex;
+}
+
 export interface PersistQueue {
   push(write: PersistEffect): void;
   /** Highest token that is durable. */
   token(): number;
   /** What the database holds for certain. */
   durable(): DurablePoint;
+  /** What the database must still hold, whatever became of the write under way. */
+  promised(): Promised;
   /** Call on every tick: probes the database when nothing was written for a while. */
   tick(): void;
   /** How long the oldest write that is not durable has waited, 0 when there is none. */
@@ -49,6 +57,9 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
   let scheduled = false;
   let stopped = false;
   let token = 0;
+  /** Writes under way, or whose outcome is not known. */
+  let unsure: readonly PersistEffect[] = [];
+  let { hardState } = start;
   let durable: DurablePoint = {
     lastIndex: start.lastIndex,
     lastEpoch: start.epochRuns.at(-1)?.epoch ?? 0,
@@ -67,6 +78,7 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
   async function flush(): Promise<void> {
     const writes = pending;
     pending = [];
+    unsure = writes;
     flushingSinceMs = pendingSinceMs;
     try {
       await log.append(writes.length > 0 ? writes : [PROBE]);
@@ -77,9 +89,11 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
       return;
     }
     flushing = null;
+    unsure = [];
     lastFlushMs = options.monotonicMs();
     for (const write of writes) {
       token = write.token;
+      hardState = write.hardState ?? hardState;
       durable = afterWrite(durable, write);
     }
     if (stopped) return;
@@ -103,6 +117,10 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
       flushing = flush();
     },
     token: () => token,
+    promised() {
+      const cuts = unsure.map(({ removeFrom }) => (removeFrom ?? Infinity) - 1);
+      return { hardState, lastIndex: Math.min(durable.lastIndex, ...cuts) };
+    },
     durable: () => durable,
     oldestMs() {
       if (flushing) return options.monotonicMs() - flushingSinceMs;

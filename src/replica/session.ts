@@ -13,7 +13,7 @@ import { type Driver, type DriverEvents, createDriver } from "./driver.ts";
 import { type EffectRunner, createEffectRunner } from "./effects.ts";
 import { createEngine, whyNotVoting } from "./engine-start.ts";
 import { type Peers, createPeers } from "./peers.ts";
-import { type PersistQueue, createPersistQueue } from "./persist-queue.ts";
+import { type PersistQueue, type Promised, createPersistQueue } from "./persist-queue.ts";
 import { type Proposals, createProposals } from "./proposals.ts";
 import { type RecentEntries, createRecentEntries } from "./recent-entries.ts";
 import { createWatchdog } from "./watchdog.ts";
@@ -32,6 +32,8 @@ export interface Session {
   readonly proposals: Proposals;
   readonly peers: Peers;
   engineStatus(): EngineStatus;
+  /** What the database must still hold at the next boot. */
+  promised(): Promised;
   /** It has ended: what it knew of its term may be out of date. */
   over(): boolean;
   /** A read of the catalog failed: ends the session when that tells that this process may not go on (`fenced`). */
@@ -89,6 +91,7 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
     proposals,
     peers,
     engineStatus: () => driver.status(),
+    promised: () => disk.promised(),
     over: () => driver.over(),
     readFailed(error) {
       if (isShardpactError(error, "fenced")) driver.fail(error);
@@ -252,6 +255,7 @@ function peersOf<M>(parts: Parts<M>): Peers {
     log,
     runtime,
     durable: () => parts.disk.durable(),
+    voting: () => driver.status().voting,
     chosenEpochAt: (index) => parts.apply.chosenEpochAt(index),
     onEngine(from, body) {
       let message: M;

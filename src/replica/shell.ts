@@ -12,6 +12,7 @@ import { ShardpactError, isShardpactError, toShardpactError } from "../model/err
 import type { LogState } from "../storage/port.ts";
 import type { Refusal } from "../transport/port.ts";
 import type { SessionContext } from "./context.ts";
+import type { Promised } from "./persist-queue.ts";
 import { type Session, type SessionEvents, startSession } from "./session.ts";
 
 const BACKOFF_MS_MIN = 50;
@@ -58,6 +59,8 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
   let session: Session | null = null;
   let postgresUp = false;
   let before: LogState | null = null;
+  /** The newest life, also when it is over: it knows what it had written. */
+  let latest: Session | null = null;
   let shown: EngineStatus | null = null;
   let recovery: Promise<void> | null = null;
   let end: (error: ShardpactError | null) => void = () => undefined;
@@ -101,13 +104,14 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     setPostgres(true, null);
     if (isClosed()) return;
     checkGenesis(start, identity.genesisBytes);
-    const lost = before === null ? null : wentBack(before, start);
+    const lost = before === null || latest === null ? null : wentBack(before, latest.promised(), start);
     if (lost !== null && start.voting) await stores.log.loseVote(lost);
     before = start;
     const voting = start.voting && lost === null;
     onEvent({ kind: "booted", boot: start.boot, incarnation: start.incarnation, lastIndex: start.lastIndex });
     setState("running", null);
     session = startSession(options, { ...start, voting }, events);
+    latest = session;
   }
 
   /** Ends what no boot would heal, and starts the recovery from everything else. */
@@ -146,7 +150,9 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
   async function finish(error: ShardpactError | null): Promise<void> {
     if (isClosed()) return;
     setState("closed", error?.message ?? null);
-    await dropSession(error ?? new ShardpactError("unavailable", "this replica is stopping"));
+    // What ended this process is no answer to a client: whoever took over, or a peer, may take its command.
+    const why = error === null ? "this replica is stopping" : `this replica has ended: ${error.message}`;
+    await dropSession(new ShardpactError("unavailable", why));
     end(error);
   }
 
@@ -215,10 +221,15 @@ function checkGenesis({ configurations }: LogState, genesisBytes: Uint8Array): v
 }
 
 /** Why the database behind this process is not the one, or older than the one, that it used before; else null. */
-function wentBack(before: LogState, now: LogState): string | null {
+function wentBack(before: LogState, promised: Promised, now: LogState): string | null {
   if (now.incarnation !== before.incarnation) return "another database took the place of this replica's";
   if (now.boot <= before.boot)
     return `the database went back: boot ${before.boot} was used and now it counts ${now.boot}`;
-  if (now.hardState.epoch < before.hardState.epoch) return "the database went back behind an epoch that it held";
+  const { epoch, votedFor } = promised.hardState;
+  if (now.hardState.epoch < epoch) return `the database went back behind epoch ${epoch}, which it held`;
+  if (now.hardState.epoch === epoch && votedFor !== null && now.hardState.votedFor !== votedFor)
+    return `the database has forgotten its vote of epoch ${epoch}`;
+  if (now.lastIndex < promised.lastIndex)
+    return `the database held entries up to ${promised.lastIndex} and now ends at ${now.lastIndex}`;
   return null;
 }

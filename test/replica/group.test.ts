@@ -47,6 +47,22 @@ async function proposeMany(group: Cluster, count: number, name = "x"): Promise<v
   for (const reply of replies) expect(reply).toMatchObject({ ok: true });
 }
 
+/** A disk in use as it was when it was copied: a failover to a standby that was behind. */
+function setBack(disk: MemoryDisk, backup: MemoryDisk): void {
+  const refill = <K, V>(map: Map<K, V>, from: ReadonlyMap<K, V>): void => {
+    map.clear();
+    for (const [key, value] of from) map.set(key, value);
+  };
+  disk.state = backup.state;
+  disk.applied = backup.applied;
+  refill(disk.log, backup.log);
+  refill(disk.peers, backup.peers);
+  refill(disk.outcomes, backup.outcomes);
+  for (const [table, rows] of disk.rows) refill(rows, backup.rows.get(table) ?? new Map());
+  disk.ledger.splice(0, disk.ledger.length, ...backup.ledger);
+  disk.unflushed.length = 0;
+}
+
 const follower = (group: Cluster, leader: string): string => group.ids.find((id) => id !== leader) ?? "";
 const state = (group: Cluster, id: string, wanted: string): Promise<string | null> =>
   waitFor(
@@ -184,6 +200,39 @@ test("a replica whose database is a restored backup does not vote, and says why"
   const answers = await group.confirm({ kind: "datasets", after: "", limit: 1 }, 2);
   await sleep(50);
   expect(answers.map((a) => a.replica)).not.toContain(id);
+});
+
+test("a database that is set back under a running replica, boot and all, takes its vote", async () => {
+  const group = await openGroup();
+  await proposeMany(group, 3);
+  await group.agreed();
+  const id = await group.leader();
+  const disk = group.disks.get(id);
+  const backup = structuredClone(disk);
+  if (!disk || !backup) throw new Error(`${id} has a disk`);
+  await proposeMany(group, 5, "later");
+  await group.agreed();
+  setBack(disk, backup);
+  disk.failNext = "before";
+  await proposeMany(group, 3, "on");
+  expect(await state(group, id, "non_voting")).toMatch(/lost promises/);
+  expect(group.events.get(id)).toContainEqual(expect.objectContaining({ kind: "booted", boot: 2 }));
+  expect(disk.state?.voting).toBe(false);
+  expect(new Set(await group.agreed()).size).toBe(1);
+});
+
+test("a database that forgot a vote takes the replica's vote", async () => {
+  const group = await openGroup();
+  await proposeMany(group, 3);
+  const id = await group.leader();
+  for (const other of group.ids) if (other !== id) group.bus.cut(other, id);
+  const disk = group.disks.get(id);
+  if (!disk?.state) throw new Error(`${id} has booted`);
+  disk.state = { ...disk.state, hardState: { ...disk.state.hardState, votedFor: null } };
+  disk.failNext = "before";
+  await state(group, id, "non_voting");
+  group.bus.heal();
+  await proposeMany(group, 3, "on");
 });
 
 test("a replica that lost its database is refused as a stranger; the others go on", async () => {

@@ -21,6 +21,7 @@ const header = (over: Partial<PeerHeader> = {}): PeerHeader => ({
   toIncarnation: "",
   clockMs: 1_700_000_000_000.5,
   durable: { lastIndex: 12, lastEpoch: 2, epoch: 4 },
+  voting: true,
   ...over,
 });
 
@@ -31,6 +32,7 @@ describe("envelope", () => {
     const body = new Uint8Array([1, 2, 3]);
     const decoded = codec.decode(codec.encode(header(), body));
     expect(decoded.header).toEqual(header());
+    expect(codec.decode(codec.encode(header({ voting: false }), body)).header.voting).toBe(false);
     expect([...decoded.body]).toEqual([1, 2, 3]);
   });
 
@@ -77,7 +79,20 @@ describe("peer identities", () => {
     const table = createPeerTable([record]);
     table.admit(header());
     table.heard(header(), 0, 0);
-    expect(table.judge(header({ boot: 4, durable }), () => chosen).kind).toBe(verdict);
+    expect(table.judge(header({ boot: 4, life: 9, durable }), () => chosen).kind).toBe(verdict);
+  });
+
+  test("entries of the epoch that a replica is still in can't have been removed: it lost them", () => {
+    const table = createPeerTable([record]);
+    const held = { lastIndex: 12, lastEpoch: 4, epoch: 4 };
+    table.admit(header());
+    table.heard(header({ durable: held }), 0, 0);
+    const fewer = (epoch: number, life = 9) =>
+      header({ boot: 4, life, durable: { lastIndex: 11, lastEpoch: 4, epoch } });
+    expect(table.judge(fewer(4), () => null).kind).toBe("lost");
+    expect(table.judge(fewer(5, 10), () => null).kind).toBe("doubtful");
+    // Within a life entries are removed by right, and what was told is not held against it.
+    expect(table.judge({ ...fewer(4), life: header().life }, () => null).kind).toBe("kept");
   });
 });
 
