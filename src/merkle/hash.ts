@@ -4,14 +4,16 @@
  * Plain BLAKE3 is used where people check with `b3sum` (whole files, leaves); everything that we define is hashed
  * under a context string, so that no structure can be mistaken for another. Source: BLAKE3 paper, §2.3 (modes).
  */
-import { Blake3Hasher, blake3 } from "@napi-rs/blake-hash";
+import { Blake3Hasher } from "@napi-rs/blake-hash";
 import { concatBytes, fromHex } from "../model/bytes.ts";
 
 export const DIGEST_BYTES = 32;
 
 /** Plain BLAKE3 of the bytes: 32 bytes. */
 export function hashBytes(bytes: Uint8Array): Uint8Array {
-  return new Uint8Array(blake3(bytes));
+  const hex = plain.update(bytes).digest();
+  plain.reset();
+  return fromHex(hex);
 }
 
 /** Contexts of `derive_key`; a change of any is a new format. */
@@ -35,6 +37,7 @@ export const CONTEXTS = {
   bytesDigest: "shardpact bytes digest/1",
   splitPosition: "shardpact positional split/1",
   answer: "shardpact answer/1",
+  snapshot: "shardpact snapshot/1",
 } as const;
 export type Context = keyof typeof CONTEXTS;
 
@@ -48,12 +51,12 @@ export function hashHexAs(context: Context, ...parts: readonly Uint8Array[]): st
   let hasher = hashers.get(context);
   if (!hasher) hashers.set(context, (hasher = Blake3Hasher.newDeriveKey(CONTEXTS[context])));
   // One call for many small parts: each call into native code costs more than copying them.
-  hasher.update(parts.length === 1 && parts[0] ? parts[0] : concatBytes(parts));
-  const hex = hasher.digest();
+  const hex = hasher.update(parts.length === 1 && parts[0] ? parts[0] : concatBytes(parts)).digest();
   hasher.reset();
   return hex;
 }
 
+const plain = new Blake3Hasher();
 /** Deriving a context's key costs a hash of its own, so each context keeps its hasher. */
 const hashers = new Map<Context, Blake3Hasher>();
 

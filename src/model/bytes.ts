@@ -17,6 +17,11 @@ export function fromHex(hex: string): Uint8Array {
   if (hex.length % 2 !== 0 || !/^[0-9a-f]*$/.test(hex)) {
     throw new ShardpactError("invalid_argument", `'${hex.slice(0, 80)}' is not lower-case hex`);
   }
+  return decodeHex(hex);
+}
+
+/** Of digits that were checked. */
+function decodeHex(hex: string): Uint8Array {
   return new Uint8Array(Buffer.from(hex, "hex"));
 }
 
@@ -29,7 +34,7 @@ export function parseDigest(text: string): Uint8Array {
   if (!/^b3:[0-9a-f]{64}$/.test(text)) {
     throw new ShardpactError("invalid_argument", `'${text.slice(0, 80)}' is not a digest (b3: and 64 hex digits)`);
   }
-  return fromHex(text.slice(3));
+  return decodeHex(text.slice(3));
 }
 
 export function bytesEqual(a: Uint8Array, b: Uint8Array): boolean {

@@ -10,18 +10,33 @@ const DEPTH_MAX = 16;
  * Members that are undefined are left out. Source: RFC 8785 (JCS).
  */
 export function canonicalJson(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
   if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
   let out = "";
   if (Array.isArray(value)) {
     for (const item of value) out += (out === "" ? "" : ",") + canonicalJson(item);
     return `[${out}]`;
   }
-  for (const key of Object.keys(value).sort()) {
-    const member = (value as Readonly<Record<string, unknown>>)[key];
+  const object = value as Readonly<Record<string, unknown>>;
+  for (const key of Object.keys(object).sort()) {
+    const member = object[key];
     if (member === undefined) continue;
-    out += `${out === "" ? "" : ","}${JSON.stringify(key)}:${canonicalJson(member)}`;
+    out += `${out === "" ? "" : ","}${quoted(key)}:${canonicalJson(member)}`;
   }
   return `{${out}}`;
+}
+
+const QUOTED_MAX = 1_024;
+const quotedKeys = new Map<string, string>();
+
+/** Keys are few and come again and again. */
+function quoted(key: string): string {
+  let text = quotedKeys.get(key);
+  if (text === undefined) {
+    text = JSON.stringify(key);
+    if (quotedKeys.size < QUOTED_MAX) quotedKeys.set(key, text);
+  }
+  return text;
 }
 
 /**
