@@ -3,6 +3,7 @@
  * follows the leader.
  */
 import { randomBytes } from "node:crypto";
+import { paxosEngine } from "../../src/consensus/paxos/index.ts";
 import { raftEngine } from "../../src/consensus/raft/index.ts";
 import {
   type AgreedPart,
@@ -40,6 +41,8 @@ export interface ClusterOptions {
   connect(name: string): Promise<Transport>;
   openStores(identity: StoreIdentity): Promise<ReplicaStores>;
   readonly timing?: Partial<ReplicaConfig["timing"]>;
+  /** Default: what `group-paxos.test.ts` asks for, else Raft. */
+  readonly engine?: Genesis["engine"];
 }
 
 export interface Cluster {
@@ -82,7 +85,7 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     format: "shardpact-group/1",
     name: `test-${randomBytes(4).toString("hex")}`,
     nonce: randomBytes(8).toString("hex"),
-    engine: "raft",
+    engine: options.engine ?? (process.env["GROUP_ENGINE"] === "paxos" ? "paxos" : "raft"),
     catalogLevel: 1,
     voters: ids.map((id) => ({ id, publicKey: publicKeyHex(seeds.get(id) ?? "") })),
   };
@@ -112,16 +115,12 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
   async function start(id: string): Promise<Replica> {
     const m = member(id);
     const transport = await options.connect(id);
-    const stores = await options.openStores({ groupId, replica: id, engine: "raft" });
+    const stores = await options.openStores({ groupId, replica: id, engine: genesis.engine });
     const onEvent = (event: ReplicaEvent): void => void events.get(id)?.push(event);
-    const replica = await startReplica({
-      config: m.config,
-      transport,
-      stores,
-      engine: raftEngine,
-      runtime: realRuntime(),
-      onEvent,
-    });
+    const parts = { config: m.config, transport, stores, runtime: realRuntime(), onEvent };
+    const replica = await (genesis.engine === "paxos"
+      ? startReplica({ ...parts, engine: paxosEngine })
+      : startReplica({ ...parts, engine: raftEngine }));
     m.running = { replica, stores, transport };
     return replica;
   }
