@@ -5,9 +5,11 @@
  */
 import { open, readdir, rm } from "node:fs/promises";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { connect, isShardpactError, type Group } from "shardpact";
 import { type LocalGroup, startLocalGroup } from "../src/cli/embedded/local-group.ts";
+import type { LocalReplica } from "../src/cli/embedded/local-replica.ts";
 import { table } from "../src/cli/output.ts";
 import { writeDigits } from "./support/digits.ts";
 
@@ -69,8 +71,8 @@ async function flipBit(storeDir: string): Promise<string> {
   return `one bit of byte ${position.toLocaleString("en")} of ${path.basename(largest.file).slice(0, 12)}…`;
 }
 
-async function query(local: LocalGroup, replica: number, sql: string): Promise<Record<string, unknown>[]> {
-  const client = new pg.Client({ connectionString: local.replicas[replica]!.postgresUrl });
+async function query(replica: LocalReplica, sql: string): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({ connectionString: replica.postgresUrl });
   await client.connect();
   try {
     return (await client.query<Record<string, unknown>>(sql)).rows;
@@ -118,7 +120,8 @@ async function agreeAndTrain(local: LocalGroup, group: Group): Promise<void> {
   if (again.bytesDigest !== first.bytesDigest) throw new Error("the rerun saw other bytes");
 }
 
-async function refuseAndSurvive(local: LocalGroup, group: Group): Promise<void> {
+/** Resolves with the replica that was killed, once it is back and has caught up. */
+async function refuseAndSurvive(local: LocalGroup, group: Group): Promise<LocalReplica> {
   const flipped = await flipBit(local.storeDir);
   const refused = await train(group, 1).then(
     () => null,
@@ -129,29 +132,39 @@ async function refuseAndSurvive(local: LocalGroup, group: Group): Promise<void> 
   say(`A disk flips ${flipped}: the loader refuses`, refused.message, refused.hint);
 
   const leader = await local.waitForLeader();
+  const killed = local.replicas.find((r) => r.id === leader)!;
   const before = Date.now();
   const publishing = group.publish("mnist-small", path.join(DIR, "digits-v2", "val"));
-  await local.replicas.find((r) => r.id === leader)!.kill("SIGKILL");
+  await killed.kill("SIGKILL");
   const survived = await publishing;
   const next = await local.waitForLeader();
   say(
     `kill -9 of the leader ${leader} during a publish`,
     `${next} leads, mnist-small@v${survived.version} is committed after ${Date.now() - before} ms; nothing lost`,
   );
-  await local.replicas.find((r) => r.id === leader)!.restart();
+  await killed.restart();
+  const deadline = Date.now() + 30_000;
+  const caughtUp = `select from shardpact.applied_state where applied_index >= ${survived.index}`;
+  while ((await query(killed, caughtUp)).length === 0) {
+    if (Date.now() > deadline) throw new Error(`${killed.id} did not catch up`);
+    await sleep(50);
+  }
+  return killed;
 }
 
-async function audit(local: LocalGroup): Promise<void> {
+async function audit(replica: LocalReplica): Promise<void> {
   const rows = await query(
-    local,
-    0,
+    replica,
     "select ref, left(root, 19) || '…' as root, index, to_char(at, 'YYYY-MM-DD HH24:MI:SS') as at, rows, actor from shardpact.v_versions order by index",
   );
   const lines = table(
     ["version", "root", "log index", "committed", "rows", "by"],
     rows.map((row) => Object.values(row).map((value) => `${value as string | number}`)),
   );
-  say("What an auditor sees in any replica's Postgres: select * from shardpact.v_versions", ...lines.split("\n"));
+  say(
+    `${replica.id} is back and has caught up; what an auditor sees in its Postgres: select * from shardpact.v_versions`,
+    ...lines.split("\n"),
+  );
 }
 
 await rm(DIR, { recursive: true, force: true });
@@ -162,8 +175,7 @@ try {
   const group = await connect({ url: local.url, group: local.group, stores: [] });
   try {
     await agreeAndTrain(local, group);
-    await refuseAndSurvive(local, group);
-    await audit(local);
+    await audit(await refuseAndSurvive(local, group));
   } finally {
     await group.close();
   }
