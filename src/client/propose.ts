@@ -80,7 +80,7 @@ export async function propose(session: Session, command: Command, o: CallOptions
       if (session.leader() !== null && session.leader() !== before && attempt % 4 !== 3) continue;
     } catch (error) {
       if (!isShardpactError(error) || !error.retryable || "commandId" in error.details) throw error;
-      if (error.code === "timeout") reached.delivered = true;
+      if (error.code === "timeout" || error.details["sent"] === true) reached.delivered = true;
       cause = error;
       session.hintLeader(null);
     }

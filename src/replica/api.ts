@@ -51,7 +51,7 @@ export function serveApi(options: ApiOptions): Api {
   function refuse(message: Message, error: unknown): void {
     answer(transport, message, {
       ok: false,
-      error: toShardpactError(error).toJSON(),
+      error: forClient(error).toJSON(),
       leader: leader(shell),
       index: null,
     });
@@ -122,6 +122,13 @@ export function serveApi(options: ApiOptions): Api {
       for (const subscription of subscriptions) subscription.close();
     },
   };
+}
+
+/** That this process was fenced is no answer to a client: whoever took over, or a peer, may have one. */
+function forClient(error: unknown): ShardpactError {
+  const known = toShardpactError(error);
+  if (known.code !== "fenced") return known;
+  return new ShardpactError("unavailable", `this replica has ended: ${known.message}`, { cause: known });
 }
 
 function leader(shell: Shell): string | null {

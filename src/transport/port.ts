@@ -42,7 +42,10 @@ export interface Transport extends AsyncDisposable {
   subscribe(subject: string, handler: (message: Message) => void): Subscription;
   /** A subject that only this connection listens on. */
   inbox(): string;
-  /** One answer. @throws `timeout`, `unavailable` (nobody listens, or disconnected), `aborted`, `closed` */
+  /**
+   * One answer. @throws `timeout`, `unavailable` (nobody listens, or disconnected; with `details.sent` when the connection
+   * was lost after it had left), `aborted`, `closed`
+   */
   request(subject: string, data: Uint8Array, options: RequestOptions): Promise<Uint8Array>;
   /**
    * Called with false when the connection is lost and true when it is back, and when the server refuses a subject; at

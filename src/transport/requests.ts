@@ -20,7 +20,7 @@ export interface Requests {
   request(subject: string, data: Uint8Array, options: RequestOptions): Promise<Uint8Array>;
   /** An answer arrived at `<prefix>.<token>`; null means that nobody listens on the request's subject. */
   answered(replySubject: string, data: Uint8Array | null): void;
-  /** Fails everything that is open. */
+  /** Fails everything that is open. `details.sent`: it had left, and may have been received. */
   failAll(code: "unavailable" | "closed"): void;
 }
 
@@ -73,7 +73,9 @@ export function createRequests(port: RequestsPort): Requests {
     failAll(code) {
       const why = code === "closed" ? "the connection was closed" : "the connection was lost";
       for (const open of pending.values())
-        open.reject(new ShardpactError(code, `${why} before '${open.subject}' was answered`));
+        open.reject(
+          new ShardpactError(code, `${why} before '${open.subject}' was answered`, { details: { sent: true } }),
+        );
     },
   };
 }

@@ -1,0 +1,163 @@
+/**
+ * Owns the simulated group: real replicas (shell, engine, stores, API) over simulated processes, databases and network.
+ */
+import type { EngineKind } from "../../src/consensus/engine.ts";
+import { raftEngine, type RaftMessage } from "../../src/consensus/raft/index.ts";
+import { type Genesis, SUBJECTS } from "../../src/model/api.ts";
+import { createSeed, publicKeyHex } from "../../src/model/keys.ts";
+import { createEnvelopeCodec } from "../../src/replica/envelope.ts";
+import {
+  genesisPayload,
+  groupIdOf,
+  parseReplicaConfig,
+  type Replica,
+  type ReplicaConfig,
+  type ReplicaEvent,
+  startReplica,
+} from "../../src/replica/index.ts";
+import type { Transport } from "../../src/transport/port.ts";
+import { type Checker, createChecker } from "./checker.ts";
+import { createDatabase, type Database } from "./database.ts";
+import { createNetwork, type Network } from "./network.ts";
+import { createProcess, type SimClock, type SimProcess } from "./process.ts";
+import { checkPromise } from "./promises.ts";
+import { createRandom, pick, type Random, type Scheduler } from "./scheduler.ts";
+
+const PEER_SUBJECTS = SUBJECTS.peer("sim", "", "").slice(0, -1);
+const RESTART_AFTER_FAILURE_MS = 200;
+
+export interface Member {
+  readonly id: string;
+  readonly database: Database;
+  readonly clock: SimClock;
+  readonly config: ReplicaConfig;
+  process: SimProcess | null;
+  transport: Transport | null;
+  replica: Replica | null;
+}
+
+export interface Cluster {
+  readonly genesis: Genesis;
+  readonly groupId: string;
+  readonly ids: readonly string[];
+  readonly members: ReadonlyMap<string, Member>;
+  readonly checker: Checker;
+  readonly network: Network;
+  /** Starts a process; one that runs already is left to find out (fencing). */
+  start(id: string): void;
+  kill(id: string): void;
+  /** A clean stop: hands the lead over, then ends. */
+  stop(id: string): void;
+  leader(): Member | null;
+}
+
+export interface ClusterOptions {
+  readonly scheduler: Scheduler;
+  readonly random: Random;
+  readonly replicaCount: number;
+  readonly engine?: EngineKind<RaftMessage>;
+}
+
+/** Timings that a group is drawn from: the defaults, and a coarser clock with the same timeouts. */
+const TIMINGS = [
+  {},
+  { tickMs: 40, heartbeatTicks: 2, electionTicksMin: 10, electionTicksMax: 20 },
+  { tickMs: 50, heartbeatTicks: 1, electionTicksMin: 4, electionTicksMax: 12 },
+];
+
+/** Making keys costs more than all else in a start; they are no secret and influence nothing. */
+const seeds = Array.from({ length: 7 }, createSeed);
+
+export function createCluster({ scheduler, random, replicaCount, engine = raftEngine }: ClusterOptions): Cluster {
+  const ids = Array.from({ length: replicaCount }, (_, i) => `r${i + 1}`);
+  const voters = ids.map((id, i) => ({ id, publicKey: publicKeyHex(seeds[i] ?? "") }));
+  const genesis: Genesis = {
+    ...{ format: "shardpact-group/1", name: "sim", nonce: "0", engine: engine.name, catalogLevel: 1 },
+    voters,
+  };
+  const groupId = groupIdOf(genesisPayload(genesis));
+  const checker = createChecker(ids, scheduler.fail);
+  const members = new Map<string, Member>();
+  const envelopes = createEnvelopeCodec(groupId);
+  const network = createNetwork(scheduler, fork(random), (from, subject, data) => {
+    const member = members.get(from);
+    if (!member || !subject.startsWith(PEER_SUBJECTS)) return;
+    const { header, body } = envelopes.decode(data);
+    if (header.kind === "engine") {
+      checkPromise(checker, from, header.to, member.database.disk.state, engine.decodeMessage(body));
+    }
+  });
+
+  const timing = pick(random, TIMINGS);
+  for (const [i, id] of ids.entries()) {
+    const identity = { groupId, replica: id, engine: engine.name };
+    const config = parseReplicaConfig({
+      ...{ replica: id, seed: seeds[i], genesis, nats: ["-"], postgres: "-", stores: [], timing },
+    });
+    const database = createDatabase({ identity, scheduler, random: fork(random), checker });
+    const clock = { offsetMs: 0, rate: 1 + (random() - 0.5) / 500 };
+    members.set(id, { id, database, clock, config, process: null, transport: null, replica: null });
+  }
+  const memberOf = (id: string): Member => members.get(id) as Member;
+
+  function start(id: string): void {
+    const member = memberOf(id);
+    const process = createProcess(id, scheduler, fork(random), member.clock);
+    const transport = network.connect(process);
+    const stores = member.database.open(process);
+    let replica: Replica | null = null;
+    const onEvent = (event: ReplicaEvent): void => {
+      if (event.kind === "state" && event.state === "halted") checker.halted(id, event.reason ?? "");
+      if (event.kind === "role") checker.role(id, event.role, event.term, replica?.status().commit ?? 0);
+    };
+    const end = (): void => {
+      process.kill();
+      void transport.close();
+      if (member.process !== process) return;
+      member.process = null;
+      member.replica = null;
+      scheduler.after(RESTART_AFTER_FAILURE_MS, () => {
+        if (member.process === null) start(id);
+      });
+    };
+    member.process = process;
+    member.transport = transport;
+    member.replica = null;
+    const { config } = member;
+    startReplica({ config, transport, stores, engine, runtime: process.runtime, onEvent }).then((started) => {
+      replica = started;
+      if (member.process === process) member.replica = started;
+      void started.ended.then(end);
+    }, end);
+  }
+
+  function kill(id: string): void {
+    const member = memberOf(id);
+    const { process } = member;
+    member.process = null;
+    member.replica = null;
+    if (!process) return;
+    process.kill();
+    void member.transport?.close();
+  }
+
+  return {
+    genesis,
+    groupId,
+    ids,
+    members,
+    checker,
+    network,
+    start,
+    kill,
+    stop(id) {
+      void memberOf(id).replica?.close();
+    },
+    leader: () => [...members.values()].find((member) => member.replica?.status().role === "leader") ?? null,
+  };
+}
+
+/** A stream of its own: what one part draws does not move what another part sees. */
+export function fork(random: Random): Random {
+  return createRandom(Math.floor(random() * 2 ** 32));
+}

@@ -1,0 +1,49 @@
+/**
+ * Owns the command `npm run sim`: many seeds, one seed again, or the gate of mutations.
+ */
+import { parseArgs } from "node:util";
+import { simulate, type SimulationReport } from "./simulate.ts";
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: "string", default: "20" },
+    from: { type: "string", default: "0" },
+    engine: { type: "string", default: "raft" },
+    replay: { type: "string" },
+    history: { type: "string" },
+    ms: { type: "string" },
+  },
+});
+
+if (values.engine !== "raft") throw new Error(`there is no engine '${values.engine}' here`);
+const options = {
+  ...(values.history === undefined ? {} : { historyFile: values.history }),
+  ...(values.ms === undefined ? {} : { stormMs: Number(values.ms) }),
+};
+
+if (values.replay !== undefined) console.log(await simulate(Number(values.replay), options));
+else await many(Number(values.from), Number(values.seeds));
+
+async function many(from: number, count: number): Promise<void> {
+  const startMs = performance.now();
+  const reports: SimulationReport[] = [];
+  let failed = 0;
+  for (let seed = from; seed < from + count; seed++) {
+    try {
+      reports.push(await simulate(seed, options));
+    } catch (error) {
+      failed += 1;
+      console.log((error as Error).message);
+    }
+  }
+  const seconds = (performance.now() - startMs) / 1000;
+  const sum = (key: "steps" | "virtualMs" | "elections" | "chosen" | "operations" | "answered" | "messages"): number =>
+    reports.reduce((total, report) => total + report[key], 0);
+  console.log(
+    `${count - failed} seeds passed, ${failed} failed in ${seconds.toFixed(1)} s: ${sum("steps")} steps ` +
+      `(${Math.round(sum("steps") / seconds)}/s), ${Math.round(sum("virtualMs") / 1000)} virtual s, ` +
+      `${sum("elections")} elections, ${sum("chosen")} entries, ${sum("answered")}/${sum("operations")} operations, ` +
+      `${sum("messages")} messages`,
+  );
+  if (failed > 0) process.exitCode = 1;
+}

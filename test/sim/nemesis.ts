@@ -1,0 +1,202 @@
+/**
+ * Owns the faults: what goes wrong, when, and when it ends. Drawn from the seed; bounded so that a correct group can
+ * recover: damage never reaches a majority.
+ */
+import { damageMemoryRecord } from "../../src/storage/memory/disk.ts";
+import type { Cluster, Member } from "./cluster.ts";
+import { below, between, chance, pick, type Random, type Scheduler } from "./scheduler.ts";
+
+export type Fault =
+  | "crash"
+  | "power_loss"
+  | "stop"
+  | "twin"
+  | "pause"
+  | "database_crash"
+  | "database_disconnect"
+  | "database_slow"
+  | "database_hung"
+  | "database_full"
+  | "commit_unknown"
+  | "damage"
+  | "isolate"
+  | "split"
+  | "one_way"
+  | "bridge"
+  | "clog"
+  | "nats_restart"
+  | "nats_disconnect"
+  | "weather"
+  | "clock_jump"
+  | "clock_drift";
+
+export interface Nemesis {
+  readonly counts: Readonly<Record<Fault, number>>;
+  stop(): void;
+  /** Ends every fault; starts what does not run. */
+  heal(): void;
+}
+
+export interface NemesisOptions {
+  readonly scheduler: Scheduler;
+  readonly random: Random;
+  readonly cluster: Cluster;
+  readonly clientNames: readonly string[];
+}
+
+const EVERY_MS: readonly [number, number] = [100, 1_600];
+
+export function startNemesis(options: NemesisOptions): Nemesis {
+  const { scheduler, random, cluster } = options;
+  const { network, ids, members, checker } = cluster;
+  const all = [...ids, ...options.clientNames];
+  const damageMax = Math.floor((ids.length - 1) / 2);
+  let damagedCount = 0;
+  let stopped = false;
+
+  const memberOf = (id: string): Member => members.get(id) as Member;
+  /** Often the leader: what happens to it matters most. */
+  const victim = (): string => (chance(random, 0.5) ? cluster.leader()?.id : undefined) ?? pick(random, ids);
+  const soon = (min: number, max: number, fn: () => void): void => void scheduler.after(between(random, min, max), fn);
+  const startIfDown = (id: string): void => {
+    if (memberOf(id).process === null) cluster.start(id);
+  };
+
+  function crash(id: string, downMs: readonly [number, number] = [20, 2_500]): void {
+    cluster.kill(id);
+    soon(...downMs, () => startIfDown(id));
+  }
+
+  function cutBoth(a: string, b: string): void {
+    network.bus.cut(a, b);
+    network.bus.cut(b, a);
+  }
+
+  function endCuts(): void {
+    soon(300, 4_000, () => network.bus.heal());
+  }
+
+  function damage(): void {
+    const id = pick(random, ids);
+    const member = memberOf(id);
+    const { disk } = member.database;
+    if (damagedCount >= damageMax || !checker.healthy(id) || disk.log.size < 2) return;
+    damagedCount += 1;
+    checker.damaged(id);
+    cluster.kill(id);
+    const index = pick(random, [...disk.log.keys()]);
+    if (chance(random, 0.5)) damageMemoryRecord(disk, index);
+    else disk.log.delete(index);
+    soon(20, 1_000, () => startIfDown(id));
+  }
+
+  const faults: Record<Fault, () => void> = {
+    crash: () => crash(victim()),
+    power_loss() {
+      for (const id of ids) {
+        memberOf(id).database.crash(between(random, 50, 500));
+        crash(id, [50, 1_500]);
+      }
+    },
+    stop: () => cluster.stop(victim()),
+    twin: () => cluster.start(victim()),
+    pause: () => memberOf(victim()).process?.pause(between(random, 100, 5_000)),
+    database_crash: () => memberOf(victim()).database.crash(between(random, 50, 1_500)),
+    database_disconnect: () => memberOf(victim()).database.disconnect(),
+    database_slow() {
+      const { faults: database } = memberOf(victim()).database;
+      database.slowness = between(random, 5, 100);
+      soon(200, 4_000, () => (database.slowness = 1));
+    },
+    database_hung() {
+      memberOf(victim()).database.faults.hungUntilMs = scheduler.nowMs() + between(random, 200, 5_000);
+    },
+    database_full() {
+      memberOf(victim()).database.faults.fullUntilMs = scheduler.nowMs() + between(random, 200, 3_000);
+    },
+    commit_unknown() {
+      const { faults: database } = memberOf(victim()).database;
+      database.commitUnknown = between(random, 0.05, 0.5);
+      soon(200, 3_000, () => (database.commitUnknown = 0));
+    },
+    damage,
+    isolate() {
+      const id = victim();
+      // From its peers only, or from clients too.
+      for (const other of chance(random, 0.5) ? ids : all) if (other !== id) cutBoth(id, other);
+      endCuts();
+    },
+    split() {
+      const left = all.filter(() => chance(random, 0.5));
+      for (const a of left) for (const b of all) if (!left.includes(b)) cutBoth(a, b);
+      endCuts();
+    },
+    one_way() {
+      const id = victim();
+      const inward = chance(random, 0.5);
+      for (const other of ids) {
+        if (other !== id) network.bus.cut(inward ? other : id, inward ? id : other);
+      }
+      endCuts();
+    },
+    bridge() {
+      const middle = pick(random, ids);
+      const rest = ids.filter((id) => id !== middle);
+      const left = rest.slice(0, rest.length >> 1);
+      for (const a of left) for (const b of rest) if (!left.includes(b)) cutBoth(a, b);
+      endCuts();
+    },
+    clog: () => network.clog(pick(random, all), pick(random, all), between(random, 50, 2_000)),
+    nats_restart: () => network.restart(all, between(random, 50, 1_500), chance(random, 0.5)),
+    nats_disconnect: () => network.restart([pick(random, all)], between(random, 50, 3_000), chance(random, 0.5)),
+    weather() {
+      const bad = chance(random, 0.7);
+      network.faults.drop = bad ? between(random, 0, 0.2) : 0;
+      network.faults.duplicate = bad ? between(random, 0, 0.2) : 0;
+      network.faults.tail = bad ? between(random, 0, 0.3) : 0.01;
+      network.faults.late = bad ? between(random, 0, 0.1) : 0;
+    },
+    clock_jump() {
+      memberOf(victim()).clock.offsetMs += between(random, -20_000, 20_000);
+    },
+    clock_drift() {
+      memberOf(victim()).clock.rate = between(random, 0.9, 1.1);
+    },
+  };
+  const names = Object.keys(faults) as Fault[];
+  const counts = Object.fromEntries(names.map((name) => [name, 0])) as Record<Fault, number>;
+  // Each seed has a weather of its own: half of the kinds of faults, some of them often.
+  const kinds = names
+    .filter(() => chance(random, 0.5))
+    .flatMap((name) => Array<Fault>(1 + below(random, 3)).fill(name));
+  const pace = between(random, 0.5, 2);
+
+  function next(): void {
+    scheduler.after(between(random, ...EVERY_MS) * pace, () => {
+      if (stopped) return;
+      const fault = kinds.length === 0 ? pick(random, names) : pick(random, kinds);
+      counts[fault] += 1;
+      scheduler.note(fault);
+      faults[fault]();
+      next();
+    });
+  }
+  next();
+
+  return {
+    counts,
+    stop() {
+      stopped = true;
+    },
+    heal() {
+      network.heal();
+      network.restart(all, 0, false);
+      for (const { id, database, process, clock } of members.values()) {
+        database.heal();
+        clock.offsetMs = 0;
+        process?.resume();
+        startIfDown(id);
+      }
+    },
+  };
+}

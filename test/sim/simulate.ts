@@ -1,0 +1,152 @@
+/**
+ * Owns one run: a seed makes a group, its clients and its faults; after the storm everything is healed, progress is
+ * required, and the history of every dataset must be linearizable.
+ */
+import { appendFileSync } from "node:fs";
+import type { EngineKind } from "../../src/consensus/engine.ts";
+import type { RaftMessage } from "../../src/consensus/raft/index.ts";
+import { type Clients, DATASETS, type Recorded, startClients } from "./clients.ts";
+import { type Cluster, createCluster, fork } from "./cluster.ts";
+import { datasetModel, type Output } from "./dataset-model.ts";
+import { checkLinearizable, type Operation } from "./linearizability.ts";
+import { type Fault, startNemesis } from "./nemesis.ts";
+import { below, createRandom, createScheduler, pick, type Scheduler } from "./scheduler.ts";
+
+const GROUP_SIZES = [3, 3, 3, 3, 3, 5, 5, 7, 1];
+const STORM_MS = 12_000;
+const HEAL_MS = 30_000;
+
+export interface SimulationOptions {
+  readonly stormMs?: number;
+  readonly engine?: EngineKind<RaftMessage>;
+  /** Histories are appended to this file as JSON lines. */
+  readonly historyFile?: string;
+}
+
+export interface SimulationReport {
+  readonly seed: number;
+  readonly replicas: number;
+  readonly steps: number;
+  readonly virtualMs: number;
+  readonly elections: number;
+  readonly chosen: number;
+  readonly operations: number;
+  /** Operations that returned an answer. */
+  readonly answered: number;
+  readonly messages: number;
+  readonly faults: Readonly<Record<Fault, number>>;
+  readonly traceHash: number;
+}
+
+/** Runs a seed. @throws Error naming the seed, the step, the invariant and the command that runs it again */
+export async function simulate(seed: number, options: SimulationOptions = {}): Promise<SimulationReport> {
+  const scheduler = createScheduler();
+  const random = createRandom(seed);
+  const replicaCount = pick(random, GROUP_SIZES);
+  const { engine } = options;
+  const cluster = createCluster({
+    ...{ scheduler, random: fork(random), replicaCount },
+    ...(engine === undefined ? {} : { engine }),
+  });
+  const stop = catchStrays(scheduler);
+  try {
+    for (const id of cluster.ids) cluster.start(id);
+    const clients = startClients({ scheduler, random: fork(random), cluster, count: 2 + below(random, 4) });
+    const nemesis = startNemesis({ scheduler, random: fork(random), cluster, clientNames: clients.names });
+    await scheduler.run(options.stormMs ?? STORM_MS);
+    nemesis.stop();
+    clients.stop();
+    await recover(scheduler, cluster, clients, nemesis.heal);
+    const history = settleHistory(cluster, clients);
+    if (options.historyFile !== undefined) writeHistory(options.historyFile, seed, history);
+    checkHistory(history);
+    return {
+      seed,
+      replicas: replicaCount,
+      steps: scheduler.steps(),
+      virtualMs: Math.round(scheduler.nowMs()),
+      elections: cluster.checker.elections(),
+      chosen: cluster.checker.chosenCount(),
+      operations: history.length,
+      answered: history.filter(({ output }) => output !== null).length,
+      messages: cluster.network.counts.sent,
+      faults: nemesis.counts,
+      traceHash: scheduler.traceHash(),
+    };
+  } catch (error) {
+    const where = `seed ${seed}, step ${scheduler.steps()} (${scheduler.nowMs().toFixed(1)} ms)`;
+    const replay = `npm run sim -- --engine ${engine?.name ?? "raft"} --replay ${seed}`;
+    throw new Error(`${where}: ${(error as Error).message}\nreplay: ${replay}`, { cause: error });
+  } finally {
+    stop();
+    for (const id of cluster.ids) cluster.kill(id);
+  }
+}
+
+/** A promise that nobody awaits and that fails is a bug of the code under test. */
+function catchStrays(scheduler: Scheduler): () => void {
+  const stray = (error: unknown): void => scheduler.fail(error as Error);
+  process.on("unhandledRejection", stray);
+  return () => process.off("unhandledRejection", stray);
+}
+
+/** Ends all faults; every healthy replica must come to the same point, and every client must be answered. */
+async function recover(scheduler: Scheduler, cluster: Cluster, clients: Clients, heal: () => void): Promise<void> {
+  const { checker, members } = cluster;
+  const endMs = scheduler.nowMs() + HEAL_MS;
+  heal();
+  await scheduler.run(endMs, () => clients.idle() && cluster.leader() !== null);
+  const before = checker.chosenCount();
+  const asked = clients.history.length;
+  clients.readAll();
+  await scheduler.run(endMs, clients.idle);
+  const healthy = [...members.values()].filter(({ id }) => checker.healthy(id));
+  const isEven = (): boolean =>
+    healthy.every(({ database }) => database.disk.applied.index === checker.chosenCount() && checker.chosenCount() > 0);
+  await scheduler.run(endMs, isEven);
+  const where = (): string => [...members.values()].map((m) => JSON.stringify(m.replica?.status() ?? m.id)).join("\n");
+  const unanswered = clients.history.slice(asked).filter(({ output }) => output === null).length;
+  if (unanswered > 0) throw new Error(`no progress: ${unanswered} reads were not answered after healing\n${where()}`);
+  if (!isEven()) throw new Error(`no progress: ${checker.chosenCount()} (${before}) entries are chosen\n${where()}`);
+  for (const { id, database } of healthy) checker.compareTables(id, database.disk);
+}
+
+/**
+ * What the ledger knows of operations that nobody was answered: those without an effect are left out; the others stay
+ * open, with what they came to.
+ */
+function settleHistory(cluster: Cluster, { history, neverSent }: Clients): readonly Recorded[] {
+  const { oracle } = cluster.checker;
+  const versions = [...(oracle.rows.get("version")?.values() ?? [])].filter((row) => row.table === "version");
+  const effectOf = ({ input, commandId, dataset }: Recorded): Output | null => {
+    if (input.kind === "commit") {
+      const row = versions.find((version) => version.dataset === dataset && version.root === input.root);
+      return row ? { kind: "ok", version: row.version, root: row.root } : null;
+    }
+    const outcome = commandId === null ? undefined : oracle.outcomes.get(commandId)?.outcome;
+    return outcome?.ok === true ? { kind: "ok", version: Number(outcome.result["version"]), root: "" } : null;
+  };
+  return history.flatMap((operation, at) => {
+    if (operation.output !== null) return [operation];
+    const effect = effectOf(operation);
+    if (effect === null) return [];
+    if (neverSent.has(at))
+      throw new Error(`I12 ${JSON.stringify(operation)} was never sent, says its client; it was applied`);
+    return [{ ...operation, output: effect }];
+  });
+}
+
+function checkHistory(history: readonly Recorded[]): void {
+  for (const dataset of DATASETS) {
+    const operations = history.filter((operation) => operation.dataset === dataset);
+    const { result, longest, explored } = checkLinearizable(datasetModel, operations);
+    if (result === "linearizable") continue;
+    const rest = operations.filter((_, at) => !longest.includes(at)).slice(0, 12);
+    const shown = rest.map((operation: Operation<unknown, unknown>) => JSON.stringify(operation)).join("\n");
+    throw new Error(`${dataset} is not linearizable (${result}, ${explored} states); not explained:\n${shown}`);
+  }
+}
+
+function writeHistory(file: string, seed: number, history: readonly Recorded[]): void {
+  appendFileSync(file, history.map((operation) => `${JSON.stringify({ seed, ...operation })}\n`).join(""));
+}
