@@ -5,7 +5,8 @@ import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { Genesis } from "../model/api.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { type GroupMember, openGroupFiles, writeReplicaConfig } from "./embedded/group-files.ts";
@@ -16,6 +17,7 @@ interface InitOptions {
   readonly dir: string;
   readonly name: string;
   readonly replicas: number;
+  readonly engine: Genesis["engine"];
   readonly nats: string;
   readonly postgres: string;
   readonly store: string[];
@@ -36,6 +38,7 @@ export function register(command: Command): void {
     .option("--dir <dir>", "where the files go; keys that are there are kept", "deploy")
     .option("--name <name>", "name of the group: part of its subjects and of its identity", "main")
     .option("--replicas <count>", "voters: 3 or 5", replicaCount, 3)
+    .addOption(new Option("--engine <engine>", "fixed for good").choices(["raft", "paxos"]).default("raft"))
     .option("--store <url>", "where clients find shard bytes (file:///…); may be repeated", append, [])
     .option("--json", "machine-readable output")
     .addHelpText("after", EXAMPLE)
@@ -55,7 +58,8 @@ export async function initGroup(options: InitOptions): Promise<{ groupId: string
   const servers = options.nats.split(",").map((url) => url.trim());
   const hosts = servers.map(hostOf);
   checkPostgres(options.postgres, options.replicas);
-  const group = await openGroupFiles({ dir, name: options.name, replicas: options.replicas, engine: "raft" });
+  const { name, replicas, engine } = options;
+  const group = await openGroupFiles({ dir, name, replicas, engine });
   const files = [join(dir, "group.json"), join(dir, "nats.conf")];
   for (const member of group.members) {
     const postgres = await postgresUrl(options.postgres, member);

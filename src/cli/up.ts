@@ -5,7 +5,8 @@ import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { Genesis } from "../model/api.ts";
 import { LIMITS } from "../model/limits.ts";
 import { type LocalGroup, startLocalGroup } from "./embedded/local-group.ts";
 
@@ -13,6 +14,7 @@ interface UpOptions {
   readonly dir: string;
   readonly port: number;
   readonly replicas: number;
+  readonly engine: Genesis["engine"];
 }
 
 /** What `connect()` and the other verbs read when they are given no address. */
@@ -24,13 +26,14 @@ export function register(command: Command): void {
     .option("--dir <dir>", "data, keys and logs; kept for the next start", ".shardpact")
     .option("--port <port>", "port of the nats-server", portNumber, 4222)
     .option("--replicas <count>", "how many replicas; fixed by the first start", replicaCount, 3)
+    .addOption(new Option("--engine <engine>", "fixed by the first start").choices(["raft", "paxos"]).default("raft"))
     .addHelpText("after", "\nExamples:\n  $ shardpact up\n  $ shardpact up --port 4333 --dir /tmp/group")
     .action(up);
 }
 
-async function up({ dir, port, replicas }: UpOptions): Promise<void> {
+async function up({ dir, port, ...options }: UpOptions): Promise<void> {
   const stopped = interruption();
-  const group = await startLocalGroup({ dir: resolve(dir), port, replicas, onLine: (line) => console.log(line) });
+  const group = await startLocalGroup({ dir: resolve(dir), port, ...options, onLine: (line) => console.log(line) });
   try {
     const leader = await group.waitForLeader();
     console.log(`group '${group.group}' (${group.groupId.slice(0, 19)}…) is up, ${leader} leads`);

@@ -3,7 +3,10 @@
  *
  * NATS and Postgres may come up later than the replica: it waits for them, and says so.
  */
-import { raftEngine } from "../consensus/raft/index.ts";
+import type { EngineKind } from "../consensus/engine.ts";
+import { type PaxosMessage, paxosEngine } from "../consensus/paxos/index.ts";
+import { type RaftMessage, raftEngine } from "../consensus/raft/index.ts";
+import type { Genesis } from "../model/api.ts";
 import { ShardpactError, isShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { type Replica, type ReplicaConfig, type ReplicaEvent, realRuntime, startReplica } from "../replica/index.ts";
@@ -12,6 +15,12 @@ import { openPostgresStores } from "../storage/postgres/open.ts";
 import type { ReplicaStores } from "../storage/port.ts";
 import { connectNats } from "../transport/nats.ts";
 import type { Transport } from "../transport/port.ts";
+
+/** A replica feeds its engine only what that engine has decoded, so one type for both is enough. */
+const ENGINES: Readonly<Record<Genesis["engine"], EngineKind<RaftMessage | PaxosMessage>>> = {
+  raft: raftEngine,
+  paxos: paxosEngine,
+};
 
 const ATTEMPT_MS = 1_000;
 const PAUSE_MS = 250;
@@ -29,7 +38,7 @@ export interface OpenReplicaOptions {
  */
 export async function openReplica(config: ReplicaConfig, options: OpenReplicaOptions = {}): Promise<Replica> {
   const { groupId } = groupIdentity(config);
-  const engine = engineOf(config);
+  const engine = ENGINES[config.genesis.engine];
   const { replica, nats: servers, seed } = config;
   const transport = await waitFor("NATS", options, async () =>
     connectNats({ servers, name: `shardpact ${replica}`, seed, timeoutMs: ATTEMPT_MS, ...signalOf(options) }),
@@ -96,11 +105,6 @@ function checkPayload(transport: Transport, servers: readonly string[]): void {
     `the NATS server at ${servers.join(", ")} takes messages up to ${transport.payloadBytesMax} bytes; replicas need ${needed}`,
     { hint: `Set max_payload: ${needed} in nats.conf.` },
   );
-}
-
-function engineOf({ genesis }: ReplicaConfig): typeof raftEngine {
-  if (genesis.engine === raftEngine.name) return raftEngine;
-  throw new ShardpactError("config_invalid", `the group runs the engine '${genesis.engine}'; this build has 'raft'`);
 }
 
 function signalOf({ signal }: OpenReplicaOptions): { signal?: AbortSignal } {

@@ -25,6 +25,7 @@ afterAll(() => dir.remove());
 const OPTIONS = {
   name: "main",
   replicas: 3,
+  engine: "raft",
   nats: "nats://nats-1:4222, nats://nats-2:4222",
   postgres: "postgres://shardpact:{password}@postgres-{id}:5432/shardpact",
   store: ["file:///mnt/shards"],
