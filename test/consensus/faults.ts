@@ -1,7 +1,7 @@
 /**
  * Owns the faults of a simulated run.
  */
-import type { ReplicaId } from "../../src/consensus/engine.ts";
+import { survives } from "./changes.ts";
 import { appliedOf, copyOf, crash, restore, type SimNode } from "./node.ts";
 import { between, chance, type FaultName, pick, send, type World } from "./world.ts";
 
@@ -61,9 +61,7 @@ function restoreBackup(world: World, node: SimNode): void {
  * way is lost. Does nothing when the voters that would be left could not elect.
  */
 export function setBack(world: World, node: SimNode): boolean {
-  const { voters, votersOutgoing } = world.environment.configuration;
-  const lost = (id: ReplicaId): boolean => id === node.id || world.nodes.get(id)?.lost !== null;
-  if ([voters, votersOutgoing].some((half) => half.filter(lost).length * 2 >= Math.max(1, half.length))) return false;
+  if (node.destroyed || !survives(world, node.id)) return false;
   crash(node, world.environment, between(world, 0, node.writes.length + 1), appliedOf(node).index);
   restore(node);
   world.ledger.commits.set(node.id, 0);

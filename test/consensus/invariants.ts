@@ -13,11 +13,14 @@
  * These are Raft's; those of Multi-Paxos are in paxos/invariants.ts and keep the numbers of what they share.
  */
 import type { Configuration, Effect, Entry, Epoch, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
+import { checkBase, checkConfigurations, configurationIn, isQuorum } from "./membership-invariants.ts";
 import { appliedOf, type Persist, type SimMessage, type SimNode } from "./node.ts";
 
 export interface Ledger {
   readonly configuration: Configuration;
   readonly leaders: Map<Epoch, ReplicaId>;
+  /** Every configuration ever written anywhere. */
+  readonly configurations: { readonly index: LogIndex; readonly configuration: Configuration }[];
   /** Every entry ever written anywhere, by epoch and index. */
   readonly written: Map<Epoch, Map<LogIndex, { readonly entry: Entry; readonly previousEpoch: Epoch }>>;
   /** `chosen[i]` has index i + 1; `by` is the epoch of the leader that committed it. */
@@ -42,6 +45,7 @@ export function createLedger(configuration: Configuration): Ledger {
   return {
     configuration,
     leaders: new Map(),
+    configurations: [{ index: 0, configuration }],
     written: new Map(),
     chosen: [],
     chains: ["start"],
@@ -59,6 +63,7 @@ function checkEffect(
 ): void {
   switch (effect.kind) {
     case "persist":
+      checkConfigurations(ledger, node, effect.removeFrom, effect.put);
       return checkLogMatching(ledger, node, effect.removeFrom, effect.put);
     case "commit":
       return checkCommit(ledger, nodes, node, effect.index);
@@ -84,7 +89,8 @@ function checkReleased(ledger: Ledger, node: SimNode, to: ReplicaId, message: Si
   if (message.kind === "vote_reply" && message.granted && !message.pre && hardState.epoch === message.epoch) {
     check(hardState.votedFor === to, `I9 ${node.id} votes for ${to}, durable is ${hardState.votedFor}`);
   }
-  if (message.kind !== "append_accepted" || hardState.epoch !== message.epoch || message.match === 0) return;
+  if (message.kind !== "append_accepted" || hardState.epoch !== message.epoch) return;
+  if (message.match <= node.disk.base.index) return;
   const held = entries[message.match - 1];
   const sent = ledger.leaders.get(message.epoch) === to ? ledger.written.get(message.epoch) : undefined;
   check(held !== undefined, `I9 ${node.id} acknowledges ${message.match}, durable are ${entries.length}`);
@@ -101,6 +107,7 @@ function checkFlush(ledger: Ledger, node: SimNode, write: Persist): void {
     const kept = after.epoch > before.epoch || before.votedFor === null || before.votedFor === after.votedFor;
     check(kept, `I2 ${node.id} votes twice in ${after.epoch}`);
   }
+  check((write.removeFrom ?? Infinity) > node.disk.base.index, `I14 ${node.id} removes what it purged`);
   for (let i = (write.removeFrom ?? Infinity) - 1; i < entries.length; i += 1) {
     const chosen = ledger.chosen[i];
     check(chosen?.entry.epoch !== entries[i]?.epoch, `I6 ${node.id} removes committed ${i + 1}`);
@@ -118,6 +125,7 @@ export function checkRead(
 }
 
 export function checkApplied(ledger: Ledger, node: SimNode): void {
+  checkBase(ledger, node);
   const { index, chain } = appliedOf(node);
   const known = ledger.chains[index];
   if (known !== undefined) check(known === chain, `I10 ${node.id} differs at ${index}`);
@@ -133,7 +141,8 @@ function checkLogMatching(ledger: Ledger, node: SimNode, removeFrom: LogIndex | 
   if (first === undefined) return;
   const end = Math.min(node.view.length, (removeFrom ?? Infinity) - 1);
   check(first.index === end + 1, `I3 ${node.id} writes ${first.index} after ${end}`);
-  let previousEpoch = first.index === 1 ? 0 : (node.view[first.index - 2]?.epoch ?? -1);
+  const { base } = node.disk;
+  let previousEpoch = first.index === base.index + 1 ? base.epoch : (node.view[first.index - 2]?.epoch ?? -1);
   for (const entry of put) {
     let ofEpoch = ledger.written.get(entry.epoch);
     if (ofEpoch === undefined) ledger.written.set(entry.epoch, (ofEpoch = new Map()));
@@ -156,22 +165,21 @@ function checkCommit(ledger: Ledger, nodes: ReadonlyMap<ReplicaId, SimNode>, nod
   ledger.commits.set(node.id, index);
   check(index <= node.view.length, `I7 ${node.id} commits ${index}, its log ends at ${node.view.length}`);
   const known = ledger.chosen.length;
-  for (let i = before; i < Math.min(index, known); i += 1) {
+  for (let i = Math.max(before, node.disk.base.index); i < Math.min(index, known); i += 1) {
     check(node.view[i]?.epoch === ledger.chosen[i]?.entry.epoch, `I6 ${node.id} commits another entry ${i + 1}`);
   }
   if (index <= known) return;
   const status = node.engine?.status();
-  check(status?.role === "leader", `I5 ${node.id} commits ${index} first, and does not lead`);
+  const leads = status !== undefined && ledger.leaders.get(status.epoch) === node.id;
+  check(leads, `I5 ${node.id} commits ${index} first, and does not lead`);
   for (let i = known; i < index; i += 1) ledger.chosen.push({ entry: node.view[i] as Entry, by: status.epoch });
   const epoch = (node.view[index - 1] as Entry).epoch;
   // A disk that was set back did hold it, and its replica never votes again: quorums still meet in another one.
   const holds = (id: ReplicaId): boolean =>
     [nodes.get(id)?.disk.entries, nodes.get(id)?.lost].some((held) => held?.[index - 1]?.epoch === epoch);
-  const { voters, votersOutgoing } = ledger.configuration;
-  for (const half of [voters, votersOutgoing]) {
-    const count = half.filter(holds).length;
-    check(half.length === 0 || count * 2 > half.length, `I5 ${index} is on ${count} of ${half.length} disks`);
-  }
+  // A configuration is in force from the moment it is in the leader's log; one that this commit led to is not yet.
+  const { configuration } = configurationIn(node.disk, node.view, ledger.configuration, node.lastBefore);
+  check(isQuorum(configuration, holds), `I5 ${index} is on no quorum of disks: ${JSON.stringify(configuration)}`);
 }
 
 function checkLeader(ledger: Ledger, node: SimNode, epoch: Epoch): void {
@@ -181,6 +189,7 @@ function checkLeader(ledger: Ledger, node: SimNode, epoch: Epoch): void {
   ledger.leaders.set(epoch, node.id);
   for (let i = ledger.chosen.length - 1; i >= 0; i -= 1) {
     const chosen = ledger.chosen[i];
+    if (i < node.disk.base.index) return;
     if (chosen === undefined || chosen.by >= epoch) continue;
     check(node.view[i]?.epoch === chosen.entry.epoch, `I4 ${node.id} leads in ${epoch} without committed ${i + 1}`);
     return;

@@ -15,6 +15,7 @@ import type {
   Entry,
   EpochRun,
   HardState,
+  LogBase,
   LogIndex,
   ReplicaId,
 } from "../../src/consensus/engine.ts";
@@ -27,8 +28,11 @@ export type Persist = Extract<Effect<SimMessage>, { kind: "persist" }>;
 type Send = Extract<Effect<SimMessage>, { kind: "send" }>;
 type Load = Extract<Effect<SimMessage>, { kind: "load" }>;
 
-/** What survives a crash. `entries[i]` has index i + 1. */
+/** What survives a crash. `entries[i]` has index i + 1; up to `base` a snapshot holds it, and the entries are holes. */
 export interface Disk {
+  base: LogBase;
+  /** In force at `base`; null: the group's first. */
+  baseConfiguration: { readonly index: LogIndex; readonly configuration: Configuration } | null;
   hardState: HardState;
   entries: Entry[];
   /** Chain after each applied index; `chains[0]` is before the first. */
@@ -49,10 +53,17 @@ export interface SimNode {
   writes: Persist[];
   gated: Send[];
   loads: Load[];
+  /** Followers that the engine wants a snapshot brought to. */
+  snapshotsWanted: Map<ReplicaId, LogIndex>;
+  /** Bases that the engine is not told of yet. */
+  compactions: LogBase[];
+  /** The machine is gone for good. */
+  destroyed: boolean;
   reportedToken: number;
   commit: LogIndex;
-  /** The log as the engine sees it: the disk with every queued write on top. */
+  /** The log as the engine sees it: the disk with every queued write on top; and its end before the step under way. */
   view: Entry[];
+  lastBefore: LogIndex;
 }
 
 export interface NodeEnvironment {
@@ -69,6 +80,8 @@ export interface NodeEnvironment {
 
 export function createNode(id: ReplicaId): SimNode {
   const disk: Disk = {
+    base: { index: 0, epoch: 0 },
+    baseConfiguration: null,
     hardState: { epoch: 0, votedFor: null },
     entries: [],
     chains: ["start"],
@@ -85,9 +98,13 @@ export function createNode(id: ReplicaId): SimNode {
     writes: [],
     gated: [],
     loads: [],
+    snapshotsWanted: new Map(),
+    compactions: [],
+    destroyed: false,
     reportedToken: 0,
     commit: 0,
     view: [],
+    lastBefore: 0,
   };
 }
 
@@ -111,7 +128,9 @@ export function decodeConfiguration(payload: Uint8Array): Configuration {
 }
 
 export function start(node: SimNode, environment: NodeEnvironment): void {
+  if (node.destroyed) return;
   const { disk } = node;
+  const held = disk.entries.slice(disk.base.index);
   node.view = [...disk.entries];
   node.commit = appliedOf(node).index;
   node.engine = environment.kind.create(
@@ -119,11 +138,12 @@ export function start(node: SimNode, environment: NodeEnvironment): void {
       id: node.id,
       hardState: disk.hardState,
       lastIndex: disk.entries.length,
-      epochRuns: runsOf(disk.entries),
+      epochRuns: runsOf(held),
+      base: disk.base,
       applied: appliedOf(node),
       configurations: [
-        { index: 0, configuration: environment.configuration },
-        ...disk.entries
+        disk.baseConfiguration ?? { index: 0, configuration: environment.configuration },
+        ...held
           .filter((entry) => entry.kind === "config")
           .map(({ index, payload }) => ({ index, configuration: decodeConfiguration(payload) })),
       ],
@@ -142,12 +162,15 @@ export function crash(node: SimNode, environment: NodeEnvironment, writesKept: n
   node.writes = [];
   node.gated = [];
   node.loads = [];
+  node.snapshotsWanted.clear();
+  node.compactions = [];
   node.reportedToken = 0;
 }
 
 export function feed(node: SimNode, environment: NodeEnvironment, event: EngineEvent<SimMessage>): void {
   const { engine } = node;
   if (engine === null) return;
+  node.lastBefore = node.view.length;
   for (const effect of engine.step(event)) {
     environment.effect(node, effect);
     switch (effect.kind) {
@@ -165,6 +188,9 @@ export function feed(node: SimNode, environment: NodeEnvironment, event: EngineE
         break;
       case "commit":
         node.commit = effect.index;
+        break;
+      case "send_snapshot":
+        node.snapshotsWanted.set(effect.to, effect.indexMin);
         break;
       default:
     }
@@ -198,7 +224,8 @@ export function apply(node: SimNode, environment: NodeEnvironment, count = Infin
 export function answerLoad(node: SimNode, environment: NodeEnvironment, fail: boolean): void {
   const load = node.loads.shift();
   if (load === undefined) return;
-  const entries = fail ? [] : node.disk.entries.slice(load.from - 1, load.to).slice(0, 4);
+  const entries =
+    fail || load.from <= node.disk.base.index ? [] : node.disk.entries.slice(load.from - 1, load.to).slice(0, 4);
   if (entries.length === 0) feed(node, environment, { kind: "load_failed", token: load.token });
   else feed(node, environment, { kind: "loaded", token: load.token, entries });
 }

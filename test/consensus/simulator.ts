@@ -5,9 +5,11 @@
  */
 import type { EngineKind } from "../../src/consensus/engine.ts";
 import { raftEngine } from "../../src/consensus/raft/index.ts";
+import { change, moveSnapshot, newestLeader, repair } from "./changes.ts";
 import { setBack, trouble } from "./faults.ts";
 import { check, checkApplied } from "./invariants.ts";
 import { answerLoad, apply, appliedOf, flush, type SimMessage, type SimNode, start } from "./node.ts";
+import { tellCompactions } from "./snapshots.ts";
 import { between, chance, createWorld, isLeader, isPaused, maybeLeader, pick, send, type World } from "./world.ts";
 
 export interface SimulationReport {
@@ -20,6 +22,12 @@ export interface SimulationReport {
   readonly removals: number;
   readonly loads: number;
   readonly restores: number;
+  readonly compactions: number;
+  readonly installs: number;
+  /** Machines lost for good. */
+  readonly destroyed: number;
+  /** Configurations that were chosen after the first. */
+  readonly changes: number;
   readonly healSteps: number;
   /** Equal for equal runs. */
   readonly traceHash: number;
@@ -45,6 +53,10 @@ export function simulate(seed: number, steps: number, kind: EngineKind<SimMessag
       removals: count.removals,
       loads: count.loads,
       restores: count.restores,
+      compactions: count.compactions,
+      installs: count.installs,
+      destroyed: count.destroyed,
+      changes: ledger.chosen.filter(({ entry }) => entry.kind === "config").length - 1,
       healSteps,
       traceHash: count.hash,
     };
@@ -62,6 +74,7 @@ function act(world: World): void {
   const node = pick(world, world.ids);
   if (chance(world, faultRate / 1000)) return trouble(world, maybeLeader(world, node));
   if (chance(world, replayRate / 1000)) return replay(world);
+  if (world.membership && chance(world, world.storm.changeRate / 1000)) return change(world);
   const dice = world.random() * 1000;
   if (dice < 460) deliver(world);
   else if (dice < 640) tick(world, node);
@@ -95,6 +108,7 @@ function tick(world: World, node: SimNode): void {
 function disk(world: World, node: SimNode): void {
   if (isPaused(world, node.id) || (world.slowUntil.get(node.id) ?? 0) > world.step) return;
   if (node.engine !== null && chance(world, 0.5)) load(world, node, chance(world, 0.2));
+  tellCompactions(node, world.environment);
   if (node.engine === null) start(node, world.environment);
   else flush(node, world.environment, chance(world, 0.5) ? node.writes.length : 1);
 }
@@ -141,26 +155,38 @@ function heal(world: World): number {
   }
   const goal = world.ledger.chosen.length + 3;
   const steps = settle(world, goal, true);
-  const follower = [...world.nodes.values()].find((node) => !isLeader(node) && setBack(world, node));
+  const follower = [...members(world)].find((node) => !isLeader(node) && setBack(world, node));
   if (follower === undefined) return steps;
   start(follower, world.environment);
   return steps + settle(world, goal, false);
 }
 
-/** Runs without faults until every replica has applied `goal`. */
+/** The replicas that must get everything: those of the newest leader's configuration, or all when nothing changes. */
+function members(world: World): readonly SimNode[] {
+  const nodes = [...world.nodes.values()];
+  const status = world.membership ? newestLeader(world)?.engine.status() : undefined;
+  if (status === undefined) return nodes;
+  const { voters, votersOutgoing, learners } = status.configuration;
+  return nodes.filter(({ id }) => [...voters, ...votersOutgoing, ...learners].includes(id));
+}
+
+/** Runs without faults until every member has applied `goal`. */
 function settle(world: World, goal: number, proposing: boolean): number {
   for (let i = 0; i < HEAL_STEPS_MAX; i += 1) {
     world.step += 1;
     const node = world.nodes.get(world.ids[i % world.ids.length] as string) as SimNode;
     if (i % 24 < world.ids.length) tick(world, node);
+    tellCompactions(node, world.environment);
     flush(node, world.environment);
     load(world, node, false);
     apply(node, world.environment);
     checkApplied(world.ledger, node);
     for (let n = 0; n < 3; n += 1) deliver(world);
+    moveSnapshot(world, node);
+    const repaired = i % 40 === 0 ? repair(world) : false;
     const proposes = proposing && i % 50 === 0;
     if (proposes) for (const each of world.nodes.values()) if (isLeader(each)) propose(world, each);
-    if ([...world.nodes.values()].every((each) => appliedOf(each).index >= goal)) return i;
+    if (repaired && members(world).every((each) => appliedOf(each).index >= goal)) return i;
   }
   const where = [...world.nodes.values()]
     .map((node) => `${node.id} ${JSON.stringify(node.engine?.status())}`)

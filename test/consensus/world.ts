@@ -14,6 +14,7 @@ import {
   type SimNode,
 } from "./node.ts";
 import { paxosChecks } from "./paxos/invariants.ts";
+import type { Shipment } from "./snapshots.ts";
 
 /** A seed draws how often each comes (swarm testing: runs with few kinds of fault go deeper). */
 export const FAULT_NAMES = [
@@ -34,6 +35,9 @@ const FLIGHTS_MAX = 120;
 
 const ANCIENT_MAX = 40;
 
+/** Replicas that the group's first configuration does not name. */
+const SPARES = ["P", "Q", "R"];
+
 export interface Flight {
   readonly from: ReplicaId;
   readonly to: ReplicaId;
@@ -48,6 +52,10 @@ export interface World {
   readonly ledger: Ledger;
   readonly checks: InvariantChecks;
   readonly environment: NodeEnvironment;
+  /** Members change, logs are compacted, machines are lost for good. */
+  readonly membership: boolean;
+  /** Snapshots on their way, oldest first. */
+  readonly shipments: Shipment[];
   network: Flight[];
   /** A sample of what was ever sent. */
   readonly ancient: Flight[];
@@ -58,7 +66,19 @@ export interface World {
   step: number;
   ticket: number;
   calm: boolean;
-  readonly count: { crashes: number; dropped: number; removals: number; loads: number; restores: number; hash: number };
+  readonly count: Counts;
+}
+
+export interface Counts {
+  crashes: number;
+  dropped: number;
+  removals: number;
+  loads: number;
+  restores: number;
+  compactions: number;
+  installs: number;
+  destroyed: number;
+  hash: number;
 }
 
 export interface Storm {
@@ -68,13 +88,17 @@ export interface Storm {
   readonly faultRate: number;
   readonly dropRate: number;
   readonly replayRate: number;
+  /** Changes of members, compactions and moves of snapshots in a thousand actions. */
+  readonly changeRate: number;
 }
 
 export function createWorld(seed: number, kind: EngineKind<SimMessage>): World {
   const randomU32 = createRandomU32(seed);
   const random = (): number => randomU32() / 2 ** 32;
   const configuration = configurationOf(seed);
-  const ids = [...new Set([...configuration.voters, ...configuration.votersOutgoing, ...configuration.learners])];
+  const membership = kind.name === "raft" && random() < 0.5;
+  const members = [...configuration.voters, ...configuration.votersOutgoing, ...configuration.learners];
+  const ids = [...new Set([...members, ...(membership ? SPARES : [])])];
   const tuning: EngineTuning = {
     heartbeatTicks: 1,
     electionTicksMin: 4,
@@ -86,7 +110,7 @@ export function createWorld(seed: number, kind: EngineKind<SimMessage>): World {
     logCacheBytesMax: random() < 0.5 ? 900 : 5_000,
     randomU32,
     decodeConfiguration,
-    encodeConfiguration,
+    ...(membership ? { encodeConfiguration } : {}),
   };
   const world: World = {
     random,
@@ -108,6 +132,8 @@ export function createWorld(seed: number, kind: EngineKind<SimMessage>): World {
       },
       flushing: (node, write) => world.checks.flush(world.ledger, node, write),
     },
+    membership,
+    shipments: [],
     network: [],
     ancient: [],
     blocked: new Set(),
@@ -116,7 +142,17 @@ export function createWorld(seed: number, kind: EngineKind<SimMessage>): World {
     step: 0,
     ticket: 0,
     calm: false,
-    count: { crashes: 0, dropped: 0, removals: 0, loads: 0, restores: 0, hash: 0 },
+    count: {
+      crashes: 0,
+      dropped: 0,
+      removals: 0,
+      loads: 0,
+      restores: 0,
+      compactions: 0,
+      installs: 0,
+      destroyed: 0,
+      hash: 0,
+    },
   };
   return world;
 }
@@ -128,7 +164,13 @@ export function drawStorm(random: () => number): Storm {
     const weight = draw([0, 0, 1, 3]);
     for (let n = 0; n < weight; n += 1) faults.push(fault);
   }
-  return { faults, faultRate: draw([4, 10, 30]), dropRate: draw([0, 0.02, 0.1]), replayRate: draw([0, 10, 40]) };
+  return {
+    faults,
+    faultRate: draw([4, 10, 30]),
+    dropRate: draw([0, 0.02, 0.1]),
+    replayRate: draw([0, 10, 40]),
+    changeRate: draw([30, 100, 200]),
+  };
 }
 
 /** 1, 3 and 5 voters, a joint configuration, and voters with a learner. */

@@ -107,7 +107,7 @@ export function appendToView(log: LogView, entries: readonly Entry[]): void {
     invariant(entry.index === log.lastIndex + 1, `entry ${entry.index} follows ${log.lastIndex}`);
     const newest = lastEpoch(log);
     invariant(entry.epoch >= newest, `entry ${entry.index}: epoch ${entry.epoch} after ${newest}`);
-    if (entry.epoch > newest) log.runs.push({ epoch: entry.epoch, first: entry.index });
+    if (entry.epoch > newest || log.runs.length === 0) log.runs.push({ epoch: entry.epoch, first: entry.index });
     log.lastIndex = entry.index;
     log.cache.push(entry);
     log.byteEnds.push((log.byteEnds.at(-1) ?? log.bytesDropped) + entry.payload.byteLength + ENTRY_OVERHEAD_BYTES);

@@ -1,0 +1,140 @@
+/**
+ * Owns what operators and shells do to a simulated group: change its members, lose machines for good, compact logs, bring
+ * snapshots. The operators know which machines are gone; what they ask for could always recover.
+ */
+import type { Configuration, MembershipChange, ReplicaId } from "../../src/consensus/engine.ts";
+import { configurationAfter } from "../../src/consensus/raft/membership.ts";
+import { checkApplied } from "./invariants.ts";
+import { isQuorum } from "./membership-invariants.ts";
+import { appliedOf, crash, feed, type SimNode } from "./node.ts";
+import { compactTo, install, takeSnapshot, tellCompactions } from "./snapshots.ts";
+import { between, chance, isLeader, isPaused, maybeLeader, pick, send, type World } from "./world.ts";
+
+const VOTERS_MAX = 5;
+const DESTROYED_MAX = 3;
+const NOTHING = new Uint8Array(0);
+
+/** One random act of an operator or a shell. */
+export function change(world: World): void {
+  const node = pick(world, world.ids);
+  const dice = world.random();
+  if (dice < 0.25) compactSome(world, node);
+  else if (dice < 0.6) moveSnapshot(world, node);
+  else if (dice < 0.97) configureSomehow(world, maybeLeader(world, node));
+  else destroy(world, node);
+}
+
+/** Sends what is wanted, then lets the oldest arrive. */
+export function moveSnapshot(world: World, node: SimNode): void {
+  const { environment, shipments } = world;
+  const [wanted] = node.snapshotsWanted;
+  if (wanted !== undefined && node.engine !== null && !isPaused(world, node.id)) {
+    const [to, indexMin] = wanted;
+    node.snapshotsWanted.delete(to);
+    const index = world.calm ? appliedOf(node).index : between(world, indexMin, appliedOf(node).index + 1);
+    // Its own log may begin later by now: such a snapshot is of no use, and the next is asked for.
+    const snapshot = takeSnapshot(node, environment, Math.max(index, node.disk.base.index));
+    shipments.push({ from: node.id, to, engine: node.engine, snapshot });
+    return;
+  }
+  const shipment = shipments.shift();
+  if (shipment === undefined) return;
+  const { from, to, engine, snapshot } = shipment;
+  const [sender, receiver] = [world.nodes.get(from) as SimNode, world.nodes.get(to) as SimNode];
+  const lost = receiver.engine === null || isPaused(world, to) || (!world.calm && chance(world, 0.2));
+  if (!lost) {
+    if (install(receiver, environment, snapshot, between(world, 0, receiver.writes.length + 1))) {
+      world.count.installs += 1;
+      world.ledger.commits.set(to, 0);
+    }
+    checkApplied(world.ledger, receiver);
+  }
+  // The report reaches only the engine that asked.
+  if (sender.engine !== engine) return;
+  feed(
+    sender,
+    environment,
+    lost ? { kind: "snapshot_failed", to } : { kind: "snapshot_sent", to, index: snapshot.base.index },
+  );
+}
+
+/** A configuration that could still be in force, or come into force, can elect and commit without these. */
+export function survives(world: World, without: ReplicaId): boolean {
+  const { chosen, configurations } = world.ledger;
+  const newest = chosen.findLast(({ entry }) => entry.kind === "config")?.entry.index ?? 0;
+  return configurations
+    .filter(({ index }) => index >= newest)
+    .every(({ configuration }) => isViable(world, configuration, without));
+}
+
+/** Takes what is gone for good out of the group, one change at a time. Returns whether nothing is left to do. */
+export function repair(world: World): boolean {
+  const leader = newestLeader(world);
+  if (leader === undefined) return false;
+  const { configuration } = leader.engine.status();
+  if (!world.membership) return true;
+  const { voters, votersOutgoing, learners } = configuration;
+  if (votersOutgoing.length > 0) return false;
+  const gone = [...voters, ...learners].find((id) => world.nodes.get(id)?.destroyed);
+  if (gone === undefined) return true;
+  configure(world, leader, { kind: "remove", id: gone });
+  return false;
+}
+
+export function newestLeader(
+  world: World,
+): (SimNode & { readonly engine: NonNullable<SimNode["engine"]> }) | undefined {
+  const leaders = [...world.nodes.values()].filter(isLeader) as (SimNode & {
+    engine: NonNullable<SimNode["engine"]>;
+  })[];
+  return leaders.sort((a, b) => b.engine.status().epoch - a.engine.status().epoch)[0];
+}
+
+function compactSome(world: World, node: SimNode): void {
+  const { base, appliedFlushed } = node.disk;
+  // Applied state that a crash could take back is still needed from the log; so is what waits for the disk.
+  if (node.engine === null || appliedFlushed <= base.index || node.writes.length > 0) return;
+  compactTo(node, world.environment, between(world, base.index + 1, appliedFlushed + 1));
+  world.count.compactions += 1;
+  if (chance(world, 0.6)) tellCompactions(node, world.environment);
+}
+
+function configureSomehow(world: World, node: SimNode): void {
+  if (!isLeader(node) || isPaused(world, node.id)) return;
+  const before = node.engine?.status().configuration as Configuration;
+  const id = pick(world, world.ids).id;
+  const by = pick(world, world.ids).id;
+  const kinds: readonly MembershipChange[] = [
+    { kind: "add_learner", id },
+    { kind: "promote", id },
+    { kind: "promote", id: pick(world, before.learners.length > 0 ? before.learners : world.ids).id },
+    { kind: "remove", id },
+    { kind: "replace", id: pick(world, before.voters).id, by },
+  ];
+  const asked = kinds[Math.floor(world.random() * kinds.length)] as MembershipChange;
+  const next = configurationAfter(before, asked);
+  // Nonsense is asked for as well: it is refused.
+  if (next !== null && (!isViable(world, next, "") || next.voters.length > VOTERS_MAX)) return;
+  configure(world, node, asked);
+}
+
+function configure(world: World, node: SimNode, asked: MembershipChange): void {
+  world.ticket += 1;
+  send(world, node, { kind: "configure", ticket: world.ticket, change: asked, payload: NOTHING });
+}
+
+function destroy(world: World, node: SimNode): void {
+  const gone = [...world.nodes.values()].filter(({ destroyed }) => destroyed).length;
+  if (node.destroyed || gone >= DESTROYED_MAX || !survives(world, node.id)) return;
+  crash(node, world.environment, between(world, 0, node.writes.length + 1), appliedOf(node).index);
+  world.ledger.commits.set(node.id, 0);
+  node.destroyed = true;
+  world.count.destroyed += 1;
+}
+
+function isViable(world: World, configuration: Configuration, without: ReplicaId): boolean {
+  return isQuorum(configuration, (id) => {
+    const node = world.nodes.get(id);
+    return id !== without && node?.destroyed === false && node.lost === null;
+  });
+}

@@ -1,0 +1,84 @@
+/**
+ * Owns the invariants of configurations and snapshots (numbers go on from invariants.ts).
+ *
+ *  I12 a quorum of a configuration and one of its neighbour in the log always meet
+ *  I13 at most one configuration of a log is not committed
+ *  I14 purged ≤ snapshot ≤ applied ≤ commit ≤ last; the log has no hole, and what it begins after is what was chosen
+ */
+import type { Configuration, Entry, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
+import { check, type Ledger } from "./invariants.ts";
+import { appliedOf, type Disk, decodeConfiguration, type SimNode } from "./node.ts";
+
+/** The configuration of the newest `config` entry at or below `upTo`, and where it is. */
+export function configurationIn(
+  disk: Disk,
+  entries: readonly (Entry | undefined)[],
+  first: Configuration,
+  upTo: LogIndex = Infinity,
+): { readonly index: LogIndex; readonly configuration: Configuration } {
+  const { base, baseConfiguration } = disk;
+  const newest = entries.slice(base.index).findLast((entry) => entry?.kind === "config" && entry.index <= upTo);
+  if (newest === undefined) return baseConfiguration ?? { index: 0, configuration: first };
+  return { index: newest.index, configuration: decodeConfiguration(newest.payload) };
+}
+
+/** I12 and I13, before a write changes the log that the engine sees. */
+export function checkConfigurations(
+  ledger: Ledger,
+  node: SimNode,
+  removeFrom: LogIndex | null,
+  put: readonly Entry[],
+): void {
+  const configs = put.filter((entry) => entry.kind === "config");
+  if (configs.length === 0) return;
+  const kept = node.view.slice(0, (removeFrom ?? Infinity) - 1);
+  let { configuration } = configurationIn(node.disk, kept, ledger.configuration);
+  for (const { index, payload } of configs) {
+    const next = decodeConfiguration(payload);
+    check(quorumsMeet(configuration, next), `I12 ${node.id}: quorums before and after ${index} can miss each other`);
+    if (!ledger.configurations.some((known) => known.index === index && sameNames(known.configuration, next))) {
+      ledger.configurations.push({ index, configuration: next });
+    }
+    configuration = next;
+  }
+  // What commits in the same step is told after the write.
+  const committed = Math.max(ledger.chosen.length, node.engine?.status().commit ?? 0);
+  const open = [...kept, ...put].filter((entry) => entry?.kind === "config" && entry.index > committed);
+  check(open.length <= 1, `I13 ${node.id}: ${open.length} configurations are not committed`);
+}
+
+/** I14, after the log or the applied state moved. */
+export function checkBase(ledger: Ledger, node: SimNode): void {
+  const { disk, id } = node;
+  const { base, entries } = disk;
+  const applied = appliedOf(node).index;
+  check(base.index <= applied, `I14 ${id} purged ${base.index}, applied ${applied}`);
+  const chosen = ledger.chosen[base.index - 1]?.entry.epoch ?? 0;
+  check(base.epoch === chosen, `I14 ${id} begins after ${base.index}@${base.epoch}, chosen is epoch ${chosen}`);
+  // Writes are contiguous (I3), so a hole could only be where the snapshot meets the log.
+  for (let i = base.index; i < Math.min(entries.length, base.index + 8); i += 1) {
+    check(entries[i]?.index === i + 1, `I14 ${id} has a hole at ${i + 1}`);
+  }
+  const status = node.engine?.status();
+  if (status === undefined) return;
+  check(applied <= status.commit, `I14 ${id} applied ${applied}, committed ${status.commit}`);
+  check(status.commit <= status.lastIndex, `I14 ${id} committed ${status.commit} of ${status.lastIndex}`);
+}
+
+/** Whether a majority, in a joint configuration of both halves, is in `ids`. */
+export function isQuorum({ voters, votersOutgoing }: Configuration, ids: (id: ReplicaId) => boolean): boolean {
+  return [voters, votersOutgoing].every((half) => half.length === 0 || half.filter(ids).length * 2 > half.length);
+}
+
+function quorumsMeet(a: Configuration, b: Configuration): boolean {
+  const ids = [...new Set([...a.voters, ...a.votersOutgoing, ...b.voters, ...b.votersOutgoing])];
+  for (let subset = 0; subset < 2 ** ids.length; subset += 1) {
+    const inside = (id: ReplicaId): boolean => ((subset >> ids.indexOf(id)) & 1) === 1;
+    if (isQuorum(a, inside) && isQuorum(b, (id) => !inside(id))) return false;
+  }
+  return true;
+}
+
+function sameNames(a: Configuration, b: Configuration): boolean {
+  return JSON.stringify([a.voters, a.votersOutgoing]) === JSON.stringify([b.voters, b.votersOutgoing]);
+}
