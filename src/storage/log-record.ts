@@ -4,7 +4,7 @@
  * The checksum finds damage at rest. It covers the index and the epoch too, so a record that was copied to another
  * place does not pass.
  */
-import type { Entry, EntryKind, HardState, LogIndex } from "../consensus/engine.ts";
+import type { Entry, EntryKind, HardState, LogBase, LogIndex } from "../consensus/engine.ts";
 import { hashBytes } from "../merkle/hash.ts";
 import { bytesEqual, concatBytes, u64le } from "../model/bytes.ts";
 import { invariant, ShardpactError } from "../model/errors.ts";
@@ -62,6 +62,32 @@ export function foldWrites(
   const byIndex = new Map(put.map((entry) => [entry.index, entry]));
   const unique = byIndex.size === put.length ? put : [...byIndex.values()];
   return { hardState, removeFrom, put: unique.toSorted((a, b) => a.index - b.index), lastIndex: last };
+}
+
+/** Nobody writes into what was compacted: it is chosen. */
+export function assertAfter(compacted: LogIndex, removeFrom: LogIndex | null, put: readonly Entry[]): void {
+  const lowest = Math.min(removeFrom ?? Infinity, put[0]?.index ?? Infinity);
+  invariant(lowest > compacted, `a write at ${lowest} of a log that starts after ${compacted}`);
+}
+
+/** @throws `invalid_argument` when the rows of `index` are not made yet */
+export function assertCompactable({ replica }: StoreIdentity, index: LogIndex, applied: LogIndex): void {
+  if (Number.isSafeInteger(index) && index <= applied) return;
+  throw new ShardpactError("invalid_argument", `replica ${replica}: compacting to ${index}, applied is ${applied}`);
+}
+
+/** @throws `invalid_argument` when the log would not go on after what is applied */
+export function assertResettable({ replica }: StoreIdentity, { index }: LogBase, applied: LogIndex): void {
+  if (index === applied) return;
+  throw new ShardpactError("invalid_argument", `replica ${replica}: resetting to ${index}, applied is ${applied}`);
+}
+
+/** What `read` throws for entries that were compacted: a snapshot holds what they led to. */
+export function compactedEntries(replica: string, from: LogIndex, compacted: LogIndex): ShardpactError {
+  return new ShardpactError("not_found", `log of replica ${replica}: entry ${from} is compacted`, {
+    details: { replica, from, compacted },
+    hint: "Whoever needs it takes a snapshot.",
+  });
 }
 
 /** What `read` throws for entries that should be there and are not, or are not what was written. */

@@ -6,8 +6,9 @@
  * cannot write. Every adapter passes `test/contract/log-store.ts` and `test/contract/catalog-store.ts`.
  */
 import type { AppliedEntry, AppliedState } from "../catalog/apply.ts";
-import type { Entry, EpochRun, HardState, LogIndex, ReplicaId } from "../consensus/engine.ts";
+import type { Entry, Epoch, EpochRun, HardState, LogBase, LogIndex, ReplicaId } from "../consensus/engine.ts";
 import type { CatalogAnswer, CatalogQuery } from "../model/api.ts";
+import type { Digest } from "../model/bytes.ts";
 
 export interface StoreIdentity {
   readonly groupId: string;
@@ -30,8 +31,11 @@ export interface LogState {
   readonly hardState: HardState;
   readonly firstIndex: LogIndex;
   readonly lastIndex: LogIndex;
+  /** What stood before `firstIndex`: compacted or never here (a snapshot came instead), and applied. */
+  readonly base: LogBase;
+  /** Of the entries from `firstIndex` on. */
   readonly epochRuns: readonly EpochRun[];
-  /** Payloads of `config` entries in the log, oldest first. */
+  /** Payloads of all chosen or logged `config` entries, oldest first, compacted ones included. */
   readonly configurations: readonly { readonly index: LogIndex; readonly payload: Uint8Array }[];
   readonly applied: AppliedState;
   readonly peers: readonly PeerRecord[];
@@ -61,6 +65,16 @@ export interface LogStore extends AsyncDisposable {
   recordPeer(record: PeerRecord): Promise<void>;
   /** Durable: this incarnation has lost promises and never votes again. */
   loseVote(reason: string): Promise<void>;
+  /**
+   * Drops entries up to `index` (no effect where they are gone already); what is applied up to there is durable first.
+   * @throws `invalid_argument` (not applied here), otherwise as `append`
+   */
+  compactTo(index: LogIndex): Promise<void>;
+  /**
+   * Drops all entries: the log goes on after `position`, which must be what is applied.
+   * @throws `invalid_argument` (another index is applied), otherwise as `append`
+   */
+  resetTo(position: LogBase): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -84,6 +98,20 @@ export interface CatalogStore extends AsyncDisposable {
   outcome(commandId: string): Promise<AppliedEntry | null>;
   /** Hex chain value after `index`, if the ledger holds it. */
   chainAt(index: LogIndex): Promise<string | null>;
+  /**
+   * Writes what is applied, as of one moment, to a new file (docs/spec.md, Snapshots): the same bytes from every store
+   * that has applied the same. Applies and appends go on beside it.
+   * @throws `invalid_argument` (nothing is applied), `store_failed` (the file), `unavailable`, `damaged`, `aborted`
+   */
+  exportSnapshot(path: string, options?: SnapshotOptions): Promise<SnapshotInfo>;
+  /**
+   * Makes the catalog what the snapshot says, in one durable transaction, and lets the log go on after it: entries that
+   * agree with it are kept, others dropped. The whole file is checked first. The ledger is only added to. A snapshot at
+   * or below what is applied is checked and left. Nothing may be appended meanwhile; `hardState.epoch` may rise.
+   * @throws `damaged` (the file, with table and offset), `group_forked` (another group, or another history),
+   * `upgrade_required`, `replica_diverged` (equal history, other rows), `fenced`, `unavailable`, `store_failed`, `aborted`
+   */
+  installSnapshot(path: string, options?: InstallOptions): Promise<SnapshotInstalled>;
   close(): Promise<void>;
 }
 
@@ -91,5 +119,75 @@ export interface CatalogStore extends AsyncDisposable {
 export interface ReplicaStores extends AsyncDisposable {
   readonly log: LogStore;
   readonly catalog: CatalogStore;
+  close(): Promise<void>;
+}
+
+/** What a snapshot's header says; `docs/spec.md` has the bytes. */
+export interface SnapshotInfo {
+  readonly groupId: string;
+  /** Payload of the group's first entry. */
+  readonly genesis: Uint8Array;
+  readonly catalogLevel: number;
+  /** What was applied, with both chains and log time. */
+  readonly applied: AppliedState;
+  /** Of the entry at the applied index. */
+  readonly epoch: Epoch;
+  readonly tables: readonly SnapshotTableInfo[];
+  /** Size of the file. */
+  readonly bytes: number;
+  /** Names the snapshot: it covers every byte of the file. */
+  readonly digest: Digest;
+}
+
+export interface SnapshotTableInfo {
+  readonly name: string;
+  readonly rows: number;
+  /** Size of its Arrow IPC stream, and the plain BLAKE3 of it. */
+  readonly bytes: number;
+  readonly digest: Digest;
+}
+
+export interface SnapshotProgress {
+  readonly step: "write" | "check" | "install";
+  readonly table: string;
+  readonly rows: number;
+  /** Null while it is not known. */
+  readonly rowsTotal: number | null;
+}
+
+export interface SnapshotOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: SnapshotProgress) => void;
+}
+
+export interface InstallOptions extends SnapshotOptions {
+  /** The snapshot that was asked for; any, when left out. */
+  readonly digest?: Digest;
+}
+
+export interface SnapshotInstalled {
+  readonly info: SnapshotInfo;
+  /** False when the store was there already. */
+  readonly installed: boolean;
+  readonly base: LogBase;
+  readonly lastIndex: LogIndex;
+}
+
+/** A snapshot file that is served in chunks. */
+export interface SnapshotSource extends AsyncDisposable {
+  readonly info: SnapshotInfo;
+  /** Bytes from `offset` on, at most `bytesMax`, fewer only at the end. @throws `invalid_argument`, `store_failed` */
+  chunk(offset: number, bytesMax: number): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** A snapshot file that comes in chunks, in order. */
+export interface SnapshotSink extends AsyncDisposable {
+  /** Where the next chunk must start. A chunk that starts elsewhere is ignored: it came twice, or too early. */
+  readonly offset: number;
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+  /** All bytes are there: the finished file. @throws `damaged` when it is not the snapshot that was named, `store_failed` */
+  finish(): Promise<SnapshotInfo>;
+  /** Removes what is not finished. */
   close(): Promise<void>;
 }

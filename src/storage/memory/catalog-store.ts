@@ -10,6 +10,7 @@ import { fencedError } from "../log-record.ts";
 import type { CatalogStore } from "../port.ts";
 import { createMemorySource } from "./catalog-source.ts";
 import { type MemoryDisk, type MemorySession, type MemoryUndo, rowsIn, writeMemory } from "./disk.ts";
+import { exportMemorySnapshot, installMemorySnapshot } from "./snapshot.ts";
 
 export function createMemoryCatalogStore(session: MemorySession, close: () => Promise<void>): CatalogStore {
   const { disk } = session;
@@ -35,6 +36,8 @@ export function createMemoryCatalogStore(session: MemorySession, close: () => Pr
       open();
       return disk.ledger[index - 1]?.chain ?? null;
     },
+    exportSnapshot: (path, options) => exportMemorySnapshot(session, path, options),
+    installSnapshot: (path, options) => installMemorySnapshot(session, path, options),
     close,
     [Symbol.asyncDispose]: close,
   };

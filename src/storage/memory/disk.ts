@@ -7,7 +7,7 @@
 import type { AppliedState, LedgerRow } from "../../catalog/apply.ts";
 import { APPLIED_ZERO } from "../../catalog/apply.ts";
 import { PRIMARY_KEYS, type Row, type Table } from "../../catalog/rows.ts";
-import type { Entry, HardState, LogIndex } from "../../consensus/engine.ts";
+import type { Entry, HardState, LogBase, LogIndex } from "../../consensus/engine.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
 import { fencedError } from "../log-record.ts";
 import type { PeerRecord, StoreIdentity } from "../port.ts";
@@ -17,6 +17,8 @@ export interface MemoryState {
   readonly boot: number;
   readonly hardState: HardState;
   readonly lastIndex: LogIndex;
+  /** What stood before the first entry of the log. */
+  readonly base: LogBase;
   readonly voting: boolean;
 }
 

@@ -20,6 +20,8 @@ import { writeBatch } from "./catalog-write.ts";
 import { createFence } from "./fence.ts";
 import { createRowCache, type RowCache } from "./row-cache.ts";
 import { closeSession, type PostgresSession, runRead, runWrite } from "./session.ts";
+import { exportPostgresSnapshot } from "./snapshot-export.ts";
+import { installPostgresSnapshot } from "./snapshot-install.ts";
 
 export function createPostgresCatalogStore(session: PostgresSession): CatalogStore {
   const reader = createCatalogReader(session.pool);
@@ -28,19 +30,31 @@ export function createPostgresCatalogStore(session: PostgresSession): CatalogSto
   const memory: Memory = { cache: createRowCache(), state: null };
   /** Applies follow each other: each starts from the state that the one before left. */
   let tail: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const turn = tail.then(work);
+    tail = turn.catch(() => undefined);
+    return turn;
+  };
+  const chainAt = (index: number) => runRead(session, `reading the chain at ${index}`, () => reader.chainAt(index));
   return {
-    apply: (entries) => {
-      const turn = tail.then(() => applyAll(session, memory, entries));
-      tail = turn.catch(() => undefined);
-      return turn;
-    },
+    apply: (entries) => inTurn(() => applyAll(session, memory, entries)),
     applied: () => session.applied,
     query: (query, asOf) =>
       runRead(session, `answering ${query.kind}`, () =>
         fence.held(() => reader.query(query, asOf ?? session.applied.index)),
       ),
     outcome: (commandId) => runRead(session, `reading the outcome of ${commandId}`, () => reader.outcome(commandId)),
-    chainAt: (index) => runRead(session, `reading the chain at ${index}`, () => reader.chainAt(index)),
+    chainAt,
+    exportSnapshot: (path, options) =>
+      runRead(session, "taking a snapshot", () =>
+        exportPostgresSnapshot({ url: session.url, replica: session.identity.replica }, path, options),
+      ),
+    installSnapshot: (path, options = {}) =>
+      inTurn(() =>
+        installPostgresSnapshot(session, path, options, chainAt).finally(() => {
+          memory.cache.clear();
+        }),
+      ),
     close,
     [Symbol.asyncDispose]: close,
   };

@@ -5,7 +5,7 @@
  * read afterwards stays true.
  */
 import { randomUUID } from "node:crypto";
-import { and, asc, eq, gte, lte, sql } from "drizzle-orm";
+import { and, asc, eq, gte, lt, lte, sql } from "drizzle-orm";
 import { drizzle, type NodePgDatabase } from "drizzle-orm/node-postgres";
 import type pg from "pg";
 import { APPLIED_ZERO, type AppliedState } from "../../catalog/apply.ts";
@@ -14,7 +14,7 @@ import { bytesEqual } from "../../model/bytes.ts";
 import { invariant } from "../../model/errors.ts";
 import { assertIdentity, isIntact } from "../log-record.ts";
 import type { LogState, StoreIdentity } from "../port.ts";
-import { appliedState, log, peers, replicaState } from "./schema.ts";
+import { appliedState, ledger, log, peers, replicaState } from "./schema.ts";
 import { asUnavailable, connect, LONG_TIMEOUT_MS, type PostgresSession } from "./session.ts";
 
 /** Few statements, run all the time, by key: planned once. An append is durable whatever the database's default is. */
@@ -41,8 +41,9 @@ export async function bootSession(session: PostgresSession): Promise<LogState> {
     session.apply = await connectWriter(session, "apply");
     session.boot = state.boot;
     session.lastIndex = state.lastIndex;
+    session.base = { index: state.firstIndex - 1, epoch: state.baseEpoch };
     session.applied = applied;
-    const configurations = await readConfigurations(db, state.lastIndex);
+    const configurations = await readConfigurations(db, state);
     const damaged = new Set([
       ...configurations.damaged,
       ...(await findDamaged(db, state, applied.index, session.identity.engine)),
@@ -53,6 +54,7 @@ export async function bootSession(session: PostgresSession): Promise<LogState> {
       hardState: { epoch: state.epoch, votedFor: state.votedFor },
       firstIndex: state.firstIndex,
       lastIndex: state.lastIndex,
+      base: session.base,
       epochRuns: await readEpochRuns(client, state.lastIndex),
       configurations: configurations.intact,
       applied,
@@ -97,6 +99,7 @@ async function raiseBoot(
         systemId,
         epoch: 0,
         firstIndex: 1,
+        baseEpoch: 0,
         lastIndex: 0,
         voting: true,
       })
@@ -141,14 +144,23 @@ async function readSystemId(client: pg.Client): Promise<string> {
   }
 }
 
-async function readConfigurations(db: NodePgDatabase, lastIndex: LogIndex) {
+/** Those of the log, and before them those that only the ledger still holds. */
+async function readConfigurations(db: NodePgDatabase, { firstIndex, lastIndex }: ReplicaStateRow) {
+  const compacted = await db
+    .select({ index: ledger.index, payload: ledger.payload })
+    .from(ledger)
+    .where(and(eq(ledger.kind, "config"), lt(ledger.index, firstIndex)))
+    .orderBy(asc(ledger.index));
   const rows = await db
     .select()
     .from(log)
     .where(and(eq(log.kind, "config"), lte(log.index, lastIndex)))
     .orderBy(asc(log.index));
   return {
-    intact: rows.filter((row) => isIntact(row, row.checksum)).map(({ index, payload }) => ({ index, payload })),
+    intact: [
+      ...compacted,
+      ...rows.filter((row) => isIntact(row, row.checksum)).map(({ index, payload }) => ({ index, payload })),
+    ],
     damaged: rows.filter((row) => !isIntact(row, row.checksum)).map((row) => row.index),
   };
 }

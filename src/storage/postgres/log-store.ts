@@ -7,10 +7,20 @@
 import type { Entry, EntryKind, LogIndex } from "../../consensus/engine.ts";
 import { concatBytes } from "../../model/bytes.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
-import { CHECKSUM_BYTES, checksumOf, damagedEntries, fencedError, foldWrites, isIntact } from "../log-record.ts";
+import {
+  assertAfter,
+  CHECKSUM_BYTES,
+  checksumOf,
+  compactedEntries,
+  damagedEntries,
+  fencedError,
+  foldWrites,
+  isIntact,
+} from "../log-record.ts";
 import type { LogStore, LogWrite, PeerRecord } from "../port.ts";
 import { plainBytes } from "./columns.ts";
 import { bootSession } from "./log-boot.ts";
+import { compactLog, resetLog } from "./snapshot-log.ts";
 import { asUnavailable, closeSession, closeWriters, type PostgresSession, runRead, runWrite } from "./session.ts";
 
 /** Rows of one read, whatever their bytes. */
@@ -18,12 +28,7 @@ const READ_ROWS_MAX = 4_096;
 
 export function createPostgresLogStore(session: PostgresSession): LogStore {
   /** Writes follow each other on the one connection. */
-  let tail: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const turn = tail.then(work, work);
-    tail = turn.catch(() => undefined);
-    return turn;
-  };
+  const inTurn = session.logTurn;
   const close = () => closeSession(session);
   return {
     boot: () => inTurn(() => boot(session)),
@@ -32,6 +37,8 @@ export function createPostgresLogStore(session: PostgresSession): LogStore {
       runRead(session, `reading the log from ${from}`, () => read(session, from, to, bytesMax)),
     recordPeer: (record) => inTurn(() => recordPeer(session, record)),
     loseVote: (reason) => inTurn(() => loseVote(session, reason)),
+    compactTo: (index) => compactLog(session, index),
+    resetTo: (position) => resetLog(session, position),
     close,
     [Symbol.asyncDispose]: close,
   };
@@ -87,6 +94,7 @@ const STATEMENTS = {
 
 async function append(session: PostgresSession, writes: readonly LogWrite[]): Promise<void> {
   const { hardState, removeFrom, put, lastIndex } = foldWrites(writes, session.lastIndex, session.identity.engine);
+  assertAfter(session.base.index, removeFrom, put);
   const checksums = put.map(checksumOf);
   const lastHash = put.at(-1)?.index === lastIndex ? checksums.at(-1) : undefined;
   const values: unknown[] = [
@@ -151,6 +159,8 @@ async function read(
   invariant(from <= to, `the log is read from ${from} to ${to}`);
   if (to > session.lastIndex)
     throw new ShardpactError("invalid_argument", `replica ${replica}: the log ends at ${session.lastIndex}, not ${to}`);
+  const compacted = session.base.index;
+  if (from <= compacted) throw compactedEntries(replica, from, compacted);
   const result = await session.pool.query<LogRow>({
     name: "log_read",
     text: `SELECT index, epoch, kind, payload, checksum FROM (

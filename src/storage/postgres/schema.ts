@@ -29,6 +29,8 @@ export const replicaState = shardpact.table(
     epoch: integer().notNull(),
     votedFor: textC("voted_for"),
     firstIndex: integer("first_index").notNull(),
+    /** Epoch of the entry before the first, 0 when there was none. */
+    baseEpoch: integer("base_epoch").notNull(),
     lastIndex: integer("last_index").notNull(),
     lastHash: bytes("last_hash"),
     voting: boolean().notNull(),
@@ -88,7 +90,12 @@ export const ledger = shardpact.table(
     outcome: json().$type<Outcome>().notNull(),
     chain: hash().notNull(),
   },
-  (t) => [uniqueIndex("ledger_command_id").on(t.commandId)],
+  (t) => [
+    uniqueIndex("ledger_command_id").on(t.commandId),
+    index("ledger_config")
+      .on(t.index)
+      .where(sql`${t.kind} = 'config'`),
+  ],
 );
 
 export const datasets = shardpact.table("datasets", {

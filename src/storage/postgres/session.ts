@@ -6,6 +6,7 @@
  */
 import pg from "pg";
 import { APPLIED_ZERO, type AppliedState } from "../../catalog/apply.ts";
+import type { LogBase } from "../../consensus/engine.ts";
 import { isShardpactError, ShardpactError } from "../../model/errors.ts";
 import type { StoreIdentity } from "../port.ts";
 
@@ -27,7 +28,11 @@ export interface PostgresSession {
   /** 0 until booted. */
   boot: number;
   lastIndex: number;
+  /** What stands before the log's first entry. */
+  base: LogBase;
   applied: AppliedState;
+  /** Runs writes of the log one after another; a failed one does not stop the next. */
+  readonly logTurn: <T>(work: () => Promise<T>) => Promise<T>;
   /** Why nothing may be written until the next boot. */
   lost: ShardpactError | null;
   closed: boolean;
@@ -48,9 +53,21 @@ export function createSession(url: string, identity: StoreIdentity): PostgresSes
     apply: null,
     boot: 0,
     lastIndex: 0,
+    base: { index: 0, epoch: 0 },
     applied: APPLIED_ZERO,
+    logTurn: createTurns(),
     lost: new ShardpactError("unavailable", `replica ${identity.replica}: the database is open but not booted`),
     closed: false,
+  };
+}
+
+/** Work follows work, in the order of the calls. */
+function createTurns(): PostgresSession["logTurn"] {
+  let tail: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const turn = tail.then(work, work);
+    tail = turn.catch(() => undefined);
+    return turn;
   };
 }
 

@@ -61,6 +61,13 @@ export function tableSql(table: Table): string {
   return `shardpact.${getTableName(TABLES[table])}`;
 }
 
+/** The column of a row's field, quoted. */
+export function columnSql(table: Table, field: string): string {
+  const column = columnsFor(table).find((candidate) => candidate.field === field);
+  invariant(column, `${table} has a column for ${field}`);
+  return column.sql;
+}
+
 /** A row out of `to_json` of a table's row. */
 export function rowFromJson(table: Table, json: Readonly<Record<string, unknown>>): Row {
   const row: Record<string, unknown> = { table };
