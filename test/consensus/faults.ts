@@ -67,8 +67,8 @@ export function setBack(world: World, node: SimNode): boolean {
   world.ledger.commits.set(node.id, 0);
   world.count.restores += 1;
   world.network = world.network.filter((flight) => flight.from !== node.id);
-  world.ancient.forEach((flight, i) => {
-    if (flight.from === node.id) delete world.ancient[i];
-  });
+  // Slots of the sample may be empty.
+  const others = Object.values(world.ancient).filter((flight) => flight.from !== node.id);
+  world.ancient.splice(0, world.ancient.length, ...others);
   return true;
 }
