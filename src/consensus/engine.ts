@@ -11,7 +11,8 @@
  *  E2  `send` with `afterToken` leaves only after that token is durable (it promises what the write holds: a vote,
  *      an acknowledgement, a term). `afterToken: null` may leave at once: it promises nothing new.
  *  E3  The shell applies entries up to min(latest `commit` index, own durable last index), contiguously, in order,
- *      and feeds `applied` after the rows and the applied index are in one transaction.
+ *      and feeds `applied` after the rows and the applied index are in one transaction. An entry that a write under way
+ *      removes or overwrites does not count as durable, and neither does what follows it.
  *  E4  `load` asks for entries at or below the durable last index; the shell answers with `loaded` (or `load_failed`).
  *  E5  After any failed or unknown write the engine is thrown away and rebuilt from the store: no event after it. The
  *      same after a snapshot was installed: the store is the truth, the engine starts from it.

@@ -44,6 +44,7 @@ export interface ApplyLoopOptions {
   readonly epochRuns: readonly EpochRun[];
   /** What the entry at index 1 must be. */
   readonly genesisBytes: Uint8Array;
+  /** Entries up to here are on disk, and nothing under way removes or overwrites one of them. */
   durableLast(): LogIndex;
   /** True while clients wait for what is applied here. */
   isLeader(): boolean;

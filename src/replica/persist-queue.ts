@@ -28,6 +28,8 @@ export interface PersistQueue {
   token(): number;
   /** What the database holds for certain. */
   durable(): DurablePoint;
+  /** The database's entries up to here are what the engine knows: no write under way or waiting touches one of them. */
+  settledLast(): LogIndex;
   /** What the database must still hold, whatever became of the write under way. */
   promised(): Promised;
   /** Call on every tick: probes the database when nothing was written for a while. */
@@ -117,6 +119,11 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
       flushing = flush();
     },
     token: () => token,
+    settledLast() {
+      let last = durable.lastIndex;
+      for (const write of [...unsure, ...pending]) last = Math.min(last, firstTouched(write) - 1);
+      return last;
+    },
     promised() {
       const cuts = unsure.map(({ removeFrom }) => (removeFrom ?? Infinity) - 1);
       return { hardState, lastIndex: Math.min(durable.lastIndex, ...cuts) };
@@ -131,6 +138,10 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
       await flushing;
     },
   };
+}
+
+function firstTouched({ removeFrom, put }: PersistEffect): LogIndex {
+  return removeFrom ?? put[0]?.index ?? Infinity;
 }
 
 function afterWrite(before: DurablePoint, write: PersistEffect): DurablePoint {

@@ -215,7 +215,7 @@ function applyOf<M>(parts: Parts<M>): ApplyLoop {
     start: start.applied,
     epochRuns: start.epochRuns,
     genesisBytes: context.identity.genesisBytes,
-    durableLast: () => parts.disk.durable().lastIndex,
+    durableLast: () => parts.disk.settledLast(),
     isLeader: () => driver.status().role === "leader",
     after: (ms, fn) => context.runtime.after(ms, fn),
     onApplied(entries, { index, chain }) {
