@@ -44,21 +44,24 @@ for (const clients of counts.length > 0 ? counts : [1, 16, 64]) {
   console.table(rows.toSorted((a, b) => a.process.localeCompare(b.process)));
 }
 
-/** CPU ms so far of every process below this one (and of this one's servers that moved away), by pid and title. */
+/** CPU ms so far of each process that this one started, or that those started, by title and pid. */
 function cpuByProcess(): Map<string, number> {
-  const times = new Map<string, number>();
-  for (const pid of readdirSync("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
+  const found = new Map<number, { parent: number; name: string; ms: number }>();
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
     try {
       const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
       const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
       const title = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim();
       const node = / node --config (\S+)/.exec(title)?.[1];
-      const name = node ? `node ${path.basename(node)}` : /^(postgres: .*|\S*nats-server)/.exec(title)?.[1];
-      if (name) times.set(`${name} ${pid}`, (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK);
+      const name = node ? `node ${path.basename(path.dirname(node))}` : title.slice(0, 60);
+      const ms = (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
+      found.set(Number(pid), { parent: Number(fields[1]), name, ms });
     } catch {
       // It ended meanwhile.
     }
   }
-  return times;
+  const isOurs = (pid: number): boolean => pid === process.pid || (pid > 1 && isOurs(found.get(pid)?.parent ?? 0));
+  return new Map(
+    [...found].flatMap(([pid, { parent, name, ms }]) => (isOurs(parent) ? [[`${name} ${pid}`, ms] as const] : [])),
+  );
 }
