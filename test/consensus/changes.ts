@@ -8,7 +8,7 @@ import { checkApplied } from "./invariants.ts";
 import { isQuorum } from "./membership-invariants.ts";
 import { appliedOf, crash, feed, type SimNode } from "./node.ts";
 import { compactTo, install, takeSnapshot, tellCompactions } from "./snapshots.ts";
-import { between, chance, isLeader, isPaused, maybeLeader, pick, send, type World } from "./world.ts";
+import { between, chance, isLeader, isPaused, pick, send, type World } from "./world.ts";
 
 const VOTERS_MAX = 5;
 const DESTROYED_MAX = 3;
@@ -20,7 +20,7 @@ export function change(world: World): void {
   const dice = world.random();
   if (dice < 0.25) compactSome(world, node);
   else if (dice < 0.6) moveSnapshot(world, node);
-  else if (dice < 0.97) configureSomehow(world, maybeLeader(world, node));
+  else if (dice < 0.97) configureSomehow(world, anyLeader(world) ?? node);
   else destroy(world, node);
 }
 
@@ -81,6 +81,12 @@ export function repair(world: World): boolean {
   return false;
 }
 
+/** One that takes itself for the leader: there can be several, of different epochs. */
+function anyLeader(world: World): SimNode | undefined {
+  const leaders = [...world.nodes.values()].filter(isLeader);
+  return leaders[Math.floor(world.random() * leaders.length)];
+}
+
 export function newestLeader(
   world: World,
 ): (SimNode & { readonly engine: NonNullable<SimNode["engine"]> }) | undefined {
@@ -103,14 +109,13 @@ function configureSomehow(world: World, node: SimNode): void {
   if (!isLeader(node) || isPaused(world, node.id)) return;
   const before = node.engine?.status().configuration as Configuration;
   const id = pick(world, world.ids).id;
-  const by = pick(world, world.ids).id;
-  const kinds: readonly MembershipChange[] = [
-    { kind: "add_learner", id },
-    { kind: "promote", id },
-    { kind: "promote", id: pick(world, before.learners.length > 0 ? before.learners : world.ids).id },
-    { kind: "remove", id },
-    { kind: "replace", id: pick(world, before.voters).id, by },
-  ];
+  const learner = pick(world, before.learners.length > 0 ? before.learners : world.ids).id;
+  const promote: MembershipChange = { kind: "promote", id: learner };
+  const replace: MembershipChange = { kind: "replace", id: pick(world, before.voters).id, by: learner };
+  const kinds: readonly MembershipChange[] =
+    before.learners.length > 0
+      ? [promote, replace, promote, replace, { kind: "remove", id }]
+      : [promote, { kind: "remove", id }, { kind: "add_learner", id }, { kind: "add_learner", id }];
   const asked = kinds[Math.floor(world.random() * kinds.length)] as MembershipChange;
   const next = configurationAfter(before, asked);
   // Nonsense is asked for as well: it is refused.

@@ -145,4 +145,50 @@ describe("traces", () => {
     expect(run.nodes.get("A")?.engine?.status()).toMatchObject({ role: "follower", leader: "B" });
     await expectTrace(run, "leader-transfer");
   });
+
+  it("a leader that is replaced leads from outside until the new configuration is committed (thesis §4.2.2, §4.3)", async () => {
+    const run = transcript({ configuration: voters("A", "B", "C"), others: ["D"] });
+    elect(run, "A");
+    run.note("D joins as a learner: it follows a leader that its own configuration does not know");
+    run.configure("A", { kind: "add_learner", id: "D" });
+    run.settle();
+    run.tick("A");
+    run.settle();
+    run.note("D takes A's vote: until the joint configuration is committed, both majorities decide");
+    run.configure("A", { kind: "replace", id: "A", by: "D" });
+    run.settle();
+    expect(run.nodes.get("A")?.engine?.status()).toMatchObject({ role: "follower" });
+    run.note("B was asked to campaign; A keeps quiet");
+    run.tick("B");
+    run.settle();
+    run.tick("A", 40);
+    run.settle();
+    const status = run.nodes.get("D")?.engine?.status();
+    expect(status?.configuration).toEqual(voters("B", "C", "D"));
+    expect(status?.leader).not.toBe("A");
+    await expectTrace(run, "leader-outside");
+  });
+
+  it("a follower behind the log's base gets a snapshot, then entries again (Raft §7)", async () => {
+    const run = transcript({ configuration: voters("A", "B", "C") });
+    elect(run, "A");
+    run.crash("C");
+    run.propose("A", "x", "y");
+    run.settle(({ to }) => to !== "C");
+    run.note("A keeps nothing but its last entry; C comes back with the first only");
+    run.compact("A", 2);
+    run.restart("C");
+    run.tick("A");
+    run.settle();
+    run.tick("A");
+    run.settle();
+    run.note("While the snapshot is on its way, C gets heartbeats only");
+    run.propose("A", "z");
+    run.settle();
+    run.ship("A");
+    run.settle();
+    run.logs();
+    expect(committed(run, "C")).toBe(4);
+    await expectTrace(run, "snapshot-to-a-lagging-follower");
+  });
 });

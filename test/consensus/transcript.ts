@@ -2,12 +2,23 @@
  * Owns scripted runs of a group: every replica on its own disk, messages delivered when the script says so, and a
  * transcript of what happened, compared with a file in `traces/` and reviewed like code.
  */
-import type { Configuration, Effect, EngineKind, EngineTuning, Entry, ReplicaId } from "../../src/consensus/engine.ts";
+import type {
+  Configuration,
+  Effect,
+  EngineKind,
+  EngineTuning,
+  Entry,
+  LogIndex,
+  MembershipChange,
+  ReplicaId,
+} from "../../src/consensus/engine.ts";
 import { type RaftMessage, raftEngine } from "../../src/consensus/raft/index.ts";
 import {
   answerLoad,
+  appliedOf,
   crash,
   createNode,
+  type Disk,
   feed,
   flush,
   apply,
@@ -17,6 +28,7 @@ import {
   start,
 } from "./node.ts";
 import { bytesOf, entriesOf, TUNING } from "./single.ts";
+import { compactTo, install, takeSnapshot, tellCompactions } from "./snapshots.ts";
 
 interface Flight {
   readonly from: ReplicaId;
@@ -31,6 +43,11 @@ export interface Transcript {
   propose(id: ReplicaId, ...payloads: string[]): void;
   read(id: ReplicaId, ticket: number): void;
   transfer(id: ReplicaId, to: ReplicaId): void;
+  configure(id: ReplicaId, change: MembershipChange): void;
+  /** Drops the log up to `index`. */
+  compact(id: ReplicaId, index: LogIndex): void;
+  /** Brings the snapshot that `id` wants to bring somewhere. */
+  ship(id: ReplicaId): void;
   /** Delivers, flushes and applies until nothing moves; `only` picks the messages, the rest is lost. */
   settle(only?: (flight: Flight) => boolean): void;
   /** The first `count` messages in flight that `only` picks. */
@@ -49,6 +66,8 @@ export interface TranscriptSetup {
   readonly logs?: Readonly<Record<ReplicaId, readonly number[]>>;
   readonly epochs?: Readonly<Record<ReplicaId, number>>;
   readonly tuning?: Partial<EngineTuning>;
+  /** Replicas that the configuration does not name. */
+  readonly others?: readonly ReplicaId[];
 }
 
 /** One kind of engine, and how a script writes its epochs and messages. */
@@ -74,11 +93,14 @@ export function transcriptOf<M extends SimMessage>(setup: TranscriptSetup, wordi
     released: (node, to, message) => void network.push({ from: node.id, to, message }),
     effect: (node, effect) => {
       const text = describeEffect(effect, wording.epoch);
-      if (text !== null) lines.push(`    ${node.id} ${text}`);
+      const members = effect.kind === "status" ? membersText(effect.status.configuration, setup.configuration) : "";
+      if (text !== null) lines.push(`    ${node.id} ${text}${members}`);
     },
     flushing: () => undefined,
   };
-  const nodes = new Map(setup.configuration.voters.map((id) => [id, createNode(id)]));
+  const { voters, learners } = setup.configuration;
+  const ids = [...voters, ...learners, ...(setup.others ?? [])];
+  const nodes = new Map(ids.map((id) => [id, createNode(id)]));
   for (const [id, node] of nodes) {
     const log = setup.logs?.[id] ?? [];
     node.disk.entries = entriesOf(log);
@@ -117,6 +139,31 @@ export function transcriptOf<M extends SimMessage>(setup: TranscriptSetup, wordi
     },
     read: (id, ticket) => act(`${id} read #${ticket}`, id, { kind: "read", ticket }),
     transfer: (id, to) => act(`${id} transfer to ${to}`, id, { kind: "transfer", to }),
+    configure(id, change) {
+      act(`${id} configure: ${change.kind} ${change.id}${change.kind === "replace" ? ` by ${change.by}` : ""}`, id, {
+        kind: "configure",
+        ticket: 1,
+        change,
+        payload: new Uint8Array(0),
+      });
+    },
+    compact(id, index) {
+      lines.push(`${id} compacts up to ${index}`);
+      compactTo(get(id), environment, index);
+      tellCompactions(get(id), environment);
+    },
+    ship(id) {
+      const [to] = get(id).snapshotsWanted.keys();
+      if (to === undefined) throw new Error(`${id} wants to bring nobody a snapshot`);
+      get(id).snapshotsWanted.delete(to);
+      const snapshot = takeSnapshot(get(id), environment, appliedOf(get(id)).index);
+      const { index } = snapshot.base;
+      lines.push(
+        `  ${to} installs the snapshot of ${index}@${wording.epoch(snapshot.base.epoch)} from ${id} and starts from it`,
+      );
+      install(get(to), environment, snapshot, 0);
+      act(`${id} hears that ${to} has the snapshot`, id, { kind: "snapshot_sent", to, index });
+    },
     settle(only = () => true) {
       for (let flight = network.shift(); flight !== undefined; flight = network.shift()) {
         if (only(flight)) deliverOne(flight);
@@ -145,11 +192,30 @@ export function transcriptOf<M extends SimMessage>(setup: TranscriptSetup, wordi
     },
     logs() {
       for (const { id, disk } of nodes.values()) {
-        lines.push(`  ${id} log ${disk.entries.map(({ epoch }) => wording.epoch(epoch)).join(" ")}`);
+        lines.push(`  ${id} log ${logText(disk, wording.epoch)}`);
       }
     },
     text: () => `${lines.join("\n").trim()}\n`,
   };
+}
+
+/** Says the configuration in force when it is not the first. */
+function membersText(configuration: Configuration, first: Configuration): string {
+  const { voters, votersOutgoing, learners } = configuration;
+  if (JSON.stringify([voters, learners]) === JSON.stringify([first.voters, first.learners])) return "";
+  const outgoing = votersOutgoing.length === 0 ? "" : ` and ${votersOutgoing.join(" ")}`;
+  return `; voters ${voters.join(" ")}${outgoing}${learners.length === 0 ? "" : `, learners ${learners.join(" ")}`}`;
+}
+
+function logText({ base, entries }: Disk, epochText: (epoch: number) => string): string {
+  const before = base.index === 0 ? "" : `(${base.index}@${epochText(base.epoch)}) `;
+  return (
+    before +
+    entries
+      .slice(base.index)
+      .map(({ epoch }) => epochText(epoch))
+      .join(" ")
+  );
 }
 
 function describeEffect(effect: Effect<SimMessage>, epochText: (epoch: number) => string): string | null {

@@ -95,16 +95,18 @@ export interface Storm {
 export function createWorld(seed: number, kind: EngineKind<SimMessage>): World {
   const randomU32 = createRandomU32(seed);
   const random = (): number => randomU32() / 2 ** 32;
-  const configuration = configurationOf(seed);
   const membership = kind.name === "raft" && random() < 0.5;
+  const shape = configurationOf(seed);
+  const configuration = membership && random() < 0.7 ? { ...shape, learners: [...shape.learners, "P"] } : shape;
   const members = [...configuration.voters, ...configuration.votersOutgoing, ...configuration.learners];
   const ids = [...new Set([...members, ...(membership ? SPARES : [])])];
   const tuning: EngineTuning = {
     heartbeatTicks: 1,
     electionTicksMin: 4,
     electionTicksMax: 8,
-    appendEntriesMax: 3,
-    appendBytesMax: 64,
+    // Wider where learners have to catch up.
+    appendEntriesMax: membership ? 10 : 3,
+    appendBytesMax: membership ? 700 : 64,
     inflightAppendsMax: 3,
     proposalsInFlightMax: 24,
     logCacheBytesMax: random() < 0.5 ? 900 : 5_000,
