@@ -13,7 +13,7 @@ import { type GroupMember, openGroupFiles, writeReplicaConfig } from "./embedded
 import { natsConfig } from "./embedded/nats-config.ts";
 import { createOutput } from "./output.ts";
 
-interface InitOptions {
+export interface InitOptions {
   readonly dir: string;
   readonly name: string;
   readonly replicas: number;
@@ -31,16 +31,21 @@ Examples:
 const CLIENT_PORT = 4222;
 const CLUSTER_PORT = 6222;
 
-export function register(command: Command): void {
-  command
+/** What every group's files need, old or new. */
+export function addGroupFileOptions(command: Command): Command {
+  return command
     .requiredOption("--nats <urls>", "NATS servers, comma-separated")
     .requiredOption("--postgres <url>", "a replica's database: {id} stands for r1, r2, …, {password} for one made here")
+    .option("--replicas <count>", "voters: 3 or 5", replicaCount, 3)
+    .option("--store <url>", "where clients find shard bytes (file:///…); may be repeated", append, [])
+    .option("--json", "machine-readable output");
+}
+
+export function register(command: Command): void {
+  addGroupFileOptions(command)
     .option("--dir <dir>", "where the files go; keys that are there are kept", "deploy")
     .option("--name <name>", "name of the group: part of its subjects and of its identity", "main")
-    .option("--replicas <count>", "voters: 3 or 5", replicaCount, 3)
     .addOption(new Option("--engine <engine>", "fixed for good").choices(["raft", "paxos"]).default("raft"))
-    .option("--store <url>", "where clients find shard bytes (file:///…); may be repeated", append, [])
-    .option("--json", "machine-readable output")
     .addHelpText("after", EXAMPLE)
     .action(async (options: InitOptions) => {
       const made = await initGroup(options);

@@ -27,6 +27,9 @@ const VERBS: Readonly<Record<string, { readonly summary: string; load(): Promise
   verify: { summary: "check every byte of a version in a store", load: () => import("./verify.ts") },
   revoke: { summary: "revoke a version or a shard: nobody can open it any more", load: () => import("./revoke.ts") },
   audit: { summary: "list runs, tags, pins, revocations; check replicas' databases", load: () => import("./audit.ts") },
+  backup: { summary: "write a snapshot of a replica's database to a file", load: () => import("./backup.ts") },
+  restore: { summary: "make a replica's database from a snapshot", load: () => import("./restore.ts") },
+  recover: { summary: "found a new group on what a lost one agreed on", load: () => import("./recover.ts") },
   init: { summary: "make keys and configuration files for a real group", load: () => import("./init.ts") },
   node: { summary: "run one replica", load: () => import("./node.ts") },
 };

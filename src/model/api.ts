@@ -96,6 +96,8 @@ export const genesis = z.object({
   engine: z.enum(["raft", "paxos"]),
   catalogLevel: z.number().int().positive(),
   voters: z.array(memberInfo).min(1).max(LIMITS.votersMax),
+  /** A group founded over what another one agreed on, by `shardpact recover`: which, and up to where. */
+  parent: z.object({ groupId: z.string(), index: count, chain: z.string() }).optional(),
 });
 export type Genesis = z.infer<typeof genesis>;
 

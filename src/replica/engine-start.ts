@@ -21,6 +21,7 @@ export function createEngine<M>(context: SessionContext<M>, start: LogState): En
       hardState: start.hardState,
       lastIndex: start.lastIndex,
       epochRuns: start.epochRuns,
+      base: start.base,
       applied: { index: start.applied.index, chain: start.applied.chain },
       configurations: [first, ...logged],
       genesis: identity.genesisBytes,

@@ -64,7 +64,7 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
   let { hardState } = start;
   let durable: DurablePoint = {
     lastIndex: start.lastIndex,
-    lastEpoch: start.epochRuns.at(-1)?.epoch ?? 0,
+    lastEpoch: start.epochRuns.at(-1)?.epoch ?? start.base.epoch,
     epoch: start.hardState.epoch,
   };
 

@@ -5,8 +5,8 @@
  * place does not pass.
  */
 import type { Entry, EntryKind, HardState, LogBase, LogIndex } from "../consensus/engine.ts";
-import { hashBytes } from "../merkle/hash.ts";
-import { bytesEqual, concatBytes, u64le } from "../model/bytes.ts";
+import { hashAs, hashBytes } from "../merkle/hash.ts";
+import { bytesEqual, concatBytes, formatDigest, u64le } from "../model/bytes.ts";
 import { invariant, ShardpactError } from "../model/errors.ts";
 import type { LogWrite, StoreIdentity } from "./port.ts";
 
@@ -62,6 +62,15 @@ export function foldWrites(
   const byIndex = new Map(put.map((entry) => [entry.index, entry]));
   const unique = byIndex.size === put.length ? put : [...byIndex.values()];
   return { hardState, removeFrom, put: unique.toSorted((a, b) => a.index - b.index), lastIndex: last };
+}
+
+/** Configurations from the group's first entry on: what came before, in a recovered group, was another's. */
+export function configurationsOf<T extends { readonly payload: Uint8Array }>(
+  { groupId }: StoreIdentity,
+  configurations: readonly T[],
+): readonly T[] {
+  const first = configurations.findIndex(({ payload }) => formatDigest(hashAs("genesis", payload)) === groupId);
+  return first > 0 ? configurations.slice(first) : configurations;
 }
 
 /** Nobody writes into what was compacted: it is chosen. */

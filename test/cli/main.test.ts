@@ -32,6 +32,9 @@ describe("shardpact", { timeout: 60_000 }, () => {
       "verify",
       "revoke",
       "audit",
+      "backup",
+      "restore",
+      "recover",
       "init",
       "node",
     ]) {

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { scriptedEntries } from "../contract/catalog-script.ts";
@@ -5,6 +6,11 @@ import { SCRIPTED, snapshotContract } from "../contract/snapshot.ts";
 import { type StoreHarness, write } from "../contract/store-harness.ts";
 import { crashMemoryDisk, createMemoryDisk, damageMemoryRecord, rowsIn } from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
+import { openSnapshot } from "../../src/storage/snapshot/file.ts";
+import { receiveSnapshot } from "../../src/storage/snapshot/receive.ts";
+import { isFounding, refoundSnapshot } from "../../src/storage/snapshot/refound.ts";
+import { hashAs } from "../../src/merkle/hash.ts";
+import { formatDigest, utf8 } from "../../src/model/bytes.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 async function makeHarness(): Promise<StoreHarness> {
@@ -72,6 +78,65 @@ describe("snapshots of the memory store", () => {
     const error = { code: "replica_diverged", details: { table: "versions" } };
     await expect(catalog.installSnapshot(path)).rejects.toMatchObject(error);
     expect(catalog.applied().index).toBe(60);
+    await dir.remove();
+  });
+});
+
+describe("snapshots in chunks", () => {
+  const history = scriptedEntries(31, 50).slice(0, 50);
+
+  it("are sent and received in pieces of any size, once each, and refused when they are not what was named", async () => {
+    const dir = await tempDir("snapshot");
+    const [from, to] = [join(dir.path, "a"), join(dir.path, "b")];
+    const stores = openMemoryStores(createMemoryDisk(), SCRIPTED);
+    await stores.log.boot();
+    await stores.catalog.apply(history);
+    const info = await stores.catalog.exportSnapshot(from);
+    await using source = await openSnapshot(from);
+    const receive = async (spoil: boolean) => {
+      await using sink = await receiveSnapshot(to, info);
+      for (let size = 1; sink.offset < info.bytes; size = (size * 3) % 5_000) {
+        const chunk = await source.chunk(sink.offset, size);
+        if (spoil && sink.offset > 9_000) chunk[0] = (chunk[0] ?? 0) ^ 1;
+        await sink.write(sink.offset + 1, chunk);
+        await sink.write(sink.offset, chunk);
+      }
+      return await sink.finish();
+    };
+    await expect(receive(true)).rejects.toMatchObject({ code: "damaged" });
+    await expect(openSnapshot(to)).rejects.toMatchObject({ code: "store_failed" });
+    expect(await receive(false)).toEqual(info);
+    expect(await readFile(to)).toEqual(await readFile(from));
+    expect(await source.chunk(info.bytes, 10)).toHaveLength(0);
+    await expect(source.chunk(info.bytes + 1, 10)).rejects.toMatchObject({ code: "invalid_argument" });
+    await using unfinished = await receiveSnapshot(to, info);
+    await expect(unfinished.finish()).rejects.toMatchObject({ code: "damaged" });
+    await dir.remove();
+  });
+
+  it("found a new group as the next entry of the same ledger", async () => {
+    const dir = await tempDir("snapshot");
+    const [from, to] = [join(dir.path, "a"), join(dir.path, "b")];
+    const old = openMemoryStores(createMemoryDisk(), SCRIPTED);
+    await old.log.boot();
+    await old.catalog.apply(history);
+    const before = await old.catalog.exportSnapshot(from);
+    const genesis = utf8("new voters");
+    const after = await refoundSnapshot(from, to, genesis);
+    const groupId = formatDigest(hashAs("genesis", genesis));
+    expect(after).toMatchObject({ groupId, genesis, epoch: before.epoch + 1, applied: { index: 51 } });
+    await expect(old.catalog.installSnapshot(to)).rejects.toMatchObject({ code: "group_forked" });
+    const founded = openMemoryStores(createMemoryDisk(), { ...SCRIPTED, groupId });
+    await founded.log.boot();
+    await founded.catalog.installSnapshot(to);
+    expect(await founded.catalog.chainAt(50)).toBe(before.applied.chain);
+    const { base, configurations } = await founded.log.boot();
+    expect(base).toEqual({ index: 51, epoch: after.epoch });
+    expect(configurations).toEqual([{ index: 51, payload: genesis }]);
+    for (const [path, founding] of [[from, false] as const, [to, true] as const]) {
+      await using file = await openSnapshot(path);
+      expect(await isFounding(file)).toBe(founding);
+    }
     await dir.remove();
   });
 });

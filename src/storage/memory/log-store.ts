@@ -10,6 +10,7 @@ import {
   assertResettable,
   checksumOf,
   compactedEntries,
+  configurationsOf,
   damagedEntries,
   foldWrites,
   isIntact,
@@ -54,10 +55,10 @@ function boot(session: MemorySession): LogState {
     lastIndex: state.lastIndex,
     base: state.base,
     epochRuns: epochRuns(records),
-    configurations: [
+    configurations: configurationsOf(identity, [
       ...disk.ledger.filter(({ kind, index }) => kind === "config" && index <= state.base.index),
       ...configurations.filter(isIntactRecord).map(({ entry }) => entry),
-    ].map(({ index, payload }) => ({ index, payload })),
+    ]).map(({ index, payload }) => ({ index, payload })),
     applied: disk.applied,
     peers: [...disk.peers.values()].toSorted((a, b) => (a.peer < b.peer ? -1 : 1)),
     damaged: findDamaged(session, state),

@@ -12,7 +12,7 @@ import { APPLIED_ZERO, type AppliedState } from "../../catalog/apply.ts";
 import type { EpochRun, LogIndex } from "../../consensus/engine.ts";
 import { bytesEqual } from "../../model/bytes.ts";
 import { invariant } from "../../model/errors.ts";
-import { assertIdentity, isIntact } from "../log-record.ts";
+import { assertIdentity, configurationsOf, isIntact } from "../log-record.ts";
 import type { LogState, StoreIdentity } from "../port.ts";
 import { appliedState, ledger, log, peers, replicaState } from "./schema.ts";
 import { asUnavailable, connect, LONG_TIMEOUT_MS, type PostgresSession } from "./session.ts";
@@ -56,7 +56,7 @@ export async function bootSession(session: PostgresSession): Promise<LogState> {
       lastIndex: state.lastIndex,
       base: session.base,
       epochRuns: await readEpochRuns(client, state.lastIndex),
-      configurations: configurations.intact,
+      configurations: configurationsOf(session.identity, configurations.intact),
       applied,
       peers: await db.select().from(peers).orderBy(asc(peers.peer)),
       damaged: [...damaged].toSorted((a, b) => a - b),

@@ -1,0 +1,65 @@
+/**
+ * Owns a snapshot file that comes in chunks: in order, each at its place, whole before it gets its name.
+ */
+import { open, rename, rm } from "node:fs/promises";
+import type { Digest } from "../../model/bytes.ts";
+import { invariant } from "../../model/errors.ts";
+import type { SnapshotSink } from "../port.ts";
+import { openSnapshot } from "./file.ts";
+import { damagedSnapshot } from "./header.ts";
+import { asFileError } from "./write.ts";
+
+/** Begins the file anew. @throws `store_failed` */
+export async function receiveSnapshot(
+  path: string,
+  expected: { readonly digest: Digest; readonly bytes: number },
+): Promise<SnapshotSink> {
+  const partial = `${path}.partial`;
+  const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      throw asFileError(error, path, "receiving");
+    }
+  };
+  const file = await guarded(() => open(partial, "w"));
+  let offset = 0;
+  let isOpen = true;
+  const close = async (): Promise<void> => {
+    if (!isOpen) return;
+    isOpen = false;
+    await file.close();
+    await rm(partial, { force: true });
+  };
+  return {
+    get offset() {
+      return offset;
+    },
+    write: (at, bytes) =>
+      guarded(async () => {
+        if (at !== offset) return;
+        if (at + bytes.byteLength > expected.bytes)
+          throw damagedSnapshot(path, "file", at, `more than its ${expected.bytes} bytes came`);
+        offset += bytes.byteLength;
+        for (let done = 0; done < bytes.byteLength;)
+          done += (await file.write(bytes, done, bytes.byteLength - done, at + done)).bytesWritten;
+      }),
+    finish: () =>
+      guarded(async () => {
+        invariant(isOpen, "a received snapshot is finished once, before it is closed");
+        if (offset !== expected.bytes)
+          throw damagedSnapshot(path, "file", offset, `it has ${offset} of ${expected.bytes} bytes`);
+        await file.sync();
+        await using received = await openSnapshot(partial);
+        if (received.info.digest !== expected.digest)
+          throw damagedSnapshot(path, "header", 0, `it is ${received.info.digest}, not ${expected.digest}`);
+        await received.checkBytes();
+        await rename(partial, path);
+        isOpen = false;
+        await file.close();
+        return received.info;
+      }),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
