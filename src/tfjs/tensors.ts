@@ -3,43 +3,62 @@
  *
  * The tensors alias the batch's arrays, which nobody else holds: a batch's memory is never used again.
  */
-import type { Tensor, Tensor1D } from "@tensorflow/tfjs-core";
+/** @ts-ignore TS2307: an optional peer. Where it is not installed tensors are `any`, and all other types still check. */
+import type * as Tfjs from "@tensorflow/tfjs-core";
 import type { ColumnArray, ColumnArrays, Columns } from "../loader/batch.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { findTfjsCore } from "./core-module.ts";
 
-export type TfjsCore = typeof import("@tensorflow/tfjs-core");
+export type TfjsCore = typeof Tfjs;
 
 /** One tensor for one column, else tensors by column name. Rows are the first dimension. */
-export type Tensors = Tensor | { [column: string]: Tensor };
+export type Tensors = Tfjs.Tensor | { [column: string]: Tfjs.Tensor };
 
 export interface BatchTensors {
   readonly xs: Tensors;
   readonly ys: Tensors;
-  readonly mask?: Tensor1D;
+  readonly mask?: Tfjs.Tensor1D;
 }
 
 let core: Promise<TfjsCore> | null = null;
 
 /**
- * The tfjs-core that the caller's backend registered itself with: the one module instance of the process.
- * @throws ShardpactError `setup_failed` when it is not installed
+ * The tfjs-core that the caller's backend registered itself with: the one module instance of the process. Its backend
+ * is ready: some start in the background.
+ * @throws ShardpactError `setup_failed` when tfjs-core is not installed, or no backend is registered or starts
  */
-export function loadTfjs(): Promise<TfjsCore> {
-  core ??= (import(findTfjsCore(import.meta.url)) as Promise<TfjsCore>).catch((cause: unknown) => {
+export async function loadTfjs(): Promise<TfjsCore> {
+  core ??= importCore();
+  const tf = await core;
+  try {
+    await tf.ready();
+  } catch (cause) {
+    const none = Object.keys(tf.engine().registryFactory).length === 0;
+    const what = none ? "no TensorFlow.js backend is registered" : "no TensorFlow.js backend could be started";
+    throw new ShardpactError("setup_failed", `${what}: tensors need one`, {
+      cause,
+      hint: "Import @tensorflow/tfjs-node (or another backend) in this script, before the first batch.",
+    });
+  }
+  return tf;
+}
+
+async function importCore(): Promise<TfjsCore> {
+  try {
+    return (await import(findTfjsCore(import.meta.url))) as TfjsCore;
+  } catch (cause) {
     core = null;
     throw new ShardpactError("setup_failed", "@tensorflow/tfjs-core could not be loaded", {
       cause,
       hint: "Install @tensorflow/tfjs-node (or @tensorflow/tfjs) beside shardpact.",
     });
-  });
-  return core;
+  }
 }
 
 /** Tensors of a batch; the caller disposes them. */
 export function toTensors(tf: TfjsCore, { xs, ys, mask }: Columns): BatchTensors {
   const tensors = { xs: toTensor(tf, xs), ys: toTensor(tf, ys) };
-  return mask ? { ...tensors, mask: one(tf, mask) as Tensor1D } : tensors;
+  return mask ? { ...tensors, mask: one(tf, mask) as Tfjs.Tensor1D } : tensors;
 }
 
 function toTensor(tf: TfjsCore, columns: ColumnArrays): Tensors {
@@ -49,7 +68,7 @@ function toTensor(tf: TfjsCore, columns: ColumnArrays): Tensors {
   return Object.fromEntries(all.map(([name, column]) => [name, one(tf, column)]));
 }
 
-function one(tf: TfjsCore, { data, shape, dtype }: ColumnArray): Tensor {
+function one(tf: TfjsCore, { data, shape, dtype }: ColumnArray): Tfjs.Tensor {
   return tf.tensor(data, [...shape], dtype);
 }
 
@@ -61,6 +80,6 @@ export function disposeTensors({ xs, ys, mask }: BatchTensors): void {
   mask?.dispose();
 }
 
-function isTensor(tensors: Tensors): tensors is Tensor {
-  return typeof (tensors as Tensor).dispose === "function" && Array.isArray((tensors as Tensor).shape);
+function isTensor(tensors: Tensors): tensors is Tfjs.Tensor {
+  return typeof (tensors as Tfjs.Tensor).dispose === "function" && Array.isArray((tensors as Tfjs.Tensor).shape);
 }
