@@ -1,5 +1,7 @@
 /**
  * Owns where a client finds its group: the caller's options, then SHARDPACT_URL, then ./shardpact.json, then localhost.
+ *
+ * What a settings file says of its group (name, id, stores) holds for the servers that it names, and for no others.
  */
 import { readFile } from "node:fs/promises";
 import { userInfo } from "node:os";
@@ -44,6 +46,7 @@ export interface Settings {
 }
 
 const DEFAULT_URL = "nats://127.0.0.1:4222";
+const NATS_PORT = "4222";
 const SETTINGS_FILE = "shardpact.json";
 
 /** @throws ShardpactError `config_invalid` naming file and field */
@@ -53,15 +56,35 @@ export async function loadSettings(
   cwd: string = process.cwd(),
 ): Promise<Settings> {
   const file = await readSettings(resolve(cwd, o.config ?? SETTINGS_FILE), o.config !== undefined);
-  const url = o.url ?? env["SHARDPACT_URL"] ?? file.url ?? DEFAULT_URL;
+  const servers = serversOf(o.url ?? env["SHARDPACT_URL"] ?? file.url ?? DEFAULT_URL);
+  const ofGroup = file.url === undefined || shareServer(servers, serversOf(file.url)) ? file : {};
   return {
-    servers: (typeof url === "string" ? url.split(",") : [...url]).map((s) => s.trim()).filter(Boolean),
-    group: o.group ?? env["SHARDPACT_GROUP"] ?? file.group ?? null,
-    groupId: o.groupId ?? file.groupId ?? null,
+    servers,
+    group: o.group ?? env["SHARDPACT_GROUP"] ?? ofGroup.group ?? null,
+    groupId: o.groupId ?? ofGroup.groupId ?? null,
     seed: o.seed ?? env["SHARDPACT_SEED"] ?? file.seed ?? null,
-    stores: o.stores ?? file.stores ?? [],
+    stores: o.stores ?? ofGroup.stores ?? [],
     actor: (o.actor ?? env["SHARDPACT_ACTOR"] ?? file.actor ?? userName(env)).slice(0, LIMITS.nameCharsMax),
   };
+}
+
+function serversOf(url: string | readonly string[]): string[] {
+  return (typeof url === "string" ? url.split(",") : [...url]).map((s) => s.trim()).filter(Boolean);
+}
+
+/** One server in common: the lists of one cluster need not be equal. */
+function shareServer(a: readonly string[], b: readonly string[]): boolean {
+  const known = new Set(a.map(hostAndPort));
+  return b.some((server) => known.has(hostAndPort(server)));
+}
+
+/** `nats://LOCALHOST:4222`, `localhost` and `127.0.0.1:4222` are one server; credentials in the URL don't matter. */
+function hostAndPort(server: string): string {
+  const text = server.includes("://") ? server : `nats://${server}`;
+  if (!URL.canParse(text)) return server;
+  const { hostname, port } = new URL(text);
+  const host = hostname.toLowerCase();
+  return `${["localhost", "[::1]"].includes(host) ? "127.0.0.1" : host}:${port || NATS_PORT}`;
 }
 
 type FileSettings = Omit<z.infer<typeof settingsFile>, "seedFile"> & { readonly seed?: string };

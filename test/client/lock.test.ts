@@ -116,6 +116,31 @@ describe("settings", () => {
     expect((await loadSettings({ url: "nats://option:1" }, url, folder)).servers).toEqual(["nats://option:1"]);
   });
 
+  it("takes a file's group and stores only for a server that the file names", async () => {
+    const groupId = `b3:${"a".repeat(64)}`;
+    const file = {
+      url: "nats://127.0.0.1:4222,nats://b:5000",
+      group: "ours",
+      groupId,
+      stores: ["store"],
+      actor: "ada",
+    };
+    await writeFile(join(folder, "shardpact.json"), JSON.stringify(file));
+    const ours = { group: "ours", groupId, stores: [join(folder, "store")] };
+    const none = { group: null, groupId: null, stores: [], actor: "ada" };
+    for (const url of ["nats://127.0.0.1:4222", "localhost", "nats://me:secret@B:5000", "nats://c:1, nats://b:5000"]) {
+      expect(await loadSettings({ url }, {}, folder), url).toMatchObject(ours);
+      expect(await loadSettings({}, { SHARDPACT_URL: url }, folder), url).toMatchObject(ours);
+    }
+    for (const url of ["nats://127.0.0.1:4223", "nats://b", "not a url"]) {
+      expect(await loadSettings({ url }, {}, folder), url).toMatchObject(none);
+      expect(await loadSettings({}, { SHARDPACT_URL: url }, folder), url).toMatchObject(none);
+    }
+    expect(await loadSettings({ url: "nats://z", group: "theirs" }, {}, folder)).toMatchObject({ group: "theirs" });
+    await writeFile(join(folder, "shardpact.json"), JSON.stringify({ ...file, url: undefined }));
+    expect(await loadSettings({ url: "nats://z" }, {}, folder)).toMatchObject(ours);
+  });
+
   it("names file and field when a file does not validate", async () => {
     await writeFile(join(folder, "shardpact.json"), JSON.stringify({ url: 7 }));
     await expect(loadSettings({}, {}, folder)).rejects.toThrow(/shardpact.json: url/);
