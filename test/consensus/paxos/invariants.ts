@@ -13,7 +13,7 @@
  */
 import type { Effect, Entry, Epoch, LogIndex, ReplicaId } from "../../../src/consensus/engine.ts";
 import { check, checkRead, type InvariantChecks, type Ledger } from "../invariants.ts";
-import type { Persist, SimMessage, SimNode } from "../node.ts";
+import { decodeConfiguration, type Persist, type SimMessage, type SimNode } from "../node.ts";
 
 interface Slot {
   /** By ballot: the value proposed, and who has accepted it durably. */
@@ -31,6 +31,7 @@ export function paxosChecks(): InvariantChecks {
     effect(ledger, _nodes, node, effect) {
       switch (effect.kind) {
         case "persist":
+          noteConfigurations(ledger, effect.put);
           return checkPersist(slots, node, effect);
         case "commit":
           return checkCommit(ledger, slots, node, effect.index);
@@ -57,6 +58,14 @@ function slotAt(slots: Map<LogIndex, Slot>, index: LogIndex): Slot {
 
 export function sameValue(a: Entry | undefined, b: Entry | undefined): boolean {
   return a !== undefined && b !== undefined && a.kind === b.kind && Buffer.compare(a.payload, b.payload) === 0;
+}
+
+/** Whoever breaks machines has to know which configurations may decide. */
+function noteConfigurations({ configurations }: Ledger, put: readonly Entry[]): void {
+  for (const { index, kind, payload } of put) {
+    if (kind !== "config" || configurations.some((known) => known.index === index)) continue;
+    configurations.push({ index, configuration: decodeConfiguration(payload) });
+  }
 }
 
 /** P2, P3 */
