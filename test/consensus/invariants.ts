@@ -13,7 +13,7 @@
  * These are Raft's; those of Multi-Paxos are in paxos/invariants.ts and keep the numbers of what they share.
  */
 import type { Configuration, Effect, Entry, Epoch, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
-import { checkBase, checkConfigurations, configurationIn, isQuorum } from "./membership-invariants.ts";
+import { checkBase, checkConfigurations, checkInForce, configurationIn, isQuorum } from "./membership-invariants.ts";
 import { appliedOf, type Persist, type SimMessage, type SimNode } from "./node.ts";
 
 export interface Ledger {
@@ -66,6 +66,7 @@ function checkEffect(
       checkConfigurations(ledger, node, effect.removeFrom, effect.put);
       return checkLogMatching(ledger, node, effect.removeFrom, effect.put);
     case "commit":
+      checkInForce(ledger, node);
       return checkCommit(ledger, nodes, node, effect.index);
     case "status":
       if (effect.status.role === "leader") checkLeader(ledger, node, effect.status.epoch);

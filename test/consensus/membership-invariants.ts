@@ -4,6 +4,7 @@
  *  I12 a quorum of a configuration and one of its neighbour in the log always meet
  *  I13 at most one configuration of a log is not committed
  *  I14 purged ≤ snapshot ≤ applied ≤ commit ≤ last; the log has no hole, and what it begins after is what was chosen
+ *  I15 the configuration in force is the newest in the log, committed or not
  */
 import type { Configuration, Entry, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
 import { check, type Ledger } from "./invariants.ts";
@@ -17,9 +18,19 @@ export function configurationIn(
   upTo: LogIndex = Infinity,
 ): { readonly index: LogIndex; readonly configuration: Configuration } {
   const { base, baseConfiguration } = disk;
-  const newest = entries.slice(base.index).findLast((entry) => entry?.kind === "config" && entry.index <= upTo);
-  if (newest === undefined) return baseConfiguration ?? { index: 0, configuration: first };
-  return { index: newest.index, configuration: decodeConfiguration(newest.payload) };
+  for (let index = Math.min(entries.length, upTo); index > base.index; index -= 1) {
+    const entry = entries[index - 1];
+    if (entry?.kind === "config") return { index, configuration: decodeConfiguration(entry.payload) };
+  }
+  return baseConfiguration ?? { index: 0, configuration: first };
+}
+
+/** I15 */
+export function checkInForce(ledger: Ledger, node: SimNode): void {
+  const inForce = node.engine?.status().configuration;
+  const { configuration, index } = configurationIn(node.disk, node.view, ledger.configuration);
+  const same = JSON.stringify(inForce) === JSON.stringify(configuration);
+  check(same, `I15 ${node.id}: ${JSON.stringify(inForce)} is in force, not that of ${index}`);
 }
 
 /** I12 and I13, before a write changes the log that the engine sees. */

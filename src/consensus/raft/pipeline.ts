@@ -43,7 +43,7 @@ export function handleSnapshotEnd(raft: Raft, id: ReplicaId, index: LogIndex | n
   const progress = raft.leadership?.progress.get(id);
   // It got there in another way, or this leader is not the one that asked.
   if (raft.leadership === null || progress?.mode !== "snapshot") return;
-  endSnapshot(progress, index === null ? null : index + 1);
+  endSnapshot(progress, index === null ? null : Math.min(index, raft.log.lastIndex) + 1);
   if (index !== null) sendAppends(raft, raft.leadership, id, progress, true);
 }
 
