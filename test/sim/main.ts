@@ -1,7 +1,10 @@
 /**
  * Owns the command `npm run sim`: many seeds, one seed again, or the gate of mutations.
  */
+import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
+import { runGate } from "./gate.ts";
+import { MUTATIONS } from "./mutations.ts";
 import { simulate, type SimulationReport } from "./simulate.ts";
 
 const { values } = parseArgs({
@@ -12,6 +15,9 @@ const { values } = parseArgs({
     replay: { type: "string" },
     history: { type: "string" },
     ms: { type: "string" },
+    mutations: { type: "boolean", default: false },
+    only: { type: "string" },
+    "until-failure": { type: "boolean", default: false },
   },
 });
 
@@ -21,8 +27,35 @@ const options = {
   ...(values.ms === undefined ? {} : { stormMs: Number(values.ms) }),
 };
 
-if (values.replay !== undefined) console.log(await simulate(Number(values.replay), options));
+if (values.mutations) await gate(values.only);
+else if (values["until-failure"]) await untilFailure(Number(values.from), Number(values.seeds));
+else if (values.replay !== undefined) console.log(await simulate(Number(values.replay), options));
 else await many(Number(values.from), Number(values.seeds));
+
+/** Prints the first seed that fails, as JSON. */
+async function untilFailure(from: number, count: number): Promise<void> {
+  for (let seed = from; seed < from + count; seed++) {
+    try {
+      await simulate(seed, options);
+    } catch (error) {
+      console.log(JSON.stringify({ seed, message: (error as Error).message }));
+      return;
+    }
+  }
+}
+
+async function gate(only: string | undefined): Promise<void> {
+  const mutations = MUTATIONS.filter(({ name }) => only === undefined || only.split(",").includes(name));
+  let missed = 0;
+  await runGate(mutations, Math.max(1, availableParallelism() - 1), ({ mutation, seed, seconds, what }) => {
+    if (seed === null) missed += 1;
+    const { seedsMax = 0 } = mutations.find(({ name }) => name === mutation) ?? {};
+    const verdict = seed === null ? `NOT CAUGHT in ${seedsMax} seeds` : `seed ${seed} of ${seedsMax}`;
+    console.log(`${mutation.padEnd(28)} ${verdict.padEnd(20)} ${seconds.toFixed(1).padStart(6)} s  ${what}`);
+  });
+  console.log(`${mutations.length - missed} of ${mutations.length} bugs were caught`);
+  if (missed > 0) process.exitCode = 1;
+}
 
 async function many(from: number, count: number): Promise<void> {
   const startMs = performance.now();

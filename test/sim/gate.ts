@@ -1,0 +1,94 @@
+/**
+ * Owns the gate of mutations: each bug of `mutations.ts` goes into a copy of the sources, and the simulator must find it.
+ */
+import { spawn } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Mutation } from "./mutations.ts";
+
+const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const COPIED = ["src", "test/sim", "package.json", "tsconfig.json"];
+
+export interface Catch {
+  readonly mutation: string;
+  /** Null: not within its seeds. */
+  readonly seed: number | null;
+  readonly seconds: number;
+  /** The violation, in one line. */
+  readonly what: string;
+}
+
+/** What `--until-failure` prints. */
+interface Found {
+  readonly seed: number;
+  readonly message: string;
+}
+
+/** Runs seeds from 0 on over a copy with the bug, until one fails. @throws Error when an edit does not fit the sources */
+export async function tryMutation(mutation: Mutation): Promise<Catch> {
+  const folder = copySources();
+  try {
+    applyEdits(folder, mutation);
+    const startMs = performance.now();
+    const found = await runUntilFailure(folder, mutation.seedsMax);
+    const seconds = (performance.now() - startMs) / 1000;
+    const what = found?.message.split("\n")[0] ?? "";
+    return { mutation: mutation.name, seed: found?.seed ?? null, seconds, what };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** All mutations, some at a time; `onCatch` as each ends. */
+export async function runGate(
+  mutations: readonly Mutation[],
+  parallel: number,
+  onCatch: (result: Catch) => void,
+): Promise<void> {
+  const waiting = [...mutations];
+  const worker = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) onCatch(await tryMutation(next));
+  };
+  await Promise.all(Array.from({ length: parallel }, worker));
+}
+
+/** Every edit must fit the sources as they are. */
+export function applyEdits(folder: string, { name, edits }: Mutation): void {
+  for (const { file, find, replace } of edits) {
+    const path = join(folder, file);
+    const text = readFileSync(path, "utf8");
+    const count = text.split(find).length - 1;
+    if (count !== 1) throw new Error(`mutation '${name}': its text stands ${count} times in ${file}:\n${find}`);
+    writeFileSync(
+      path,
+      text.replace(find, () => replace),
+    );
+  }
+}
+
+export function copySources(): string {
+  const folder = mkdtempSync(join(tmpdir(), "shardpact-mutation-"));
+  for (const path of COPIED) cpSync(join(ROOT, path), join(folder, path), { recursive: true });
+  symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
+  return folder;
+}
+
+function runUntilFailure(folder: string, seeds: number): Promise<Found | null> {
+  const args = ["--import", "tsx", "test/sim/main.ts", "--until-failure", "--seeds", String(seeds)];
+  const child = spawn(process.execPath, args, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+  let out = "";
+  let problems = "";
+  child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (problems += chunk.toString()));
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code) => {
+      const line = out.split("\n").find((text) => text.startsWith("{"));
+      if (line !== undefined) resolve(JSON.parse(line) as Found);
+      else if (code === 0) resolve(null);
+      else reject(new Error(`the simulator ended with ${code}:\n${problems.slice(-2000)}`));
+    });
+  });
+}
