@@ -125,7 +125,7 @@ export type Effect<M> =
       readonly hardState: HardState | null;
       /** Remove entries at and above this index before `put`; null: remove nothing. */
       readonly removeFrom: LogIndex | null;
-      /** In index order; Raft's are contiguous, Paxos's may be sparse. */
+      /** Consecutive: after the end, or (Multi-Paxos) from a slot that is held on, in its place. Never leaves a hole. */
       readonly put: readonly Entry[];
     }
   | { readonly kind: "send"; readonly to: ReplicaId; readonly message: M; readonly afterToken: number | null }

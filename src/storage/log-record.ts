@@ -35,11 +35,7 @@ export interface FoldedWrite {
 }
 
 /** Folds writes that follow each other onto a log that ends at `lastIndex`. */
-export function foldWrites(
-  writes: readonly LogWrite[],
-  lastIndex: LogIndex,
-  engine: StoreIdentity["engine"],
-): FoldedWrite {
+export function foldWrites(writes: readonly LogWrite[], lastIndex: LogIndex): FoldedWrite {
   let hardState: HardState | null = null;
   let removeFrom: LogIndex | null = null;
   let last = lastIndex;
@@ -53,7 +49,7 @@ export function foldWrites(
       last = Math.min(last, from - 1);
     }
     for (const entry of write.put) {
-      if (engine === "raft") invariant(entry.index <= last + 1, `entry ${entry.index} leaves a hole after ${last}`);
+      invariant(entry.index <= last + 1, `entry ${entry.index} leaves a hole after ${last}`);
       last = Math.max(last, entry.index);
     }
     put.push(...write.put);

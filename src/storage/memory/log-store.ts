@@ -67,7 +67,7 @@ function boot(session: MemorySession): LogState {
 }
 
 function append({ disk, identity }: MemorySession, state: MemoryState, writes: readonly LogWrite[]): void {
-  const { hardState, removeFrom, put, lastIndex } = foldWrites(writes, state.lastIndex, identity.engine);
+  const { hardState, removeFrom, put, lastIndex } = foldWrites(writes, state.lastIndex);
   assertAfter(state.base.index, removeFrom, put);
   if (removeFrom !== null) for (const index of disk.log.keys()) if (index >= removeFrom) disk.log.delete(index);
   for (const entry of put) disk.log.set(entry.index, { entry, checksum: checksumOf(entry) });
@@ -110,7 +110,6 @@ function read(
   let bytes = 0;
   for (let index = from; index <= to; index++) {
     const record = disk.log.get(index);
-    if (!record && identity.engine === "paxos") continue;
     if (record) bytes += record.entry.payload.byteLength;
     if (record && entries.length > 0 && bytes > bytesMax) break;
     if (!record || !isIntactRecord(record)) {
@@ -132,12 +131,12 @@ function epochRuns(records: readonly MemoryRecord[]): readonly EpochRun[] {
 }
 
 /** As in Postgres: missing anywhere, wrong above the applied index or in a configuration. */
-function findDamaged({ disk, identity }: MemorySession, state: MemoryState): readonly LogIndex[] {
+function findDamaged({ disk }: MemorySession, state: MemoryState): readonly LogIndex[] {
   const damaged: LogIndex[] = [];
   for (let index = state.base.index + 1; index <= state.lastIndex; index++) {
     const record = disk.log.get(index);
     const checked = index > disk.applied.index || record?.entry.kind === "config";
-    if (record ? checked && !isIntactRecord(record) : identity.engine === "raft") damaged.push(index);
+    if (record === undefined || (checked && !isIntactRecord(record))) damaged.push(index);
   }
   return damaged;
 }

@@ -44,10 +44,7 @@ export async function bootSession(session: PostgresSession): Promise<LogState> {
     session.base = { index: state.firstIndex - 1, epoch: state.baseEpoch };
     session.applied = applied;
     const configurations = await readConfigurations(db, state);
-    const damaged = new Set([
-      ...configurations.damaged,
-      ...(await findDamaged(db, state, applied.index, session.identity.engine)),
-    ]);
+    const damaged = new Set([...configurations.damaged, ...(await findDamaged(db, state, applied.index))]);
     return {
       incarnation: state.incarnation,
       boot: state.boot,
@@ -181,10 +178,8 @@ async function findDamaged(
   db: NodePgDatabase,
   state: ReplicaStateRow,
   applied: LogIndex,
-  engine: StoreIdentity["engine"],
 ): Promise<readonly LogIndex[]> {
-  // Multi-Paxos may leave holes: there, only a wrong record is known to be damage.
-  const damaged = engine === "raft" ? await findMissing(db, state) : [];
+  const damaged = await findMissing(db, state);
   for (let from = applied + 1; from <= state.lastIndex && damaged.length < DAMAGED_NAMED_MAX;) {
     const rows = await db
       .select()

@@ -93,7 +93,7 @@ const STATEMENTS = {
 } as const;
 
 async function append(session: PostgresSession, writes: readonly LogWrite[]): Promise<void> {
-  const { hardState, removeFrom, put, lastIndex } = foldWrites(writes, session.lastIndex, session.identity.engine);
+  const { hardState, removeFrom, put, lastIndex } = foldWrites(writes, session.lastIndex);
   assertAfter(session.base.index, removeFrom, put);
   const checksums = put.map(checksumOf);
   const lastHash = put.at(-1)?.index === lastIndex ? checksums.at(-1) : undefined;
@@ -155,7 +155,7 @@ async function read(
   to: LogIndex,
   bytesMax: number,
 ): Promise<readonly Entry[]> {
-  const { replica, engine } = session.identity;
+  const { replica } = session.identity;
   invariant(from <= to, `the log is read from ${from} to ${to}`);
   if (to > session.lastIndex)
     throw new ShardpactError("invalid_argument", `replica ${replica}: the log ends at ${session.lastIndex}, not ${to}`);
@@ -174,9 +174,9 @@ async function read(
   for (const { checksum, ...row } of result.rows) {
     const expected = (entries.at(-1)?.index ?? from - 1) + 1;
     const entry: Entry = { ...row, payload: plainBytes(row.payload) };
-    if ((engine === "raft" && row.index !== expected) || !isIntact(entry, checksum)) {
+    if (row.index !== expected || !isIntact(entry, checksum)) {
       if (entries.length > 0) break;
-      throw damagedEntries(replica, [engine === "raft" ? expected : row.index]);
+      throw damagedEntries(replica, [expected]);
     }
     entries.push(entry);
   }
