@@ -1,5 +1,8 @@
 /**
  * Owns bringing a draft into the log: its objects first, then the commit, under an id that a rerun derives again.
+ *
+ * What a commit made is its answer for ever: a rerun is told the version that it made, also when that is the head no
+ * more. What it only saw (`unchanged`) held when it looked: a rerun looks again.
  */
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
@@ -42,6 +45,9 @@ export async function putObjects(session: Session, objects: readonly DraftObject
 /**
  * Commits. When the hold of a page ran out (an upload took longer than an hour) the objects are put again; the refusal
  * is recorded under its id, so that attempt and every later one have ids of their own.
+ *
+ * A recorded `unchanged` is asked again under a fresh id. That can't commit: the expected head has this root itself, or
+ * was the head no more when the root was seen, and heads don't come back. So it is `unchanged` or `head_moved` as of now.
  * @throws ShardpactError `head_moved`, `page_missing`, and what `propose` throws
  */
 export async function commitDraft(session: Session, draft: Draft, o: CallOptions): Promise<Committed> {
@@ -61,11 +67,15 @@ export async function commitDraft(session: Session, draft: Draft, o: CallOptions
     },
   };
   const blob = concatBytes(added.map(parseDigest));
+  const commitAs = async (id: string) => {
+    const { result, retry } = await propose(session, makeCommand(session, id, "version.commit", body, blob), o);
+    return { ...readResult(result, root), retry };
+  };
   for (let attempt = 0; ; attempt++) {
     const id = commandIdOf("version.commit", session.actor, dataset, expectedHead, root, message, attempt);
     try {
-      const { result } = await propose(session, makeCommand(session, id, "version.commit", body, blob), o);
-      const { version, index, unchanged } = readResult(result, root);
+      const first = await commitAs(id);
+      const { version, index, unchanged } = first.unchanged && first.retry ? await commitAs(randomUUID()) : first;
       return { dataset, version, root, index, unchanged };
     } catch (error) {
       if (!isShardpactError(error, "page_missing") || attempt >= COMMITS_MAX) throw error;

@@ -2,7 +2,7 @@
  * Owns publishing: scan → put pages → upload bytes → commit, in this order, so that a version exists only when all that
  * it names does, and whatever dies on the way leaves nothing visible.
  *
- * Run again it is a retry: bytes that are there are not sent twice, and the commit's id is derived from (actor, dataset,
+ * Run again it is a retry: bytes that are there are read and not sent twice, and the commit's id is derived from (actor, dataset,
  * expected head, root), so that a commit whose answer was lost is answered, not repeated.
  */
 import type { RecordBatch } from "apache-arrow";
@@ -50,7 +50,7 @@ export interface VersionInfo {
   readonly rows: number;
   readonly bytes: number;
   readonly shards: number;
-  /** Shards whose bytes were not in the store before. */
+  /** Shards whose bytes were not in the store before, or damaged there. */
   readonly shardsNew: number;
   /** True when the head had this root already: nothing was committed. */
   readonly unchanged: boolean;
@@ -123,16 +123,19 @@ async function publishDraft(
   return { ...committed, rows: draft.rows, bytes: draft.bytes, shards: prepared.shards.length, shardsNew };
 }
 
-/** Brings all shards into the store; returns how many were not there. */
+/** Brings all shards into the store; returns how many were not there, or not whole. */
 async function upload(store: ShardStore, { shards }: PreparedVersion, o: PublishOptions): Promise<number> {
   const totalBytes = shards.reduce((sum, { entry }) => sum + entry.bytes, 0);
   let doneBytes = 0;
   let stored = 0;
-  o.onProgress?.({ phase: "upload", doneBytes, totalBytes });
-  await inParallel(shards, UPLOADS_IN_FLIGHT, async (shard) => {
-    if ((await uploadShard(store, shard, o.signal)) === "stored") stored++;
-    doneBytes += shard.entry.bytes;
+  const onBytes = (bytes: number): void => {
+    doneBytes += bytes;
     o.onProgress?.({ phase: "upload", doneBytes, totalBytes });
+  };
+  onBytes(0);
+  await inParallel(shards, UPLOADS_IN_FLIGHT, async (shard) => {
+    const put = await uploadShard(store, shard, { ...(o.signal === undefined ? {} : { signal: o.signal }), onBytes });
+    if (put === "stored") stored++;
   });
   return stored;
 }

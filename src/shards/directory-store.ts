@@ -12,10 +12,12 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseDigest, toHex, type Digest } from "../model/bytes.ts";
 import { ShardpactError, isShardpactError } from "../model/errors.ts";
 import { checkPut, createObjectDigest } from "./object-digest.ts";
+import { makeFolder } from "./make-folder.ts";
 import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "./port.ts";
 
 /** Names this process's temporary files, so that others can tell them from what a dead process left. */
 const PROCESS_TOKEN = `${hostname().replaceAll(/[^a-zA-Z0-9-]/g, "-")}.${process.pid}.${randomBytes(6).toString("hex")}`;
+const READ_BYTES = 1024 * 1024;
 const STALE_AFTER_MS = 24 * 3_600_000;
 
 /**
@@ -25,7 +27,7 @@ const STALE_AFTER_MS = 24 * 3_600_000;
 export async function openDirectoryStore(urlOrPath: string | URL): Promise<ShardStore> {
   const root = rootOf(urlOrPath);
   await failing(`opening the store ${root}`, async () => {
-    for (const folder of ["b3", "tmp", "quarantine"]) await mkdir(join(root, folder), { recursive: true });
+    for (const folder of ["b3", "tmp", "quarantine"]) await makeFolder(join(root, folder));
     await removeStaleTemps(join(root, "tmp"));
   });
   return directoryStore(root);
@@ -107,11 +109,11 @@ async function putObject(
   digest: Digest,
   path: string,
   source: AsyncIterable<Uint8Array>,
-  { context, bytes, signal }: PutOptions,
+  options: PutOptions,
 ): Promise<"stored" | "present"> {
+  const { context, bytes, onBytes, signal } = options;
   throwIfAborted(signal);
-  const before = await statObject(digest, path);
-  if (before && before.bytes === bytes) return "present";
+  if (bytes !== undefined && (await isWhole(digest, path, bytes, options))) return "present";
   const temp = join(root, "tmp", `${PROCESS_TOKEN}.${randomBytes(6).toString("hex")}`);
   const file = await open(temp, "wx");
   try {
@@ -123,9 +125,12 @@ async function putObject(
         hash.update(chunk);
         for (let at = 0; at < chunk.byteLength;) at += (await file.write(chunk, at)).bytesWritten;
         written += chunk.byteLength;
+        onBytes?.(chunk.byteLength);
       }
       checkPut(url, digest, hash.digest(), written);
-      if ((await statObject(digest, path))?.bytes === written) return "present";
+      // Somebody else may have been first, and a size that was not given is known now.
+      const { onBytes: _, ...quietly } = options;
+      if (await isWhole(digest, path, written, quietly)) return "present";
       await file.sync();
     } finally {
       await file.close();
@@ -135,6 +140,33 @@ async function putObject(
   } finally {
     await unlink(temp).catch(() => undefined); // gone already when it was renamed
   }
+}
+
+/** True when the object is there and whole: a disk may have changed, or cannot read, what was whole when it was put. */
+async function isWhole(
+  digest: Digest,
+  path: string,
+  bytes: number,
+  { context, onBytes, signal }: PutOptions,
+): Promise<boolean> {
+  if ((await statObject(digest, path))?.bytes !== bytes) return false;
+  const hash = createObjectDigest(context);
+  const buffer = new Uint8Array(Math.min(READ_BYTES, bytes));
+  try {
+    await using file = await open(path, "r");
+    for (let at = 0; at < bytes;) {
+      throwIfAborted(signal);
+      const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, at);
+      if (bytesRead === 0) break;
+      hash.update(buffer.subarray(0, bytesRead));
+      onBytes?.(bytesRead);
+      at += bytesRead;
+    }
+  } catch (error) {
+    if (isShardpactError(error)) throw error;
+    return false; // set aside meanwhile, or on a bad sector: either way no copy to rely on
+  }
+  return hash.digest() === digest;
 }
 
 /** Renames into a folder that may have to be made; after this the name survives a power loss. */

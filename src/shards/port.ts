@@ -24,8 +24,10 @@ export interface PutOptions {
    * (`segmentIndexDigest`). Both live in one space of digests.
    */
   readonly context?: "plain" | "segmentIndex";
-  /** The object's size, when it is known: if an object of this size is there, the source is not read at all. */
+  /** The object's size, when it is known: if a whole copy is there, the source is not read at all. */
   readonly bytes?: number;
+  /** Told of each piece of the source that was written, or of the copy there that was read. */
+  readonly onBytes?: (bytes: number) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -36,8 +38,8 @@ export interface ShardStore extends AsyncDisposable {
   open(digest: Digest, signal?: AbortSignal): Promise<ObjectHandle>;
   stat(digest: Digest): Promise<ObjectInfo | null>;
   /**
-   * Stores the bytes under their digest unless they are there: written aside, hashed, made durable, then renamed.
-   * An object that is there with another size is replaced. @throws `shard_corrupt` when the bytes do not hash to `digest`, `store_failed`
+   * Sees to it that a whole copy is there. One that is there already is read and hashed, and replaced when it is damaged;
+   * else the source is written aside, hashed, made durable, then renamed. @throws `shard_corrupt` when the bytes do not hash to `digest`, `store_failed`
    */
   put(digest: Digest, source: AsyncIterable<Uint8Array>, options?: PutOptions): Promise<"stored" | "present">;
   list(): AsyncIterable<ObjectInfo>;

@@ -163,4 +163,27 @@ describe("commit", () => {
     await commitDraft(session, draft, { timeoutMs: 1_000 });
     expect(seen.at(-1)?.id).toBe(commits[0]?.id);
   });
+
+  it("answers a rerun with the version that it made, and looks again when it had only seen one", async () => {
+    const group = startResponders(1);
+    const [r1] = group.replicas;
+    const seen: string[] = [];
+    let unchanged = false;
+    if (r1) {
+      r1.answerPropose = ({ id }): ProposeReply => {
+        seen.push(id);
+        const recorded = { version: 1, root: draft.root, index: 9, unchanged };
+        if (id === seen[0]) return { ok: true, index: 10, retry: true, result: recorded };
+        const error = { code: "head_moved", message: "mnist is at v2" };
+        return { ok: false, error, leader: "r1", index: 12 };
+      };
+    }
+    const session = group.session();
+    const commit = () => commitDraft(session, draft, { timeoutMs: 1_000 });
+    expect(await commit()).toMatchObject({ version: 1, index: 9, unchanged: false });
+    expect(seen.length).toBe(1);
+    unchanged = true;
+    await expect(commit()).rejects.toMatchObject({ code: "head_moved" });
+    expect([seen.length, new Set(seen).size]).toEqual([3, 2]);
+  });
 });

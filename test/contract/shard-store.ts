@@ -35,7 +35,7 @@ export function shardStoreContract(name: string, openStore: () => Promise<StoreU
       expect(await handle.readInto(target, 300_000)).toBe(0);
     });
 
-    it("takes an object once, and reads no source for one whose size it has", async () => {
+    it("takes an object once, and reads no source for one that it has whole", async () => {
       await using t = await openStore();
       const bytes = someBytes(5000, 2);
       const digest = formatDigest(hashBytes(bytes));
@@ -111,6 +111,30 @@ export function shardStoreContract(name: string, openStore: () => Promise<StoreU
       expect(await t.store.put(digest, chunks(bytes, 2000))).toBe("stored");
       await using handle = await t.store.open(digest);
       const back = new Uint8Array(2000);
+      await handle.readInto(back, 0);
+      expect(back).toEqual(bytes);
+    });
+
+    it("replaces a damaged object of the right size, and tells of the bytes that it reads and writes", async () => {
+      await using t = await openStore();
+      const bytes = someBytes(300_000, 25);
+      const digest = formatDigest(hashBytes(bytes));
+      const put = async (source: Uint8Array) => {
+        let told = 0;
+        const onBytes = (n: number) => void (told += n);
+        return [await t.store.put(digest, chunks(source, 70_000), { bytes: 300_000, onBytes }), told];
+      };
+      expect(await put(bytes)).toEqual(["stored", 300_000]);
+      expect(await put(bytes)).toEqual(["present", 300_000]);
+      const damaged = bytes.slice();
+      damaged[299_999] = (damaged[299_999] ?? 0) ^ 1;
+      await t.damage(digest, damaged);
+      await expect(put(damaged)).rejects.toMatchObject({ code: "shard_corrupt" });
+      expect(await put(bytes)).toEqual(["stored", 600_000]);
+      await t.damage(digest, damaged);
+      expect(await t.store.put(digest, chunks(bytes, 70_000))).toBe("stored");
+      await using handle = await t.store.open(digest);
+      const back = new Uint8Array(300_000);
       await handle.readInto(back, 0);
       expect(back).toEqual(bytes);
     });

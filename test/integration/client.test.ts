@@ -71,6 +71,25 @@ describe("publish, open, lock, reopen", () => {
     expect(again).toMatchObject({ version: 1, root: first.root, index: first.index, unchanged: true, shardsNew: 0 });
   });
 
+  test("a rerun is told the version that it made; one that changed nothing is told of the head as it is now", async () => {
+    const [a, b, c] = [await folderOf("rerun-a", 1), await folderOf("rerun-b", 2), await folderOf("rerun-c", 3)];
+    const v1 = await group.publish("rerun", a, { expectedHead: null });
+    for (let i = 0; i < 3; i++) {
+      const same = await group.publish("rerun", a, { expectedHead: 1 });
+      expect(same).toMatchObject({ version: 1, index: v1.index, unchanged: true });
+    }
+    const v2 = await group.publish("rerun", b, { expectedHead: 1 });
+    await expect(group.publish("rerun", a, { expectedHead: 1 })).rejects.toMatchObject({
+      code: "head_moved",
+      details: { head: { version: 2 }, expected: { version: 1 } },
+    });
+    expect((await group.publish("rerun", c, { expectedHead: 2 })).version).toBe(3);
+    const made = { version: 2, index: v2.index, root: v2.root, unchanged: false };
+    expect(await group.publish("rerun", b, { expectedHead: 1 })).toMatchObject(made);
+    expect(await group.publish("rerun", a, { expectedHead: null })).toMatchObject({ version: 1, unchanged: false });
+    expect((await group.publish("rerun", a, { expectedHead: 1, rebase: true })).version).toBe(4);
+  });
+
   test("an unpinned name says what it resolved to; a tag and a root are opened by name", async () => {
     const { root } = await group.publish("named", await folderOf("named", 3));
     await group.tag("named", "prod", 1);

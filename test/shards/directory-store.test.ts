@@ -29,6 +29,18 @@ shardStoreContract("a folder", async () => {
   };
 });
 
+it("makes the folders above it, and says at once where none can be made", async () => {
+  await using folder = await tempDir("store");
+  const path = join(folder.path, "a", "b", "c");
+  for (const store of await Promise.all([openDirectoryStore(path), openDirectoryStore(path)])) await store.close();
+  expect((await readdir(path)).sort()).toEqual(["b3", "quarantine", "tmp"]);
+  await expect(openDirectoryStore("/proc/shardpact/store")).rejects.toMatchObject({ code: "store_failed" });
+  await writeFile(join(folder.path, "file"), "");
+  for (const below of ["file", "file/store"]) {
+    await expect(openDirectoryStore(join(folder.path, below))).rejects.toMatchObject({ code: "store_failed" });
+  }
+});
+
 it("clears away what a dead writer left, and nothing of a living one", async () => {
   await using folder = await tempDir("store");
   await using _first = await openDirectoryStore(folder.path);
