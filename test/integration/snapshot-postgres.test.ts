@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, inject, it } from "vitest";
+import { startPostgres } from "../../src/cli/embedded/postgres.ts";
 import { openPostgresStores } from "../../src/storage/postgres/open.ts";
 import { exportPostgresSnapshot } from "../../src/storage/postgres/snapshot-export.ts";
 import type { ReplicaStores } from "../../src/storage/port.ts";
@@ -189,4 +190,48 @@ describe("snapshots of the Postgres store", () => {
     await Promise.all([log.compactTo(90), append]);
     expect((await db.admin.query("SELECT index::int FROM shardpact.log")).rows).toEqual([{ index: 91 }]);
   });
+});
+
+describe("a Postgres server that dies", () => {
+  const history = scriptedEntries(37, 60).slice(0, 60);
+
+  it("never has dropped an entry whose apply it then forgets (I34; etcd 13766, openraft 2116)", async () => {
+    await using dir = await serverDir();
+    const server = await startPostgres({ dir: dir.path });
+    try {
+      const url = server.url("postgres");
+      // The slowest background flush that there is: applies stay in memory unless somebody forces them.
+      const admin = new pg.Client(url);
+      admin.on("error", () => undefined);
+      await admin.connect();
+      await admin.query("ALTER SYSTEM SET wal_writer_delay = '10s'");
+      await admin.query("SELECT pg_reload_conf()");
+      const open = async () => {
+        const stores = await openPostgresStores({ url, identity: SCRIPTED });
+        return { ...stores, state: await stores.log.boot() };
+      };
+      const first = await open();
+      await first.log.append([write(history)]);
+      for (let i = 0; i < 40; i += 1) await first.catalog.apply(history.slice(i, i + 1));
+      await first.log.compactTo(30);
+      for (let i = 40; i < 60; i += 1) await first.catalog.apply(history.slice(i, i + 1));
+      await server.kill("SIGKILL");
+      await first.close();
+      await server.restart();
+      const { state, catalog, log } = await open();
+      expect(state).toMatchObject({ base: { index: 30 }, lastIndex: 60, damaged: [] });
+      expect(state.applied.index).toBeGreaterThanOrEqual(40);
+      await catalog.apply(history.slice(state.applied.index));
+      await log.compactTo(60);
+      expect(catalog.applied()).toEqual(first.catalog.applied());
+      await catalog[Symbol.asyncDispose]();
+    } finally {
+      await server.stop();
+    }
+  });
+
+  async function serverDir() {
+    const dir = await tempDir("dying");
+    return { path: join(dir.path, "postgres"), [Symbol.asyncDispose]: () => dir.remove() };
+  }
 });
