@@ -18,7 +18,8 @@ const NOTHING = new Uint8Array(0);
 export function change(world: World): void {
   const node = pick(world, world.ids);
   const dice = world.random();
-  if (dice < 0.25) compactSome(world, node);
+  if (dice < 0.05) sendUnasked(world, node);
+  else if (dice < 0.25) compactSome(world, node);
   else if (dice < 0.6) moveSnapshot(world, node);
   else if (dice < 0.97) configureSomehow(world, anyLeader(world) ?? node);
   else destroy(world, node);
@@ -56,6 +57,15 @@ export function moveSnapshot(world: World, node: SimNode): void {
     environment,
     lost ? { kind: "snapshot_failed", to } : { kind: "snapshot_sent", to, index: snapshot.base.index },
   );
+}
+
+/** An operator may bring any replica a snapshot of any other: whatever is applied somewhere is chosen. */
+function sendUnasked(world: World, node: SimNode): void {
+  const to = pick(world, world.ids).id;
+  if (node.engine === null || to === node.id) return;
+  const index = between(world, node.disk.base.index, appliedOf(node).index + 1);
+  const snapshot = takeSnapshot(node, world.environment, index);
+  world.shipments.push({ from: node.id, to, engine: node.engine, snapshot });
 }
 
 /** A configuration that could still be in force, or come into force, can elect and commit without these. */

@@ -12,25 +12,12 @@
  *  I10 equal applied index, equal chain              I11 no healthy replica halts
  * These are Raft's; those of Multi-Paxos are in paxos/invariants.ts and keep the numbers of what they share.
  */
-import type { Configuration, Effect, Entry, Epoch, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
+import type { Effect, Entry, Epoch, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
+import { check, type Ledger } from "./ledger.ts";
 import { checkBase, checkConfigurations, checkInForce, configurationIn, isQuorum } from "./membership-invariants.ts";
 import { appliedOf, type Persist, type SimMessage, type SimNode } from "./node.ts";
 
-export interface Ledger {
-  readonly configuration: Configuration;
-  readonly leaders: Map<Epoch, ReplicaId>;
-  /** Every configuration ever written anywhere. */
-  readonly configurations: { readonly index: LogIndex; readonly configuration: Configuration }[];
-  /** Every entry ever written anywhere, by epoch and index. */
-  readonly written: Map<Epoch, Map<LogIndex, { readonly entry: Entry; readonly previousEpoch: Epoch }>>;
-  /** `chosen[i]` has index i + 1; `by` is the epoch of the leader that committed it. */
-  readonly chosen: { readonly entry: Entry; readonly by: Epoch }[];
-  readonly chains: string[];
-  readonly commits: Map<ReplicaId, LogIndex>;
-  /** Floor of each read under way: what was committed when it was asked. */
-  readonly readFloors: Map<number, LogIndex>;
-  readsDone: number;
-}
+export { check, createLedger, type Ledger } from "./ledger.ts";
 
 /** What one kind of engine is held to: at every effect, message that leaves, and write that reaches a disk. */
 export interface InvariantChecks {
@@ -40,20 +27,6 @@ export interface InvariantChecks {
 }
 
 export const raftChecks: InvariantChecks = { effect: checkEffect, released: checkReleased, flush: checkFlush };
-
-export function createLedger(configuration: Configuration): Ledger {
-  return {
-    configuration,
-    leaders: new Map(),
-    configurations: [{ index: 0, configuration }],
-    written: new Map(),
-    chosen: [],
-    chains: ["start"],
-    commits: new Map(),
-    readFloors: new Map(),
-    readsDone: 0,
-  };
-}
 
 function checkEffect(
   ledger: Ledger,
@@ -108,7 +81,7 @@ function checkFlush(ledger: Ledger, node: SimNode, write: Persist): void {
     const kept = after.epoch > before.epoch || before.votedFor === null || before.votedFor === after.votedFor;
     check(kept, `I2 ${node.id} votes twice in ${after.epoch}`);
   }
-  check((write.removeFrom ?? Infinity) > node.disk.base.index, `I14 ${node.id} removes what it purged`);
+  check((write.removeFrom ?? Infinity) > node.disk.base.index, `I34 ${node.id} removes what it purged`);
   for (let i = (write.removeFrom ?? Infinity) - 1; i < entries.length; i += 1) {
     const chosen = ledger.chosen[i];
     check(chosen?.entry.epoch !== entries[i]?.epoch, `I6 ${node.id} removes committed ${i + 1}`);
@@ -131,10 +104,6 @@ export function checkApplied(ledger: Ledger, node: SimNode): void {
   const known = ledger.chains[index];
   if (known !== undefined) check(known === chain, `I10 ${node.id} differs at ${index}`);
   else for (let i = ledger.chains.length; i <= index; i += 1) ledger.chains.push(node.disk.chains[i] as string);
-}
-
-export function check(condition: boolean, message: string): asserts condition {
-  if (!condition) throw new Error(message);
 }
 
 function checkLogMatching(ledger: Ledger, node: SimNode, removeFrom: LogIndex | null, put: readonly Entry[]): void {

@@ -1,13 +1,13 @@
 /**
  * Owns the invariants of configurations and snapshots (numbers go on from invariants.ts).
  *
- *  I12 a quorum of a configuration and one of its neighbour in the log always meet
- *  I13 at most one configuration of a log is not committed
- *  I14 purged ≤ snapshot ≤ applied ≤ commit ≤ last; the log has no hole, and what it begins after is what was chosen
- *  I15 the configuration in force is the newest in the log, committed or not
+ *  I35 a quorum of a configuration and one of its neighbour in the log always meet
+ *  I36 at most one configuration of a log is not committed
+ *  I34 purged ≤ snapshot ≤ applied ≤ commit ≤ last; the log has no hole, and what it begins after is what was chosen
+ *  I37 the configuration in force is the newest in the log, committed or not
  */
 import type { Configuration, Entry, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
-import { check, type Ledger } from "./invariants.ts";
+import { check, type Ledger } from "./ledger.ts";
 import { appliedOf, type Disk, decodeConfiguration, type SimNode } from "./node.ts";
 
 /** The configuration of the newest `config` entry at or below `upTo`, and where it is. */
@@ -25,15 +25,15 @@ export function configurationIn(
   return baseConfiguration ?? { index: 0, configuration: first };
 }
 
-/** I15 */
+/** I37 */
 export function checkInForce(ledger: Ledger, node: SimNode): void {
   const inForce = node.engine?.status().configuration;
   const { configuration, index } = configurationIn(node.disk, node.view, ledger.configuration);
   const same = JSON.stringify(inForce) === JSON.stringify(configuration);
-  check(same, `I15 ${node.id}: ${JSON.stringify(inForce)} is in force, not that of ${index}`);
+  check(same, `I37 ${node.id}: ${JSON.stringify(inForce)} is in force, not that of ${index}`);
 }
 
-/** I12 and I13, before a write changes the log that the engine sees. */
+/** I35 and I36, before a write changes the log that the engine sees. */
 export function checkConfigurations(
   ledger: Ledger,
   node: SimNode,
@@ -46,7 +46,7 @@ export function checkConfigurations(
   let { configuration } = configurationIn(node.disk, kept, ledger.configuration);
   for (const { index, payload } of configs) {
     const next = decodeConfiguration(payload);
-    check(quorumsMeet(configuration, next), `I12 ${node.id}: quorums before and after ${index} can miss each other`);
+    check(quorumsMeet(configuration, next), `I35 ${node.id}: quorums before and after ${index} can miss each other`);
     if (!ledger.configurations.some((known) => known.index === index && sameNames(known.configuration, next))) {
       ledger.configurations.push({ index, configuration: next });
     }
@@ -55,25 +55,25 @@ export function checkConfigurations(
   // What commits in the same step is told after the write.
   const committed = Math.max(ledger.chosen.length, node.engine?.status().commit ?? 0);
   const open = [...kept, ...put].filter((entry) => entry?.kind === "config" && entry.index > committed);
-  check(open.length <= 1, `I13 ${node.id}: ${open.length} configurations are not committed`);
+  check(open.length <= 1, `I36 ${node.id}: ${open.length} configurations are not committed`);
 }
 
-/** I14, after the log or the applied state moved. */
+/** I34, after the log or the applied state moved. */
 export function checkBase(ledger: Ledger, node: SimNode): void {
   const { disk, id } = node;
   const { base, entries } = disk;
   const applied = appliedOf(node).index;
-  check(base.index <= applied, `I14 ${id} purged ${base.index}, applied ${applied}`);
+  check(base.index <= applied, `I34 ${id} purged ${base.index}, applied ${applied}`);
   const chosen = ledger.chosen[base.index - 1]?.entry.epoch ?? 0;
-  check(base.epoch === chosen, `I14 ${id} begins after ${base.index}@${base.epoch}, chosen is epoch ${chosen}`);
+  check(base.epoch === chosen, `I34 ${id} begins after ${base.index}@${base.epoch}, chosen is epoch ${chosen}`);
   // Writes are contiguous (I3), so a hole could only be where the snapshot meets the log.
   for (let i = base.index; i < Math.min(entries.length, base.index + 8); i += 1) {
-    check(entries[i]?.index === i + 1, `I14 ${id} has a hole at ${i + 1}`);
+    check(entries[i]?.index === i + 1, `I34 ${id} has a hole at ${i + 1}`);
   }
   const status = node.engine?.status();
   if (status === undefined) return;
-  check(applied <= status.commit, `I14 ${id} applied ${applied}, committed ${status.commit}`);
-  check(status.commit <= status.lastIndex, `I14 ${id} committed ${status.commit} of ${status.lastIndex}`);
+  check(applied <= status.commit, `I34 ${id} applied ${applied}, committed ${status.commit}`);
+  check(status.commit <= status.lastIndex, `I34 ${id} committed ${status.commit} of ${status.lastIndex}`);
 }
 
 /** Whether a majority, in a joint configuration of both halves, is in `ids`. */
