@@ -145,8 +145,8 @@ function handleHeartbeatReply(paxos: Paxos, from: ReplicaId, message: HeartbeatR
   noteRound(paxos, leadership, from, message);
   if (message.applied !== null && comparePoint(paxos.points, progress, message.applied)) settleDifference(paxos);
   // Whatever was lost on the way shows here: ask where it stands, or tell it again what is chosen.
-  const counted = message.voting ? progress.votingMatch : progress.match;
-  const behind = counted < paxos.slots.lastIndex || message.commit < Math.min(progress.match, paxos.commit);
+  const held = message.voting ? Math.min(progress.votingMatch, progress.match) : progress.match;
+  const behind = held < paxos.slots.lastIndex || message.commit < Math.min(progress.match, paxos.commit);
   sendAccepts(paxos, leadership, from, progress, behind);
 }
 

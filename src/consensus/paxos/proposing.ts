@@ -81,12 +81,12 @@ export function handleGap(paxos: Paxos, from: ReplicaId, message: Gap): void {
   if (message.voting) progress.heard = true;
   else noteUncounted(progress);
   if (progress.mode === "snapshot") return;
+  const probing = progress.mode === "probe";
   // Of several probes under way only the answer to the last one tells where to go on.
-  if (progress.mode === "probe" && message.previousIndex !== progress.next - 1) return;
-  const lost = message.match < progress.match;
-  // A late answer, or it lost what it had acknowledged. Only a replica that says it does not count may start over.
-  if (lost && message.voting) return;
-  if (lost) progress.match = message.match;
+  if (probing && message.previousIndex !== progress.next - 1) return;
+  // It knew some slots to be chosen, which it holds in older ballots, and has forgotten that in a restart: it takes them
+  // again. What it acknowledged stays true, so `votingMatch` does not fall.
+  if (probing) progress.match = Math.min(progress.match, message.match);
   backOff(progress, Math.min(message.match, paxos.slots.lastIndex) + 1);
   sendAccepts(paxos, leadership, from, progress, true);
 }

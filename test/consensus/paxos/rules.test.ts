@@ -354,6 +354,25 @@ describe("the pipeline", () => {
     expect(run(change)).toMatchObject([{ kind: "rejected", ticket: 3, reason: "invalid_change" }]);
   });
 
+  it("a follower that forgot in a restart what was chosen takes it again; what it acknowledged goes on counting", () => {
+    const { lead, propose, receive, engine } = single();
+    lead();
+    const { epoch } = engine.status();
+    propose("x", "y");
+    receive("B", { kind: "accepted", epoch, match: 2, voting: true });
+    const gap = { kind: "gap", epoch, previousIndex: 3, match: 0, voting: true } as const;
+    const probe = receive("B", gap);
+    expect(messagesOf(probe, "accept")).toMatchObject([{ previousIndex: 2 }]);
+    const again = receive("B", { ...gap, previousIndex: 2 });
+    expect(messagesOf(again, "accept")).toMatchObject([{ previousIndex: 0, entries: [{}, {}, {}] }]);
+    // The reply is lost; the next heartbeat finds it.
+    const reply = { kind: "heartbeat_reply", epoch, round: 1, commit: 0, applied: null, voting: true } as const;
+    expect(messagesOf(receive("B", reply), "accept")).toMatchObject([{ previousIndex: 0 }]);
+    expect(effectsOf(receive("B", { kind: "accepted", epoch, match: 3, voting: true }), "commit")).toEqual([
+      { kind: "commit", index: 3 },
+    ]);
+  });
+
   it("a follower whose next slot left the log gets a snapshot", () => {
     const log = slotsOf(Array.from({ length: 6 }, () => ballot(1)));
     const { lead, receive, engine, run } = single({
