@@ -6,7 +6,7 @@
  * holding less than it once told has a database that went back (a restored backup, a stale standby). That is told to it,
  * and it stops voting. Best effort: it works only while somebody who heard the earlier promise is alive.
  */
-import type { PeerRecord } from "../storage/port.ts";
+import type { PeerRecord, StoreIdentity } from "../storage/port.ts";
 import type { DurablePoint, PeerHeader } from "./envelope.ts";
 
 export type Admission =
@@ -60,7 +60,8 @@ interface Peer {
 const KEPT: PromiseVerdict = { kind: "kept" };
 const PROCESS: Admission = { kind: "process" };
 
-export function createPeerTable(records: readonly PeerRecord[]): PeerTable {
+/** `engine`: what the group runs. Under Multi-Paxos no log ever gets shorter. */
+export function createPeerTable(records: readonly PeerRecord[], engine: StoreIdentity["engine"] = "raft"): PeerTable {
   const peers = new Map<string, Peer>();
   const fresh = (record: PeerRecord, life: number | null): Peer => ({
     record,
@@ -98,7 +99,7 @@ export function createPeerTable(records: readonly PeerRecord[]): PeerTable {
       const peer = peers.get(from);
       if (peer?.lost?.life === life) return peer.lost.verdict;
       if (!peer?.durable || peer.durableLife === life) return KEPT;
-      const verdict = comparePoints(from, peer.durable, durable, chosenEpochAt);
+      const verdict = comparePoints(from, peer.durable, durable, chosenEpochAt, engine);
       if (verdict.kind === "lost") peer.lost = { life, verdict };
       return verdict;
     },
@@ -129,6 +130,7 @@ function comparePoints(
   before: DurablePoint,
   now: DurablePoint,
   chosenEpochAt: ChosenEpochAt,
+  engine: StoreIdentity["engine"],
 ): PromiseVerdict {
   if (now.epoch < before.epoch) {
     return { kind: "lost", reason: `'${from}' held epoch ${before.epoch} durably and now holds ${now.epoch}` };
@@ -139,6 +141,7 @@ function comparePoints(
     return { kind: "lost", reason: `${shorter}; the group has chosen them` };
   }
   // Only the leader of a later epoch removes entries, and a replica makes that epoch durable no later than the removal.
-  if (now.epoch <= before.lastEpoch) return { kind: "lost", reason: `${shorter}; nobody can have removed them` };
+  if (engine === "paxos" || now.epoch <= before.lastEpoch)
+    return { kind: "lost", reason: `${shorter}; nobody can have removed them` };
   return { kind: "doubtful", reason: shorter };
 }

@@ -9,7 +9,7 @@ import { z } from "zod";
 import { SUBJECTS } from "../model/api.ts";
 import { bytesEqual } from "../model/bytes.ts";
 import { toShardpactError } from "../model/errors.ts";
-import type { LogState, LogStore, PeerRecord } from "../storage/port.ts";
+import type { LogState, LogStore, PeerRecord, StoreIdentity } from "../storage/port.ts";
 import type { Message, Transport } from "../transport/port.ts";
 import { type DurablePoint, type PeerHeader, type PeerKind, createEnvelopeCodec } from "./envelope.ts";
 import { type ChosenEpochAt, createPeerTable } from "./identity.ts";
@@ -38,6 +38,7 @@ export interface PeersOptions {
   readonly group: string;
   readonly groupId: string;
   readonly replica: string;
+  readonly engine: StoreIdentity["engine"];
   readonly others: readonly string[];
   readonly start: LogState;
   readonly transport: Transport;
@@ -65,7 +66,7 @@ export function createPeers(options: PeersOptions): Peers {
   const { group, replica, start, transport, runtime, log } = options;
   const others = new Set(options.others);
   const codec = createEnvelopeCodec(options.groupId);
-  const table = createPeerTable(start.peers);
+  const table = createPeerTable(start.peers, options.engine);
   const life = runtime.randomU32();
   const heldBack = new Map<string, Held[]>();
   const recordings = new Set<Promise<void>>();

@@ -249,6 +249,7 @@ function peersOf<M>(parts: Parts<M>): Peers {
     group: config.genesis.name,
     groupId: identity.groupId,
     replica: config.replica,
+    engine: engine.name,
     others: config.genesis.voters.map((voter) => voter.id).filter((id) => id !== config.replica),
     start,
     transport,

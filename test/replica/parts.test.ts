@@ -91,6 +91,10 @@ describe("peer identities", () => {
       header({ boot: 4, life, durable: { lastIndex: 11, lastEpoch: 4, epoch } });
     expect(table.judge(fewer(4), () => null).kind).toBe("lost");
     expect(table.judge(fewer(5, 10), () => null).kind).toBe("doubtful");
+    const paxos = createPeerTable([record], "paxos");
+    paxos.admit(header());
+    paxos.heard(header({ durable: held }), 0, 0);
+    expect(paxos.judge(fewer(5), () => null).kind, "Multi-Paxos removes nothing").toBe("lost");
     // Within a life entries are removed by right, and what was told is not held against it.
     expect(table.judge({ ...fewer(4), life: header().life }, () => null).kind).toBe("kept");
   });

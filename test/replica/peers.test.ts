@@ -46,6 +46,7 @@ async function openBench(): Promise<Bench> {
     group: "g",
     groupId: GROUP_ID,
     replica: "r1",
+    engine: "raft",
     others: ["r2"],
     start,
     transport: own,
