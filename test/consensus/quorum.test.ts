@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Configuration } from "../../src/consensus/engine.ts";
-import { hasQuorum, membersOf, quorumValue, voteOutcome } from "../../src/consensus/raft/configuration.ts";
+import { hasQuorum, membersOf, quorumValue, voteOutcome } from "../../src/consensus/shared/configuration.ts";
 
 const ids = ["A", "B", "C", "D", "E", "F", "G"];
 const half = fc.uniqueArray(fc.constantFrom(...ids), { minLength: 1, maxLength: 7 });

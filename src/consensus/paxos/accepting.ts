@@ -6,7 +6,7 @@
  * what lies above, and what the leader says is chosen counts only up to there.
  */
 import type { ReplicaId } from "../engine.ts";
-import { contradicts, pointToCompare } from "../raft/applied-points.ts";
+import { contradicts, pointToCompare } from "../shared/applied-points.ts";
 import { campaign } from "./campaign.ts";
 import type { Accept, Halt, HandOver, Heartbeat } from "./messages.ts";
 import { becomeFollower } from "./roles.ts";

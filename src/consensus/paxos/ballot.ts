@@ -6,7 +6,7 @@
  * which configurations named them. So a change of members never gives a ballot to somebody else.
  */
 import type { Configuration, Epoch, ReplicaId } from "../engine.ts";
-import { membersOf } from "../raft/configuration.ts";
+import { membersOf } from "../shared/configuration.ts";
 
 const ORDINALS = 2 ** 16;
 

@@ -6,9 +6,9 @@
  * its own report included. If a value was chosen, every quorum has seen it, and no later ballot holds another one.
  */
 import type { Entry, LogIndex, ReplicaId } from "../engine.ts";
-import { voteOutcome } from "../raft/configuration.ts";
-import { invariant } from "../raft/fault.ts";
-import { createLeadership } from "../raft/leadership.ts";
+import { voteOutcome } from "../shared/configuration.ts";
+import { invariant } from "../shared/fault.ts";
+import { createLeadership } from "../shared/leadership.ts";
 import { nextBallot } from "./ballot.ts";
 import type { Prepare, Promised } from "./messages.ts";
 import { acceptOwn, syncMembers } from "./proposing.ts";

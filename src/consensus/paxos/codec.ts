@@ -10,7 +10,7 @@
  * would not have written. Payloads are copied once by encode and not at all by decode: they are views into the message.
  */
 import type { AppliedPoint, Entry, EntryKind } from "../engine.ts";
-import { invariant } from "../raft/fault.ts";
+import { invariant } from "../shared/fault.ts";
 import {
   createReader,
   createWriter,
@@ -29,7 +29,7 @@ import {
   type Writer,
   writeU32,
   writeU8,
-} from "../raft/wire.ts";
+} from "../shared/wire.ts";
 import type { MessageKind, PaxosMessage, Promised } from "./messages.ts";
 
 const VERSION = 1;

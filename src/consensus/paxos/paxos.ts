@@ -5,9 +5,9 @@
  * The one thing to know: messages of strangers are ignored, and so is whoever speaks in a ballot that is not its own.
  */
 import type { Effect, EngineEvent, Entry, ReplicaId } from "../engine.ts";
-import { comparePoint, judge, notePoint } from "../raft/applied-points.ts";
-import { invariant } from "../raft/fault.ts";
-import { noteUncounted } from "../raft/progress.ts";
+import { comparePoint, judge, notePoint } from "../shared/applied-points.ts";
+import { invariant } from "../shared/fault.ts";
+import { noteUncounted } from "../shared/progress.ts";
 import { handleAccept, handleHalt, handleHandOver, handleHeartbeat } from "./accepting.ts";
 import { proposerOf } from "./ballot.ts";
 import { handlePromise, reportOwn, takeOwnReport, tickElection, tickLeader } from "./campaign.ts";

@@ -6,7 +6,7 @@
  * catching up is the same accept as everything else, with the same acknowledgement.
  */
 import type { Entry, LogIndex, ReplicaId } from "../engine.ts";
-import { awaitSnapshot, canSend, endSnapshot, noteSent, type Progress } from "../raft/progress.ts";
+import { awaitSnapshot, canSend, endSnapshot, noteSent, type Progress } from "../shared/progress.ts";
 import { cachedEntries, nextCached } from "./slots.ts";
 import { type Leading, type Paxos, requestLoad, send } from "./state.ts";
 

@@ -5,7 +5,7 @@
  * up to a follower's `match` are that or were chosen before. The leader counts itself by its own durable slots.
  */
 import type { Entry, LogIndex, Proposal, ReplicaId } from "../engine.ts";
-import { backOff, createProgress, endSnapshot, noteAccepted, noteUncounted } from "../raft/progress.ts";
+import { backOff, createProgress, endSnapshot, noteAccepted, noteUncounted } from "../shared/progress.ts";
 import type { Accepted, Gap } from "./messages.ts";
 import { sendAccepts } from "./pipeline.ts";
 import { chosenIndex, openMembers } from "./quorums.ts";

@@ -5,17 +5,24 @@
  * The one thing to know: a ballot is about all slots that are not chosen yet, so a campaign, a heartbeat round and
  * check-quorum need a quorum of every configuration that decides any of them.
  */
-import type { Configuration, LogIndex, ReplicaId } from "../engine.ts";
-import { hasQuorum, isVoter, membersOf, quorumValue } from "../raft/configuration.ts";
-import type { Paxos } from "./state.ts";
+import type { Configuration, EngineTuning, LogIndex, ReplicaId } from "../engine.ts";
+import { hasQuorum, isVoter, membersOf, quorumValue } from "../shared/configuration.ts";
 
 export interface Placed {
   readonly index: LogIndex;
   readonly configuration: Configuration;
 }
 
+/** What of the engine's state says who decides. */
+export interface Deciding {
+  readonly commit: LogIndex;
+  /** By index; the first is the group's first. */
+  readonly configurations: readonly Placed[];
+  readonly tuning: Pick<EngineTuning, "proposalsInFlightMax">;
+}
+
 /** The configuration that decides `slot`, and those that decide later ones, oldest first. */
-export function configurationsFrom(paxos: Paxos, slot: LogIndex): readonly Placed[] {
+export function configurationsFrom(paxos: Deciding, slot: LogIndex): readonly Placed[] {
   const alpha = paxos.tuning.proposalsInFlightMax;
   let first = 0;
   paxos.configurations.forEach(({ index }, i) => {
@@ -25,29 +32,29 @@ export function configurationsFrom(paxos: Paxos, slot: LogIndex): readonly Place
 }
 
 /** Those that decide what is not chosen yet. */
-export function openConfigurations(paxos: Paxos): readonly Configuration[] {
+export function openConfigurations(paxos: Deciding): readonly Configuration[] {
   return configurationsFrom(paxos, paxos.commit + 1).map(({ configuration }) => configuration);
 }
 
-export function hasOpenQuorum(paxos: Paxos, counts: (id: ReplicaId) => boolean): boolean {
+export function hasOpenQuorum(paxos: Deciding, counts: (id: ReplicaId) => boolean): boolean {
   return openConfigurations(paxos).every((configuration) => hasQuorum(configuration, counts));
 }
 
 /** The highest value that a quorum of every open configuration has reached. */
-export function openQuorumValue(paxos: Paxos, valueOf: (id: ReplicaId) => number): number {
+export function openQuorumValue(paxos: Deciding, valueOf: (id: ReplicaId) => number): number {
   return Math.min(...openConfigurations(paxos).map((configuration) => quorumValue(configuration, valueOf)));
 }
 
-export function isOpenVoter(paxos: Paxos, id: ReplicaId): boolean {
+export function isOpenVoter(paxos: Deciding, id: ReplicaId): boolean {
   return openConfigurations(paxos).some((configuration) => isVoter(configuration, id));
 }
 
-export function openMembers(paxos: Paxos): readonly ReplicaId[] {
+export function openMembers(paxos: Deciding): readonly ReplicaId[] {
   return [...new Set(openConfigurations(paxos).flatMap((configuration) => membersOf(configuration)))];
 }
 
 /** The last slot up to which every one has a quorum of its own configuration; at least `paxos.commit`. */
-export function chosenIndex(paxos: Paxos, acceptedOn: (id: ReplicaId) => LogIndex): LogIndex {
+export function chosenIndex(paxos: Deciding, acceptedOn: (id: ReplicaId) => LogIndex): LogIndex {
   const alpha = paxos.tuning.proposalsInFlightMax;
   const placed = configurationsFrom(paxos, paxos.commit + 1);
   let chosen = paxos.commit;

@@ -9,7 +9,7 @@
  * never vouches for a slot that was overwritten meanwhile, and an entry that is not in the cache is in the store as told.
  */
 import type { Entry, LogIndex } from "../engine.ts";
-import { invariant } from "../raft/fault.ts";
+import { invariant } from "../shared/fault.ts";
 
 /** What an entry costs in memory besides its payload. */
 const ENTRY_OVERHEAD_BYTES = 64;

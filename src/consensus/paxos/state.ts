@@ -17,9 +17,9 @@ import type {
   ReplicaId,
   Role,
 } from "../engine.ts";
-import { createPoints, type Points } from "../raft/applied-points.ts";
-import { ConsensusError, invariant } from "../raft/fault.ts";
-import type { Leadership } from "../raft/leadership.ts";
+import { createPoints, type Points } from "../shared/applied-points.ts";
+import { ConsensusError, invariant } from "../shared/fault.ts";
+import type { Leadership } from "../shared/leadership.ts";
 import { proposerOf, proposersOf } from "./ballot.ts";
 import type { PaxosMessage } from "./messages.ts";
 import { configurationsFrom, isOpenVoter, type Placed } from "./quorums.ts";

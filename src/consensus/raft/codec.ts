@@ -9,7 +9,7 @@
  * by encode and not at all by decode: they are views into the message.
  */
 import type { AppliedPoint, Entry, EntryKind } from "../engine.ts";
-import { invariant } from "./fault.ts";
+import { invariant } from "../shared/fault.ts";
 import type { Append, MessageKind, RaftMessage } from "./messages.ts";
 import {
   createReader,
@@ -29,7 +29,7 @@ import {
   type Writer,
   writeU32,
   writeU8,
-} from "./wire.ts";
+} from "../shared/wire.ts";
 
 const VERSION = 1;
 const HEADER_BYTES = 10;

@@ -5,7 +5,7 @@
  * and the configuration in force at the base stays known.
  */
 import type { Epoch, LogIndex } from "../engine.ts";
-import { invariant } from "./fault.ts";
+import { invariant } from "../shared/fault.ts";
 import { compactView, epochAt } from "./log-view.ts";
 import type { Raft } from "./state.ts";
 

@@ -8,12 +8,12 @@
  * The one thing to know: a vote is given once per epoch, and it counts (the own one too) only when it is durable.
  */
 import type { Epoch, ReplicaId } from "../engine.ts";
-import { hasQuorum, isMember, isVoter, membersOf, voteOutcome } from "./configuration.ts";
+import { hasQuorum, isMember, isVoter, membersOf, voteOutcome } from "../shared/configuration.ts";
 import { epochAt, lastEpoch } from "./log-view.ts";
 import type { Removed, VoteReply, VoteRequest } from "./messages.ts";
 import { broadcastHeartbeat, failReads } from "./read-index.ts";
 import { appendOwn, syncMembers } from "./replication.ts";
-import { createLeadership, type Leadership } from "./leadership.ts";
+import { createLeadership, type Leadership } from "../shared/leadership.ts";
 import {
   activeConfiguration,
   configurationIsCommitted,

@@ -5,7 +5,7 @@
  * speaks of this leader's entries on this replica's disk, however often the tail was rewritten before.
  */
 import type { Entry, ReplicaId } from "../engine.ts";
-import { contradicts, pointToCompare } from "./applied-points.ts";
+import { contradicts, pointToCompare } from "../shared/applied-points.ts";
 import { becomeFollower, campaign } from "./election.ts";
 import { epochAt, lastIndexOfEpochUpTo, unwrittenBytes, writeCovering } from "./log-view.ts";
 import type { Append, Halt, Heartbeat, TimeoutNow } from "./messages.ts";

@@ -7,7 +7,7 @@ import type { RaftMessage } from "./messages.ts";
 import { step } from "./raft.ts";
 import { createRaft, statusOf } from "./state.ts";
 
-export { ConsensusError } from "./fault.ts";
+export { ConsensusError } from "../shared/fault.ts";
 export type { RaftMessage } from "./messages.ts";
 
 /** Raft with pre-vote, check-quorum, leader transfer, joint configurations, ReadIndex and pipelined appends. */

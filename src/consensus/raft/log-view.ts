@@ -10,7 +10,7 @@
  * the same entries again (the ABA race of asynchronous storage).
  */
 import type { Entry, Epoch, EpochRun, LogBase, LogIndex } from "../engine.ts";
-import { invariant } from "./fault.ts";
+import { invariant } from "../shared/fault.ts";
 
 /** What an entry costs in memory besides its payload. */
 const ENTRY_OVERHEAD_BYTES = 64;

@@ -9,10 +9,10 @@
  * correction to the single-server algorithm).
  */
 import type { Configuration, EngineEvent, MembershipChange, RejectReason, ReplicaId } from "../engine.ts";
-import { isMember, isVoter } from "./configuration.ts";
+import { isMember, isVoter } from "../shared/configuration.ts";
 import { becomeFollower } from "./election.ts";
-import { invariant } from "./fault.ts";
-import type { Leadership } from "./leadership.ts";
+import { invariant } from "../shared/fault.ts";
+import type { Leadership } from "../shared/leadership.ts";
 import type { RaftMessage } from "./messages.ts";
 import { appendOwn } from "./replication.ts";
 import { activeConfiguration, configurationIsCommitted, type Raft } from "./state.ts";

@@ -4,10 +4,10 @@
  * log no longer holds is left to a snapshot (Raft §7): the shell moves it, this follower's appends pause meanwhile.
  */
 import type { Entry, LogIndex, ReplicaId } from "../engine.ts";
-import { invariant } from "./fault.ts";
+import { invariant } from "../shared/fault.ts";
 import { cachedEntries, epochAt, firstIndex } from "./log-view.ts";
-import { awaitSnapshot, canSend, endSnapshot, noteSent, type Progress } from "./progress.ts";
-import type { Leadership } from "./leadership.ts";
+import { awaitSnapshot, canSend, endSnapshot, noteSent, type Progress } from "../shared/progress.ts";
+import type { Leadership } from "../shared/leadership.ts";
 import { type Raft, send } from "./state.ts";
 
 /** Sends what the window allows; with `probe`, at least an empty append that asks where the follower stands. */

@@ -6,9 +6,9 @@
  * candidate, that its own configuration does not name yet (thesis §4.1). Answers count from members only.
  */
 import type { Effect, EngineEvent, Epoch, ReplicaId } from "../engine.ts";
-import { comparePoint, judge, notePoint } from "./applied-points.ts";
+import { comparePoint, judge, notePoint } from "../shared/applied-points.ts";
 import { compact } from "./compaction.ts";
-import { isMember } from "./configuration.ts";
+import { isMember } from "../shared/configuration.ts";
 import {
   becomeFollower,
   countOwnVote,
@@ -19,13 +19,13 @@ import {
   tellRemoved,
   tickLeader,
 } from "./election.ts";
-import { invariant } from "./fault.ts";
+import { invariant } from "../shared/fault.ts";
 import { handleAppend, handleHalt, handleHeartbeat, handleTimeoutNow } from "./following.ts";
 import { noteDurable } from "./log-view.ts";
 import type { HeartbeatReply, RaftMessage } from "./messages.ts";
 import { configure, settleMembership } from "./membership.ts";
 import { handleLoaded, handleLoadFailed, handleSnapshotEnd, sendAppends } from "./pipeline.ts";
-import { noteUncounted } from "./progress.ts";
+import { noteUncounted } from "../shared/progress.ts";
 import { noteRound, requestRead } from "./read-index.ts";
 import { advanceCommit, handleAppendAccepted, handleAppendRejected, propose } from "./replication.ts";
 import { activeConfiguration, halt, type Raft, send, takeEffects } from "./state.ts";

@@ -6,9 +6,9 @@
  * round number, also a retry, so an old acknowledgement never confirms a read that began after it (etcd 20418).
  */
 import type { ReplicaId } from "../engine.ts";
-import { quorumValue } from "./configuration.ts";
+import { quorumValue } from "../shared/configuration.ts";
 import type { HeartbeatReply } from "./messages.ts";
-import type { Leadership } from "./leadership.ts";
+import type { Leadership } from "../shared/leadership.ts";
 import { activeConfiguration, type Raft, send } from "./state.ts";
 
 export function requestRead(raft: Raft, ticket: number): void {

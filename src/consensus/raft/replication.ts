@@ -5,13 +5,13 @@
  * of earlier epochs commit only underneath one (Figure 8). The leader counts itself by its own durable index.
  */
 import type { Entry, LogIndex, Proposal, RejectReason, ReplicaId } from "../engine.ts";
-import { membersOf, quorumValue } from "./configuration.ts";
+import { membersOf, quorumValue } from "../shared/configuration.ts";
 import { epochAt, lastIndexOfEpochUpTo, unwrittenBytes } from "./log-view.ts";
 import type { AppendAccepted, AppendRejected } from "./messages.ts";
 import { sendAppends } from "./pipeline.ts";
-import { backOff, createProgress, endSnapshot, noteAccepted, noteUncounted } from "./progress.ts";
+import { backOff, createProgress, endSnapshot, noteAccepted, noteUncounted } from "../shared/progress.ts";
 import { broadcastCommit, startWaitingReads } from "./read-index.ts";
-import type { Leadership } from "./leadership.ts";
+import type { Leadership } from "../shared/leadership.ts";
 import { activeConfiguration, configurationsIn, halt, type Raft, setCommit, writeEntries } from "./state.ts";
 import { advanceTransfer } from "./transfer.ts";
 

@@ -18,11 +18,11 @@ import type {
   ReplicaId,
   Role,
 } from "../engine.ts";
-import { createPoints, type Points } from "./applied-points.ts";
-import { isMember, isVoter } from "./configuration.ts";
-import { ConsensusError, invariant } from "./fault.ts";
+import { createPoints, type Points } from "../shared/applied-points.ts";
+import { isMember, isVoter } from "../shared/configuration.ts";
+import { ConsensusError, invariant } from "../shared/fault.ts";
 import { appendToView, createLogView, evict, lastEpoch, type LogView, noteWrite, truncateView } from "./log-view.ts";
-import type { Leadership } from "./leadership.ts";
+import type { Leadership } from "../shared/leadership.ts";
 import type { RaftMessage } from "./messages.ts";
 
 interface Draft {

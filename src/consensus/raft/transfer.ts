@@ -3,9 +3,9 @@
  * If it has not taken over within an election timeout, the leader goes on as before.
  */
 import type { ReplicaId } from "../engine.ts";
-import { isVoter } from "./configuration.ts";
+import { isVoter } from "../shared/configuration.ts";
 import { sendAppends } from "./pipeline.ts";
-import type { Leadership } from "./leadership.ts";
+import type { Leadership } from "../shared/leadership.ts";
 import { activeConfiguration, type Raft, send } from "./state.ts";
 
 export function startTransfer(raft: Raft, to: ReplicaId): void {

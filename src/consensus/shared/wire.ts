@@ -36,7 +36,7 @@ export function createReader(bytes: Uint8Array): Reader {
 }
 
 export function malformed(what: string): ConsensusError {
-  return new ConsensusError("malformed_message", `malformed raft message: ${what}`);
+  return new ConsensusError("malformed_message", `malformed message: ${what}`);
 }
 
 export function writeU8(writer: Writer, value: number): void {
