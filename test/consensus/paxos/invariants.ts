@@ -11,7 +11,7 @@
  *  I7, I8, I10, I11 as in Raft
  *  I9 nothing is promised before it is durable: ballots, acceptances, and what a promise tells
  */
-import type { Effect, Entry, Epoch, LogIndex, ReplicaId } from "../../../src/consensus/engine.ts";
+import type { Entry, Epoch, LogIndex, ReplicaId } from "../../../src/consensus/engine.ts";
 import { check, checkRead, type InvariantChecks, type Ledger } from "../invariants.ts";
 import { decodeConfiguration, type Persist, type SimMessage, type SimNode } from "../node.ts";
 
