@@ -3,7 +3,6 @@
  *
  * The tensors alias the batch's arrays, which nobody else holds: a batch's memory is never used again.
  */
-/** @ts-ignore TS2307: an optional peer. Where it is not installed tensors are `any`, and all other types still check. */
 import type * as Tfjs from "@tensorflow/tfjs-core";
 import type { ColumnArray, ColumnArrays, Columns } from "../loader/batch.ts";
 import { ShardpactError } from "../model/errors.ts";
