@@ -19,7 +19,7 @@ type Options = GroupOptions & {
 };
 
 const EXAMPLES = `
-The version holds these files and no others; files that are in the store already are not sent again.
+The version holds these files and no others; files that are in the store already are checked and not sent again.
 Folders train/ val/ test/ become splits. Without them, --split holds rows out by their place in each file.
 The files are copied into the shard store, under the digests of their bytes; the originals are not needed any more.
 

@@ -57,6 +57,11 @@ describe.sequential("from publish to audit", () => {
     });
   });
 
+  test("a store where no folder can be made is store_failed, in time", async () => {
+    const refused = await run("publish", "mnist", "data", "--store", "/proc/shardpact", "--timeout", "5");
+    expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining("store_failed")]);
+  });
+
   test("a second version, diff, tag with an expectation", async () => {
     await tinyShard(path.join(dir, "data", "train"), "c", 3);
     expect(await json("publish", "mnist", "data")).toMatchObject({ version: 2, rows: 20, shardsNew: 1 });

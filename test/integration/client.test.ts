@@ -7,7 +7,7 @@ import path from "node:path";
 import { RecordBatch, tableFromArrays } from "apache-arrow";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
-import { connect, type Group, type Lock, type Notice } from "../../src/index.ts";
+import { connect, type Group, type Lock, type Notice, type PublishProgress } from "../../src/index.ts";
 import { startCli } from "../cli/run-cli.ts";
 import { tinyShard } from "../support/group.ts";
 
@@ -42,7 +42,7 @@ async function folderOf(name: string, ...seeds: number[]): Promise<string> {
 
 async function valuesOf(batches: AsyncIterable<RecordBatch>): Promise<number[]> {
   const values: number[] = [];
-  for await (const batch of batches) values.push(...(batch.getChild("x") ?? []));
+  for await (const batch of batches) for (const value of batch.getChild("x") ?? []) values.push(value as number);
   return values;
 }
 
@@ -88,6 +88,30 @@ describe("publish, open, lock, reopen", () => {
     expect(await group.publish("rerun", b, { expectedHead: 1 })).toMatchObject(made);
     expect(await group.publish("rerun", a, { expectedHead: null })).toMatchObject({ version: 1, unchanged: false });
     expect((await group.publish("rerun", a, { expectedHead: 1, rebase: true })).version).toBe(4);
+  });
+
+  test("publishing again heals a damaged copy, and shows progress by bytes", async () => {
+    const folder = await folderOf("heal");
+    await tinyShard(folder, "big", 1, 1_000_000);
+    const steps: number[] = [];
+    const onProgress = ({ phase, doneBytes, totalBytes }: PublishProgress) => {
+      if (phase === "upload") steps.push(doneBytes / totalBytes);
+    };
+    await group.publish("heal", folder, { onProgress });
+    await using healed = await group.open("heal@v1");
+    const [entry] = await healed.source.page(0);
+    const digest = entry?.digest.slice(3) ?? "";
+    const file = path.join(local.storeDir, "b3", digest.slice(0, 2), digest);
+    const bytes = await readFile(file);
+    bytes[2_000_000] = (bytes[2_000_000] ?? 0) ^ 1;
+    await writeFile(file, bytes);
+    expect(await group.publish("heal", folder, { onProgress })).toMatchObject({ unchanged: true, shardsNew: 1 });
+    expect(await group.publish("heal", folder, { onProgress })).toMatchObject({ unchanged: true, shardsNew: 0 });
+    expect((await valuesOf(healed.batches())).length).toBe(1_000_000);
+    const upload = [0, ...steps.slice(1, steps.indexOf(1) + 1)];
+    expect(upload.length).toBeGreaterThan(3);
+    expect(upload).toEqual(upload.toSorted((a, b) => a - b));
+    expect(steps.filter((step) => step === 1).length).toBe(3);
   });
 
   test("an unpinned name says what it resolved to; a tag and a root are opened by name", async () => {
