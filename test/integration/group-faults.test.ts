@@ -16,7 +16,9 @@ let local: LocalGroup;
 
 beforeAll(async () => {
   dir = await mkdtemp(path.join(tmpdir(), "shardpact-faults-"));
-  local = await startLocalGroup({ dir: path.join(dir, "group") });
+  // `group-faults-paxos.test.ts` runs all of this on the other engine.
+  const engine = process.env["GROUP_ENGINE"] === "paxos" ? "paxos" : "raft";
+  local = await startLocalGroup({ dir: path.join(dir, "group"), engine });
   await local.waitForLeader();
 });
 afterAll(async () => {
