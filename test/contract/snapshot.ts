@@ -172,6 +172,19 @@ function logCases(start: Start, at: At): void {
     const { state } = await install([...history.slice(0, 70), ...wrong], 20);
     expect(state).toMatchObject({ firstIndex: 81, lastIndex: 80, base: { index: 80, epoch: lastEpoch } });
   });
+
+  it("drops nothing above the snapshot from a Multi-Paxos log: it was accepted", async () => {
+    await (await memoryWith(history)).catalog.exportSnapshot(at("a"));
+    const paxos: StoreIdentity = { ...SCRIPTED, engine: "paxos" };
+    const { catalog, log } = await start(paxos);
+    const accepted = Array.from({ length: 13 }, (_, i) => entry(71 + i, 99, "noop"));
+    await log.append([write([...history.slice(0, 70), ...accepted])]);
+    await catalog.apply(history.slice(0, 20));
+    expect(await catalog.installSnapshot(at("a"))).toMatchObject({ base: { index: 80 }, lastIndex: 83 });
+    const { state, log: next } = await start(paxos);
+    expect(state).toMatchObject({ firstIndex: 81, lastIndex: 83, damaged: [], applied: { index: 80 } });
+    expect(await next.read(81, 83, 1e6)).toEqual(accepted.slice(10));
+  });
 }
 
 function refusalCases(start: Start, at: At, flips: number): void {

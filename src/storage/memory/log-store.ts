@@ -66,7 +66,7 @@ function boot(session: MemorySession): LogState {
   };
 }
 
-function append({ disk, identity }: MemorySession, state: MemoryState, writes: readonly LogWrite[]): void {
+function append({ disk }: MemorySession, state: MemoryState, writes: readonly LogWrite[]): void {
   const { hardState, removeFrom, put, lastIndex } = foldWrites(writes, state.lastIndex);
   assertAfter(state.base.index, removeFrom, put);
   if (removeFrom !== null) for (const index of disk.log.keys()) if (index >= removeFrom) disk.log.delete(index);

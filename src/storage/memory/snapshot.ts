@@ -67,6 +67,13 @@ function installed(info: SnapshotInfo, done: boolean, { disk }: MemorySession): 
 function moveLog(disk: MemoryDisk, state: MemoryState, { applied: { index }, epoch }: SnapshotInfo): void {
   const { hardState } = state;
   const raised = hardState.epoch < epoch ? { epoch, votedFor: null } : hardState;
+  if (state.identity.engine === "paxos") {
+    // Nothing above may go: it was accepted, and may be chosen.
+    for (const at of disk.log.keys()) if (at <= index) disk.log.delete(at);
+    const lastIndex = Math.max(state.lastIndex, index);
+    disk.state = { ...state, hardState: raised, lastIndex, base: { index, epoch } };
+    return;
+  }
   const record = disk.log.get(index);
   if (record && record.entry.epoch === epoch && isIntact(record.entry, record.checksum)) {
     disk.state = { ...state, hardState: raised };

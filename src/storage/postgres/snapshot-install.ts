@@ -151,13 +151,16 @@ async function finish(install: Install): Promise<SnapshotInstalled> {
   if (!before) throw fencedError(session.identity, boot);
   let base: LogBase = { index: before.firstIndex - 1, epoch: before.baseEpoch };
   let lastIndex = before.lastIndex;
-  if (!(await logAgrees(client, info, lastIndex))) {
+  const keeps = await tailToKeep(session, client, info, lastIndex);
+  if (keeps !== "all") {
     base = { index: applied.index, epoch };
-    lastIndex = applied.index;
-    await client.query("DELETE FROM shardpact.log");
+    // Of Multi-Paxos nothing above may go: it was accepted, and may be chosen.
+    lastIndex = keeps === "above" ? Math.max(lastIndex, applied.index) : applied.index;
+    await client.query("DELETE FROM shardpact.log WHERE index <= $1 OR index > $2", [applied.index, lastIndex]);
     await client.query(
-      "UPDATE shardpact.replica_state SET first_index = $1 + 1, base_epoch = $2, last_index = $1, last_hash = NULL",
-      [base.index, base.epoch],
+      `UPDATE shardpact.replica_state SET first_index = $1 + 1, base_epoch = $2, last_index = $3,
+         last_hash = (SELECT checksum FROM shardpact.log WHERE index = $3)`,
+      [base.index, base.epoch, lastIndex],
     );
   }
   try {
@@ -174,19 +177,21 @@ async function finish(install: Install): Promise<SnapshotInstalled> {
   return { info, installed: true, base, lastIndex };
 }
 
-/** Whether the log holds the snapshot's last entry: then what follows it in the log follows the snapshot too. */
-async function logAgrees(
+/** What of the log follows the snapshot: a Raft log that holds its last entry does, another does not. */
+async function tailToKeep(
+  { identity }: PostgresSession,
   client: pg.Client,
   { applied: { index }, epoch }: SnapshotInfo,
   lastIndex: number,
-): Promise<boolean> {
-  if (index > lastIndex) return false;
+): Promise<"all" | "above" | "nothing"> {
+  if (identity.engine === "paxos") return "above";
+  if (index > lastIndex) return "nothing";
   const found = await client.query<{ epoch: number; kind: EntryKind; payload: Buffer; checksum: Buffer }>(
     "SELECT epoch, kind, payload, checksum FROM shardpact.log WHERE index = $1",
     [index],
   );
   const row = found.rows[0];
-  if (!row || row.epoch !== epoch) return false;
+  if (!row || row.epoch !== epoch) return "nothing";
   const entry: Entry = { index, epoch, kind: row.kind, payload: plainBytes(row.payload) };
-  return isIntact(entry, row.checksum);
+  return isIntact(entry, row.checksum) ? "all" : "nothing";
 }
