@@ -32,7 +32,7 @@ export async function tryMutation(mutation: Mutation): Promise<Catch> {
   try {
     applyEdits(folder, mutation);
     const startMs = performance.now();
-    const found = await runUntilFailure(folder, mutation.seedsMax);
+    const found = await runUntilFailure(folder, mutation);
     const seconds = (performance.now() - startMs) / 1000;
     const what = found?.message.split("\n")[0] ?? "";
     return { mutation: mutation.name, seed: found?.seed ?? null, seconds, what };
@@ -75,8 +75,9 @@ export function copySources(): string {
   return folder;
 }
 
-function runUntilFailure(folder: string, seeds: number): Promise<Found | null> {
-  const args = ["--import", "tsx", "test/sim/main.ts", "--until-failure", "--seeds", String(seeds)];
+function runUntilFailure(folder: string, { seedsMax, faults }: Mutation): Promise<Found | null> {
+  const args = ["--import", "tsx", "test/sim/main.ts", "--until-failure", "--seeds", String(seedsMax)];
+  if (faults) args.push("--faults", faults.join(","));
   const child = spawn(process.execPath, args, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
   let out = "";
   let problems = "";

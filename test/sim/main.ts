@@ -5,6 +5,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { runGate } from "./gate.ts";
 import { MUTATIONS } from "./mutations.ts";
+import type { Fault } from "./nemesis.ts";
 import { simulate, type SimulationReport } from "./simulate.ts";
 
 const { values } = parseArgs({
@@ -17,6 +18,7 @@ const { values } = parseArgs({
     ms: { type: "string" },
     mutations: { type: "boolean", default: false },
     only: { type: "string" },
+    faults: { type: "string" },
     "until-failure": { type: "boolean", default: false },
   },
 });
@@ -24,6 +26,7 @@ const { values } = parseArgs({
 if (values.engine !== "raft") throw new Error(`there is no engine '${values.engine}' here`);
 const options = {
   ...(values.history === undefined ? {} : { historyFile: values.history }),
+  ...(values.faults === undefined ? {} : { focus: values.faults.split(",") as Fault[] }),
   ...(values.ms === undefined ? {} : { stormMs: Number(values.ms) }),
 };
 

@@ -5,6 +5,8 @@
  * The one thing to know: a text that is no longer there fails the gate, so a bug can't be forgotten by a refactoring.
  */
 
+import type { Fault } from "./nemesis.ts";
+
 export interface Edit {
   readonly file: string;
   /** Must stand in the file exactly once. */
@@ -17,6 +19,8 @@ export interface Mutation {
   readonly bug: string;
   /** It must be caught within this many seeds, from 0 on. */
   readonly seedsMax: number;
+  /** The storm that is meant for it, where the usual mixture would take many more seeds. */
+  readonly faults?: readonly Fault[];
   readonly edits: readonly Edit[];
 }
 
@@ -106,6 +110,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "stale-acknowledgement",
     bug: "an acknowledgement of an earlier epoch is counted",
     seedsMax: 60,
+    faults: ["weather", "isolate", "stale_leader", "nats_restart"],
     edits: [
       {
         file: "src/consensus/raft/replication.ts",
@@ -171,6 +176,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "stale-read-after-pause",
     bug: "voters answer for a leader whose term is over (it was paused, and does not know)",
     seedsMax: 120,
+    faults: ["stale_leader"],
     edits: [
       {
         file: "src/replica/confirm.ts",
@@ -246,6 +252,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "lost-connection-never-sent",
     bug: "a client whose connection is lost after a command had left says that it was not applied (found by this simulator)",
     seedsMax: 120,
+    faults: ["nats_disconnect", "crash"],
     edits: [{ file: "src/client/propose.ts", find: ` || error.details["sent"] === true`, replace: "" }],
   },
   {

@@ -12,6 +12,7 @@ export type Fault =
   | "stop"
   | "twin"
   | "pause"
+  | "stale_leader"
   | "database_crash"
   | "database_disconnect"
   | "database_slow"
@@ -42,6 +43,8 @@ export interface NemesisOptions {
   readonly random: Random;
   readonly cluster: Cluster;
   readonly clientNames: readonly string[];
+  /** Only these, instead of those that the seed draws. */
+  readonly focus?: readonly Fault[] | undefined;
 }
 
 const EVERY_MS: readonly [number, number] = [100, 1_600];
@@ -101,6 +104,14 @@ export function startNemesis(options: NemesisOptions): Nemesis {
     stop: () => cluster.stop(victim()),
     twin: () => cluster.start(victim()),
     pause: () => memberOf(victim()).process?.pause(between(random, 100, 5_000)),
+    stale_leader() {
+      // It sleeps through an election, wakes up, and hears clients but none of its peers.
+      const leader = cluster.leader();
+      if (!leader) return;
+      for (const id of ids) if (id !== leader.id) network.bus.cut(id, leader.id);
+      leader.process?.pause(between(random, 500, 900));
+      endCuts();
+    },
     database_crash: () => memberOf(victim()).database.crash(between(random, 50, 1_500)),
     database_disconnect: () => memberOf(victim()).database.disconnect(),
     database_slow() {
@@ -166,9 +177,10 @@ export function startNemesis(options: NemesisOptions): Nemesis {
   const names = Object.keys(faults) as Fault[];
   const counts = Object.fromEntries(names.map((name) => [name, 0])) as Record<Fault, number>;
   // Each seed has a weather of its own: half of the kinds of faults, some of them often.
-  const kinds = names
+  const drawn = names
     .filter(() => chance(random, 0.5))
     .flatMap((name) => Array<Fault>(1 + below(random, 3)).fill(name));
+  const kinds = options.focus ?? drawn;
   const pace = between(random, 0.5, 2);
 
   function next(): void {

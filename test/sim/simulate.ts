@@ -21,6 +21,8 @@ export interface SimulationOptions {
   readonly engine?: EngineKind<RaftMessage>;
   /** Histories are appended to this file as JSON lines. */
   readonly historyFile?: string;
+  /** Only these faults. */
+  readonly focus?: readonly Fault[];
 }
 
 export interface SimulationReport {
@@ -52,7 +54,13 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   try {
     for (const id of cluster.ids) cluster.start(id);
     const clients = startClients({ scheduler, random: fork(random), cluster, count: 2 + below(random, 4) });
-    const nemesis = startNemesis({ scheduler, random: fork(random), cluster, clientNames: clients.names });
+    const nemesis = startNemesis({
+      scheduler,
+      random: fork(random),
+      cluster,
+      clientNames: clients.names,
+      focus: options.focus,
+    });
     await scheduler.run(options.stormMs ?? STORM_MS);
     nemesis.stop();
     clients.stop();
@@ -75,7 +83,8 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     };
   } catch (error) {
     const where = `seed ${seed}, step ${scheduler.steps()} (${scheduler.nowMs().toFixed(1)} ms)`;
-    const replay = `npm run sim -- --engine ${engine?.name ?? "raft"} --replay ${seed}`;
+    const focus = options.focus === undefined ? "" : ` --faults ${options.focus.join(",")}`;
+    const replay = `npm run sim -- --engine ${engine?.name ?? "raft"} --replay ${seed}${focus}`;
     throw new Error(`${where}: ${(error as Error).message}\nreplay: ${replay}`, { cause: error });
   } finally {
     stop();
