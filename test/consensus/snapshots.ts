@@ -62,7 +62,7 @@ export function install(node: SimNode, environment: NodeEnvironment, snapshot: S
 }
 
 function dropPrefix({ disk }: SimNode, base: LogBase, configuration: Snapshot["configuration"]): void {
-  for (let i = disk.base.index; i < base.index; i += 1) delete disk.entries[i];
+  for (let i = disk.base.index; i < base.index; i += 1) Reflect.deleteProperty(disk.entries, i);
   disk.base = base;
   disk.baseConfiguration = configuration;
 }
