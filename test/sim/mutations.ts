@@ -107,21 +107,6 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
-    name: "stale-acknowledgement",
-    bug: "an acknowledgement of an earlier epoch is counted",
-    seedsMax: 60,
-    faults: ["weather", "isolate", "stale_leader", "nats_restart"],
-    edits: [
-      {
-        file: "src/consensus/raft/replication.ts",
-        find: `  if (leadership === null || progress === undefined || message.epoch !== raft.hardState.epoch) return;
-  if (message.match > progress.sentMax) return;
-`,
-        replace: "  if (leadership === null || progress === undefined || message.match > raft.log.lastIndex) return;\n",
-      },
-    ],
-  },
-  {
     name: "mismatched-acknowledgement",
     bug: "a follower acknowledges its whole log, also what the leader never compared",
     seedsMax: 40,
@@ -176,7 +161,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "stale-read-after-pause",
     bug: "voters answer for a leader whose term is over (it was paused, and does not know)",
     seedsMax: 120,
-    faults: ["stale_leader"],
+    faults: ["stale_leader", "clock_drift", "clock_drift"],
     edits: [
       {
         file: "src/replica/confirm.ts",
@@ -252,7 +237,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "lost-connection-never-sent",
     bug: "a client whose connection is lost after a command had left says that it was not applied (found by this simulator)",
     seedsMax: 120,
-    faults: ["nats_disconnect", "crash"],
+    faults: ["nats_disconnect"],
     edits: [{ file: "src/client/propose.ts", find: ` || error.details["sent"] === true`, replace: "" }],
   },
   {

@@ -109,8 +109,9 @@ export function startNemesis(options: NemesisOptions): Nemesis {
       const leader = cluster.leader();
       if (!leader) return;
       for (const id of ids) if (id !== leader.id) network.bus.cut(id, leader.id);
-      leader.process?.pause(between(random, 500, 900));
-      endCuts();
+      const ms = between(random, 600, 820);
+      leader.process?.pause(ms);
+      soon(ms + 400, ms + 1_500, () => network.bus.heal());
     },
     database_crash: () => memberOf(victim()).database.crash(between(random, 50, 1_500)),
     database_disconnect: () => memberOf(victim()).database.disconnect(),
@@ -159,7 +160,7 @@ export function startNemesis(options: NemesisOptions): Nemesis {
     },
     clog: () => network.clog(pick(random, all), pick(random, all), between(random, 50, 2_000)),
     nats_restart: () => network.restart(all, between(random, 50, 1_500), chance(random, 0.5)),
-    nats_disconnect: () => network.restart([pick(random, all)], between(random, 50, 3_000), chance(random, 0.5)),
+    nats_disconnect: () => network.restart([pick(random, all)], between(random, 50, 6_000), chance(random, 0.5)),
     weather() {
       const bad = chance(random, 0.7);
       network.faults.drop = bad ? between(random, 0, 0.2) : 0;
