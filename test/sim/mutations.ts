@@ -84,7 +84,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "earlier-epoch-by-count",
     bug: "a leader commits entries of earlier epochs by counting copies (Raft, Figure 8)",
-    seedsMax: 60,
+    seedsMax: 100,
     edits: [
       {
         file: "src/consensus/raft/replication.ts",
