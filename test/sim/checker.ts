@@ -11,22 +11,16 @@ import type { Entry, Role } from "../../src/consensus/engine.ts";
 import { bytesEqual } from "../../src/model/bytes.ts";
 import { decodeCommand, readStamp } from "../../src/model/commands.ts";
 import { canonicalJson } from "../../src/model/json.ts";
-import { createMemoryDisk, type MemoryDisk, type MemoryState } from "../../src/storage/memory/disk.ts";
+import { createMemoryDisk, type MemoryDisk } from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
 import { isIntact } from "../../src/storage/log-record.ts";
-
-export interface Append {
-  readonly replica: string;
-  readonly disk: MemoryDisk;
-  readonly before: MemoryState | null;
-  /** The first index that the write touched. */
-  readonly from: number;
-  /** What stood there and after it before the write. */
-  readonly replaced: readonly Entry[];
-}
+import type { SimEngine } from "./engines.ts";
+import type { Append, LogRules } from "./log-rules.ts";
 
 export interface Checker {
   appended(append: Append): void;
+  /** An engine's message leaves `from`, whose disk is `disk`. */
+  leaves(from: string, to: string, disk: MemoryDisk, body: Uint8Array): void;
   /** A batch was applied; `before` was the applied index. */
   applied(replica: string, disk: MemoryDisk, before: number): void;
   /** A crash of the database took applies back. */
@@ -59,12 +53,18 @@ interface Leader {
   leads: boolean;
 }
 
-export function createChecker(replicas: readonly string[], fail: (error: Error) => void): Checker {
+export interface CheckerOptions<M> {
+  readonly replicas: readonly string[];
+  readonly engine: SimEngine<M>;
+  fail(error: Error): void;
+}
+
+export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>): Checker {
   const chosen: Entry[] = [];
   const digests: string[] = [];
-  const written = new Map<number, Map<number, { readonly entry: Entry; readonly previous: number }>>();
-  /** By index: the replicas whose disks hold it durably, by epoch. Damage later takes nothing back. */
-  const holders = new Map<number, Map<number, Set<string>>>();
+  /** What each index had become durable below, at most, when it was first applied: the epoch that committed it or a later one. */
+  const chosenBy: number[] = [];
+  const disks = new Map<string, MemoryDisk>();
   const leaders = new Map<number, Leader>();
   const unhealthy = new Set<string>();
   const firstIndexOf = new Map<string, { readonly index: number; readonly encoded: Uint8Array }>();
@@ -79,64 +79,23 @@ export function createChecker(replicas: readonly string[], fail: (error: Error) 
     throw violation;
   }
 
-  function appended({ replica, disk, before, from, replaced }: Append): void {
-    const { hardState: now, lastIndex } = disk.state as MemoryState;
-    const old = before?.hardState ?? { epoch: 0, votedFor: null };
-    check(now.epoch >= old.epoch, `I2 ${replica}: the durable epoch falls from ${old.epoch} to ${now.epoch}`);
-    const kept = now.epoch > old.epoch || old.votedFor === null || old.votedFor === now.votedFor;
-    check(kept, `I2 ${replica}: the vote of epoch ${now.epoch} changes from ${old.votedFor} to ${now.votedFor}`);
-    for (const entry of replaced) {
-      const stays = disk.log.get(entry.index)?.entry.epoch === entry.epoch;
-      if (stays) continue;
-      const lost = chosen[entry.index - 1]?.epoch === entry.epoch;
-      check(!lost, `I6 ${replica} removes the committed entry ${entry.index} of epoch ${entry.epoch}`);
-      holders.get(entry.index)?.get(entry.epoch)?.delete(replica);
-    }
-    for (let index = from; index <= lastIndex; index++) noteHeld(replica, disk, index);
-  }
-
-  /** I3, and who holds what. */
-  function noteHeld(replica: string, disk: MemoryDisk, index: number): void {
-    const entry = disk.log.get(index)?.entry;
-    check(entry !== undefined, `I3 ${replica}: the log has a hole at ${index}`);
-    const previous = disk.log.get(index - 1)?.entry.epoch ?? 0;
-    const ofEpoch = mapIn(written, entry.epoch, () => new Map());
-    const known = ofEpoch.get(index);
-    if (!known) ofEpoch.set(index, { entry, previous });
-    else {
-      const same = known.entry.kind === entry.kind && bytesEqual(known.entry.payload, entry.payload);
-      check(same, `I3 ${replica} holds another entry ${index} of epoch ${entry.epoch}`);
-      // What was damaged before it is the predecessor's matter.
-      const damagedBefore = unhealthy.has(replica) || previous === known.previous;
-      check(damagedBefore, `I3 ${replica} holds another entry before ${index} of epoch ${entry.epoch}`);
-    }
-    mapIn(
-      mapIn(holders, index, () => new Map<number, Set<string>>()),
-      entry.epoch,
-      () => new Set<string>(),
-    ).add(replica);
-  }
-
-  const isQuorum = (index: number, epoch: number): boolean =>
-    (holders.get(index)?.get(epoch)?.size ?? 0) * 2 > replicas.length;
+  const rules: LogRules<M> = engine.createRules({
+    check,
+    isQuorum: (_index, holding) => (holding?.size ?? 0) * 2 > replicas.length,
+    chosenAt: (index) => chosen[index - 1],
+    healthy: (replica) => !unhealthy.has(replica),
+  });
 
   /** Index `index` is applied for the first time anywhere: it must be committed. */
   function choose(replica: string, disk: MemoryDisk, index: number): void {
     const entry = disk.log.get(index)?.entry;
     check(entry !== undefined, `I15 ${replica} applied ${index}, which its log does not hold`);
-    check(isQuorum(index, entry.epoch), `I5 ${replica} applied ${index}, which no quorum holds durably`);
-    const leader = leaders.get(disk.state?.hardState.epoch ?? 0);
-    if (leader?.replica === replica && leader.leads && index > leader.commit) {
-      // Figure 8: a leader commits what is older only underneath an entry of its own epoch.
-      const epoch = disk.state?.hardState.epoch ?? 0;
-      // Not the leader's own disk counts: that may be the slowest.
-      const covered = [...holders.keys()].some((at) => at >= index && isQuorum(at, epoch));
-      check(
-        covered,
-        `I5 ${replica} leads epoch ${epoch} and committed ${index} without an entry of its own on a quorum`,
-      );
-    }
+    const epoch = disk.state?.hardState.epoch ?? 0;
+    const leader = leaders.get(epoch);
+    const leads = leader?.replica === replica && leader.leads;
+    rules.choose(replica, entry, leads ? { epoch, commit: leader.commit } : null);
     chosen.push(entry);
+    chosenBy.push(Math.max(...[...disks.values()].map(({ state }) => state?.hardState.epoch ?? 0)));
     void oracleStores.catalog.apply([entry]).then(
       ([applied]) => checkOnce(applied, entry),
       (error: unknown) => fail(error as Error),
@@ -175,7 +134,9 @@ export function createChecker(replicas: readonly string[], fail: (error: Error) 
       `I17 ${replica}: the chain at ${index} does not follow from its ledger`,
     );
     check(row.chain === wanted.chain, `I10 ${replica} has another chain at ${index}`);
-    const equal = row.epoch === wanted.epoch && row.commandId === wanted.commandId && row.timeMs === wanted.timeMs;
+    // Under Multi-Paxos two replicas may have accepted the same value in different ballots.
+    const sameEpoch = engine.kind.name === "paxos" || row.epoch === wanted.epoch;
+    const equal = sameEpoch && row.commandId === wanted.commandId && row.timeMs === wanted.timeMs;
     check(
       equal && canonicalJson(row.outcome) === canonicalJson(wanted.outcome),
       `I13 ${replica} has another row ${index}`,
@@ -193,10 +154,25 @@ export function createChecker(replicas: readonly string[], fail: (error: Error) 
     check(stateDigest === digests[index - 1], `I18 ${replica} came to other tables at ${index}`);
   }
 
+  /** I4: a leader holds whatever earlier epochs committed. A new leader of Multi-Paxos may still be writing it (P4). */
+  function checkComplete(replica: string, epoch: number): void {
+    const disk = disks.get(replica);
+    if (engine.kind.name === "paxos" || !disk) return;
+    for (const [i, entry] of chosen.entries()) {
+      const held = disk.log.get(i + 1)?.entry;
+      const fine = (chosenBy[i] ?? 0) >= epoch || i < (disk.state?.base.index ?? 0) || held?.epoch === entry.epoch;
+      check(fine, `I4 ${replica} leads epoch ${epoch} without the committed entry ${i + 1}`);
+    }
+  }
+
   return {
     oracle,
     check,
-    appended,
+    appended(append) {
+      disks.set(append.replica, append.disk);
+      rules.appended(append);
+    },
+    leaves: (from, to, disk, body) => rules.leaves(from, to, disk, engine.kind.decodeMessage(body)),
     applied(replica, disk, before) {
       for (let index = before + 1; index <= disk.applied.index; index++) {
         if (index > chosen.length) choose(replica, disk, index);
@@ -210,6 +186,7 @@ export function createChecker(replicas: readonly string[], fail: (error: Error) 
       if (role !== "leader") return;
       const known = leaders.get(term);
       check(known === undefined || known.replica === replica, `I1 ${known?.replica} and ${replica} lead epoch ${term}`);
+      if (known === undefined) checkComplete(replica, term);
       leaders.set(term, { replica, commit: known?.commit ?? commit, leads: true });
     },
     damaged: (replica) => void unhealthy.add(replica),
@@ -234,7 +211,8 @@ export function createChecker(replicas: readonly string[], fail: (error: Error) 
         check(mine.sort().join("\n") === wanted.sort().join("\n"), `I18 ${replica}: table ${table} differs`);
       }
       for (const [index, { entry, checksum }] of disk.log) {
-        const same = entry.epoch === chosen[index - 1]?.epoch || index > chosen.length;
+        const wanted: Entry | undefined = chosen[index - 1];
+        const same = wanted === undefined || rules.isSame(entry, wanted);
         check(same && isIntact(entry, checksum), `I6 ${replica}: log entry ${index} is not the committed one`);
       }
     },
@@ -243,12 +221,4 @@ export function createChecker(replicas: readonly string[], fail: (error: Error) 
 
 function plain(row: object): unknown {
   return "bytes" in row && row.bytes instanceof Uint8Array ? { ...row, bytes: row.bytes.byteLength } : row;
-}
-
-function mapIn<K, V>(map: Map<K, V>, key: K, make: () => V): V {
-  const known = map.get(key);
-  if (known !== undefined) return known;
-  const made = make();
-  map.set(key, made);
-  return made;
 }

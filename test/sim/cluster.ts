@@ -1,8 +1,6 @@
 /**
  * Owns the simulated group: real replicas (shell, engine, stores, API) over simulated processes, databases and network.
  */
-import type { EngineKind } from "../../src/consensus/engine.ts";
-import { raftEngine, type RaftMessage } from "../../src/consensus/raft/index.ts";
 import { type Genesis, SUBJECTS } from "../../src/model/api.ts";
 import { createSeed, publicKeyHex } from "../../src/model/keys.ts";
 import { createEnvelopeCodec } from "../../src/replica/envelope.ts";
@@ -18,9 +16,9 @@ import {
 import type { Transport } from "../../src/transport/port.ts";
 import { type Checker, createChecker } from "./checker.ts";
 import { createDatabase, type Database } from "./database.ts";
+import type { SimEngine } from "./engines.ts";
 import { createNetwork, type Network } from "./network.ts";
 import { createProcess, type SimClock, type SimProcess } from "./process.ts";
-import { checkPromise } from "./promises.ts";
 import { createRandom, pick, type Random, type Scheduler } from "./scheduler.ts";
 
 const PEER_SUBJECTS = SUBJECTS.peer("sim", "", "").slice(0, -1);
@@ -51,11 +49,11 @@ export interface Cluster {
   leader(): Member | null;
 }
 
-export interface ClusterOptions {
+export interface ClusterOptions<M> {
   readonly scheduler: Scheduler;
   readonly random: Random;
   readonly replicaCount: number;
-  readonly engine?: EngineKind<RaftMessage>;
+  readonly engine: SimEngine<M>;
 }
 
 /** Timings that a group is drawn from: the defaults, and a coarser clock with the same timeouts. */
@@ -68,29 +66,27 @@ const TIMINGS = [
 /** Making keys costs more than all else in a start; they are no secret and influence nothing. */
 const seeds = Array.from({ length: 7 }, createSeed);
 
-export function createCluster({ scheduler, random, replicaCount, engine = raftEngine }: ClusterOptions): Cluster {
+export function createCluster<M>({ scheduler, random, replicaCount, engine }: ClusterOptions<M>): Cluster {
   const ids = Array.from({ length: replicaCount }, (_, i) => `r${i + 1}`);
   const voters = ids.map((id, i) => ({ id, publicKey: publicKeyHex(seeds[i] ?? "") }));
   const genesis: Genesis = {
-    ...{ format: "shardpact-group/1", name: "sim", nonce: "0", engine: engine.name, catalogLevel: 1 },
+    ...{ format: "shardpact-group/1", name: "sim", nonce: "0", engine: engine.kind.name, catalogLevel: 1 },
     voters,
   };
   const groupId = groupIdOf(genesisPayload(genesis));
-  const checker = createChecker(ids, scheduler.fail);
+  const checker = createChecker({ replicas: ids, engine, fail: scheduler.fail });
   const members = new Map<string, Member>();
   const envelopes = createEnvelopeCodec(groupId);
   const network = createNetwork(scheduler, fork(random), (from, subject, data) => {
     const member = members.get(from);
     if (!member || !subject.startsWith(PEER_SUBJECTS)) return;
     const { header, body } = envelopes.decode(data);
-    if (header.kind === "engine") {
-      checkPromise(checker, from, header.to, member.database.disk.state, engine.decodeMessage(body));
-    }
+    if (header.kind === "engine") checker.leaves(from, header.to, member.database.disk, body);
   });
 
   const timing = pick(random, TIMINGS);
   for (const [i, id] of ids.entries()) {
-    const identity = { groupId, replica: id, engine: engine.name };
+    const identity = { groupId, replica: id, engine: engine.kind.name };
     const config = parseReplicaConfig({
       ...{ replica: id, seed: seeds[i], genesis, nats: ["-"], postgres: "-", stores: [], timing },
     });
@@ -124,11 +120,14 @@ export function createCluster({ scheduler, random, replicaCount, engine = raftEn
     member.transport = transport;
     member.replica = null;
     const { config } = member;
-    startReplica({ config, transport, stores, engine, runtime: process.runtime, onEvent }).then((started) => {
-      replica = started;
-      if (member.process === process) member.replica = started;
-      void started.ended.then(end);
-    }, end);
+    startReplica({ config, transport, stores, engine: engine.kind, runtime: process.runtime, onEvent }).then(
+      (started) => {
+        replica = started;
+        if (member.process === process) member.replica = started;
+        void started.ended.then(end);
+      },
+      end,
+    );
   }
 
   function kill(id: string): void {

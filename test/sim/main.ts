@@ -3,10 +3,11 @@
  */
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
+import { engineNamed } from "./engines.ts";
 import { runGate } from "./gate.ts";
 import { MUTATIONS } from "./mutations.ts";
 import type { Fault } from "./nemesis.ts";
-import { simulate, type SimulationReport } from "./simulate.ts";
+import { simulate, type SimulationOptions, type SimulationReport } from "./simulate.ts";
 
 const { values } = parseArgs({
   options: {
@@ -23,8 +24,8 @@ const { values } = parseArgs({
   },
 });
 
-if (values.engine !== "raft") throw new Error(`there is no engine '${values.engine}' here`);
-const options = {
+const options: SimulationOptions = {
+  engine: engineNamed(values.engine),
   ...(values.history === undefined ? {} : { historyFile: values.history }),
   ...(values.faults === undefined ? {} : { focus: values.faults.split(",") as Fault[] }),
   ...(values.ms === undefined ? {} : { stormMs: Number(values.ms) }),

@@ -3,11 +3,10 @@
  * required, and the history of every dataset must be linearizable.
  */
 import { appendFileSync } from "node:fs";
-import type { EngineKind } from "../../src/consensus/engine.ts";
-import type { RaftMessage } from "../../src/consensus/raft/index.ts";
 import { type Clients, DATASETS, type Recorded, startClients } from "./clients.ts";
 import { type Cluster, createCluster, fork } from "./cluster.ts";
 import { datasetModel, type Output } from "./dataset-model.ts";
+import { type EngineName, withEngine } from "./engines.ts";
 import { checkLinearizable, type Operation } from "./linearizability.ts";
 import { type Fault, startNemesis } from "./nemesis.ts";
 import { below, createRandom, createScheduler, pick, type Scheduler } from "./scheduler.ts";
@@ -18,7 +17,8 @@ const HEAL_MS = 30_000;
 
 export interface SimulationOptions {
   readonly stormMs?: number;
-  readonly engine?: EngineKind<RaftMessage>;
+  /** Raft when it is left out. */
+  readonly engine?: EngineName;
   /** Histories are appended to this file as JSON lines. */
   readonly historyFile?: string;
   /** Only these faults. */
@@ -45,11 +45,10 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const scheduler = createScheduler();
   const random = createRandom(seed);
   const replicaCount = pick(random, GROUP_SIZES);
-  const { engine } = options;
-  const cluster = createCluster({
-    ...{ scheduler, random: fork(random), replicaCount },
-    ...(engine === undefined ? {} : { engine }),
-  });
+  const name = options.engine ?? "raft";
+  const cluster = withEngine(name, (engine) =>
+    createCluster({ scheduler, random: fork(random), replicaCount, engine }),
+  );
   const stop = catchStrays(scheduler);
   try {
     for (const id of cluster.ids) cluster.start(id);
@@ -84,7 +83,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   } catch (error) {
     const where = `seed ${seed}, step ${scheduler.steps()} (${scheduler.nowMs().toFixed(1)} ms)`;
     const focus = options.focus === undefined ? "" : ` --faults ${options.focus.join(",")}`;
-    const replay = `npm run sim -- --engine ${engine?.name ?? "raft"} --replay ${seed}${focus}`;
+    const replay = `npm run sim -- --engine ${name} --replay ${seed}${focus}`;
     throw new Error(`${where}: ${(error as Error).message}\nreplay: ${replay}`, { cause: error });
   } finally {
     stop();
