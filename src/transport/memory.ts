@@ -32,11 +32,18 @@ export interface MemoryBus {
   setConnected(name: string, connected: boolean): void;
 }
 
+interface Subscribed {
+  readonly subject: string;
+  /** The subject up to its first wildcard: most messages are somebody else's, which this tells at once. */
+  readonly start: string;
+  readonly handler: (message: Message) => void;
+}
+
 interface Connection {
   readonly name: string;
   up: boolean;
   closed: boolean;
-  readonly subscriptions: Set<{ readonly subject: string; readonly handler: (message: Message) => void }>;
+  readonly subscriptions: Set<Subscribed>;
   setUp(up: boolean): void;
   noResponders(replySubject: string): void;
 }
@@ -64,7 +71,8 @@ export function createMemoryBus(options: { readonly clock?: BusClock } = {}): Me
     let listeners = 0;
     for (const to of connections) {
       for (const subscription of to.subscriptions) {
-        if (!to.up || !subjectMatches(subscription.subject, message.subject)) continue;
+        if (!to.up || !message.subject.startsWith(subscription.start)) continue;
+        if (!subjectMatches(subscription.subject, message.subject)) continue;
         listeners += 1;
         if (cuts.has(`${from.name}>${to.name}`)) continue;
         for (const ms of faults?.deliver(from.name, to.name, message.subject) ?? NO_DELAY) {
@@ -125,7 +133,7 @@ function connectTo({ name, number, clock, connections, route }: ConnectArguments
     publish: (subject, data, reply) => publish(subject, data, reply),
     after: clock.after,
   });
-  self.subscriptions.add({ subject: `${inboxRoot}.r.*`, handler: (m) => requests.answered(m.subject, m.data) });
+  self.subscriptions.add(subscribed(`${inboxRoot}.r.*`, (message) => requests.answered(message.subject, message.data)));
   connections.add(self);
 
   function alive(subject: string): void {
@@ -146,7 +154,7 @@ function connectTo({ name, number, clock, connections, route }: ConnectArguments
 
   function subscribe(subject: string, handler: (message: Message) => void): Subscription {
     alive(subject);
-    const subscription = { subject, handler };
+    const subscription = subscribed(subject, handler);
     self.subscriptions.add(subscription);
     return { subject, close: () => void self.subscriptions.delete(subscription) };
   }
@@ -185,4 +193,8 @@ function connectTo({ name, number, clock, connections, route }: ConnectArguments
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+function subscribed(subject: string, handler: (message: Message) => void): Subscribed {
+  return { subject, start: subject.split(/[*>]/, 1)[0] ?? "", handler };
 }
