@@ -51,6 +51,20 @@ export interface Configuration {
   readonly voters: readonly ReplicaId[];
   readonly votersOutgoing: readonly ReplicaId[];
   readonly learners: readonly ReplicaId[];
+  /** Multi-Paxos only; absent in the group's first configuration, where members are numbered in their order. */
+  readonly ordinals?: Ordinals;
+}
+
+/**
+ * The numbers of the members in ballots. The engine gives every member that joins a new one, also an id that comes back,
+ * so a number never stands for two machines. `next` of `encodeConfiguration` holds them: the payload must bring them back
+ * as they were, and nobody but the engine changes them. They need no older configuration: a snapshot may drop those.
+ */
+export interface Ordinals {
+  /** Of each member, learners too. 1 to 65535. */
+  readonly of: Readonly<Record<ReplicaId, number>>;
+  /** The highest that was ever given. */
+  readonly last: number;
 }
 
 /** A new member starts as a learner; only a learner that has caught up becomes a voter (thesis §4.2.1). */
@@ -211,7 +225,11 @@ export interface EngineStart {
   readonly base?: LogBase;
   /** Durable applied index and its chain: a lower bound for commit. */
   readonly applied: AppliedPoint;
-  /** The configuration at `base` (the group's first one for a whole log), and every later one in the log, oldest first. */
+  /**
+   * The configuration in force at `base` (the group's first one for a whole log), and every later one, oldest first: Raft
+   * needs the newest at or below `base`; Multi-Paxos, where one takes force α slots later, the newest at or below
+   * `base` − α. More is never wrong: the whole history of the group will do.
+   */
   readonly configurations: readonly { readonly index: LogIndex; readonly configuration: Configuration }[];
   /** Payload of the group's first entry (index 1, kind `config`), proposed by the first leader of an empty log. */
   readonly genesis: Uint8Array;
@@ -233,8 +251,8 @@ export interface EngineTuning {
   /** Reads the configuration out of a `config` entry's payload. */
   readonly decodeConfiguration: (payload: Uint8Array) => Configuration;
   /**
-   * Payload of a `config` entry that says `next`. `before` is the configuration in force, as `decodeConfiguration` (or the
-   * start) gave it; `change` is the payload of `configure`, empty when a joint change ends. Throws when `change` cannot be
+   * Payload of a `config` entry that says `next` (its `ordinals` too). `before` is the configuration in force, as
+   * `decodeConfiguration` (or the start) gave it; `change` is the payload of `configure`, empty when a joint change ends. Throws when `change` cannot be
    * read: the change is rejected. Absent: this group never changes its membership.
    */
   readonly encodeConfiguration?: (next: Configuration, before: Configuration, change: Uint8Array) => Uint8Array;
