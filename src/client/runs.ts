@@ -22,7 +22,7 @@ export function command<K extends CommandKind>(
   return propose(session, makeCommand(session, randomUUID(), kind, body), o);
 }
 
-type ListQuery = Extract<CatalogQuery, { kind: Exclude<QueryKind, "resolve" | "pages" | "object"> }>;
+export type ListQuery = Extract<CatalogQuery, { kind: Exclude<QueryKind, "resolve" | "pages" | "object"> }>;
 
 /** Rows of a list query that a majority confirmed. @throws as `confirm`, `not_found` */
 export async function confirmedRows(

@@ -11,7 +11,7 @@ import type { Timing } from "./timing.ts";
 
 /** Something the caller should hear of although the call succeeded: a diverged replica, an unpinned reference. */
 export interface Notice {
-  readonly code: "replica_diverged" | "replica_bad_bytes" | "resolved" | "store_skipped";
+  readonly code: "replica_diverged" | "replica_bad_bytes" | "resolved" | "store_skipped" | "one_replica";
   readonly message: string;
   readonly details: Readonly<Record<string, unknown>>;
 }

@@ -169,11 +169,36 @@ export const proposeReply = z.union([
 ]);
 export type ProposeReply = z.infer<typeof proposeReply>;
 
+/**
+ * How fresh an answer must be. `any`: whatever this replica has applied. `linearizable`: it holds all that was acknowledged
+ * before the question. `bounded`: all that was acknowledged more than `ageMsMax` before the answer.
+ */
+export const readConsistency = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("any") }),
+  z.object({ kind: z.literal("linearizable") }),
+  z.object({ kind: z.literal("bounded"), ageMsMax: z.number().int().positive() }),
+]);
+export type ReadConsistency = z.infer<typeof readConsistency>;
+
 /** `read`: any replica answers from its own tables (as of `asOf`, once applied ≥ `minIndex`); callers verify digests. */
-export const readRequest = z.object({ query: catalogQuery, asOf: count.nullable(), minIndex: count, waitMs: count });
+export const readRequest = z.object({
+  query: catalogQuery,
+  asOf: count.nullable(),
+  minIndex: count,
+  waitMs: count,
+  /** `any` when left out. */
+  consistency: readConsistency.optional(),
+});
 export type ReadRequest = z.infer<typeof readRequest>;
 export const readReply = z.union([
-  z.object({ ok: z.literal(true), applied: count, answer: z.unknown() }),
+  z.object({
+    ok: z.literal(true),
+    /** What the answer holds at least: the index that was applied before the read. */
+    applied: count,
+    /** All that was acknowledged longer than this before the answer left is in it; null: nobody asked (`any`). */
+    ageMs: z.number().nonnegative().nullable().optional(),
+    answer: z.unknown(),
+  }),
   z.object({ ok: z.literal(false), error: errorReply, leader: z.string().nullable() }),
 ]);
 export type ReadReply = z.infer<typeof readReply>;

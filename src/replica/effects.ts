@@ -16,6 +16,8 @@ export interface EffectPorts<M> {
   accepted(effect: EffectOf<M, "accepted">): void;
   rejected(effect: EffectOf<M, "rejected">): void;
   status(effect: EffectOf<M, "status">): void;
+  readReady(effect: EffectOf<M, "read_ready">): void;
+  readFailed(effect: EffectOf<M, "read_failed">): void;
   halt(reason: string): void;
 }
 
@@ -50,10 +52,11 @@ export function createEffectRunner<M>(ports: EffectPorts<M>): EffectRunner<M> {
         return ports.status(effect);
       case "halt":
         return ports.halt(effect.reason);
-      // The shell asks for no engine reads: a confirmation proves leadership by its own round of answers.
       case "read_ready":
+        return ports.readReady(effect);
       case "read_failed":
-      // Nor does it compact its log or change its group: the engine has no cause for these.
+        return ports.readFailed(effect);
+      // The shell does not compact its log or change its group: the engine has no cause for these.
       case "send_snapshot":
       case "removed":
         return;

@@ -20,6 +20,9 @@ export const PEER_KINDS = {
   lost: 4,
   /** The leader forwards a confirmation. */
   confirm: 5,
+  /** A follower asks the leader how far it must have applied to read, and the answer (read-index.ts). */
+  read_index: 16,
+  read_at: 17,
 } as const;
 export type PeerKind = keyof typeof PEER_KINDS;
 

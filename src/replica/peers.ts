@@ -50,6 +50,7 @@ export interface PeersOptions {
   readonly chosenEpochAt: ChosenEpochAt;
   onEngine(from: string, body: Uint8Array): void;
   onConfirm(from: string, body: Uint8Array): void;
+  onRead(kind: "read_index" | "read_at", from: string, body: Uint8Array): void;
   /** A peer knows of a promise that this database has lost. */
   onLost(reason: string): void;
   /** A peer came back with fewer entries than it acknowledged: what was counted on it may not hold. */
@@ -160,6 +161,9 @@ export function createPeers(options: PeersOptions): Peers {
         return options.onEngine(from, body);
       case "confirm":
         return options.onConfirm(from, body);
+      case "read_index":
+      case "read_at":
+        return options.onRead(header.kind, from, body);
       case "hello":
         return send("welcome", from, welcomeOf(header));
       case "welcome":

@@ -15,6 +15,7 @@ import { createEngine, whyNotVoting } from "./engine-start.ts";
 import { type Peers, createPeers } from "./peers.ts";
 import { type PersistQueue, type Promised, createPersistQueue } from "./persist-queue.ts";
 import { type Proposals, createProposals } from "./proposals.ts";
+import { type ReadIndex, createReadIndex } from "./read-index.ts";
 import { type RecentEntries, createRecentEntries } from "./recent-entries.ts";
 import { createWatchdog } from "./watchdog.ts";
 
@@ -31,6 +32,8 @@ export interface Session {
   readonly apply: ApplyLoop;
   readonly proposals: Proposals;
   readonly peers: Peers;
+  readonly readIndex: ReadIndex;
+  monotonicMs(): number;
   engineStatus(): EngineStatus;
   /** What the database must still hold at the next boot. */
   promised(): Promised;
@@ -55,6 +58,7 @@ interface Parts<M> {
   readonly disk: PersistQueue;
   readonly apply: ApplyLoop;
   readonly proposals: Proposals;
+  readonly readIndex: ReadIndex;
   readonly peers: Peers;
 }
 
@@ -64,7 +68,7 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
   const electionMaxMs = tickMs * electionTicksMax;
   const notVoting = whyNotVoting(start);
   const parts = buildParts(context, start, events, notVoting === null);
-  const { driver, disk, apply, proposals, peers } = parts;
+  const { driver, disk, apply, proposals, peers, readIndex } = parts;
 
   const watchdog = createWatchdog({
     tickMs,
@@ -90,6 +94,8 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
     apply,
     proposals,
     peers,
+    readIndex,
+    monotonicMs: () => runtime.monotonicMs(),
     engineStatus: () => driver.status(),
     promised: () => disk.promised(),
     over: () => driver.over(),
@@ -101,6 +107,7 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
       driver.stop();
       cancelTicks();
       proposals.failAll(error);
+      readIndex.stop();
       await Promise.all([peers.stop(), disk.stop(), apply.stop()]);
     },
   };
@@ -140,6 +147,13 @@ function buildParts<M>(context: SessionContext<M>, start: LogState, events: Sess
       nowMs: () => runtime.nowMs(),
       monotonicMs: () => runtime.monotonicMs(),
     }),
+    readIndex: createReadIndex({
+      runtime,
+      resendMs: context.config.timing.tickMs * context.config.timing.electionTicksMin,
+      status: () => driver.status(),
+      read: (ticket) => driver.feed({ kind: "read", ticket }),
+      send: (kind, to, body) => late().peers.send(kind, to, body),
+    }),
     get disk() {
       return disk;
     },
@@ -168,6 +182,8 @@ function effectsOf<M>(late: () => Parts<M>, { engine }: SessionContext<M>): Effe
     accepted: (effect) => late().proposals.accepted(effect),
     rejected: (effect) => late().proposals.rejected(effect),
     status: (effect) => late().events.status(effect.status),
+    readReady: ({ ticket, index }) => late().readIndex.ready(ticket, index),
+    readFailed: ({ ticket }) => late().readIndex.failed(ticket),
     halt: (reason) =>
       late().driver.halt(
         new ShardpactError("replica_diverged", reason, {
@@ -268,6 +284,7 @@ function peersOf<M>(parts: Parts<M>): Peers {
       driver.feed({ kind: "message", from, message });
     },
     onConfirm: (_from, body) => events.confirm(body),
+    onRead: (kind, from, body) => parts.readIndex.receive(kind, from, body),
     onLost: (reason) => void loseVote(reason),
     onDoubt: (reason) => driver.stepDown(reason),
     onFailure: (error) => driver.fail(error),
