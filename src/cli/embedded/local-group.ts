@@ -1,5 +1,5 @@
 /**
- * Owns a whole group on this machine with real parts: a nats-server, one Postgres server a replica, one process a
+ * Owns a whole group on this machine with real parts: nats-servers, one Postgres server a replica, one process a
  * replica. For development, tests and examples; everything lies in one folder and is there again at the next start.
  */
 import { existsSync } from "node:fs";
@@ -15,7 +15,8 @@ import type { Transport } from "../../transport/port.ts";
 import { type Cleanup, createCleanup } from "./cleanup.ts";
 import { type GroupFiles, openGroupFiles, writeReplicaConfig, writeWhole } from "./group-files.ts";
 import { type LocalReplica, localReplica } from "./local-replica.ts";
-import { type EmbeddedNats, startNats } from "./nats.ts";
+import type { EmbeddedNats } from "./nats.ts";
+import { type Between, type NatsPorts, natsName, startNatsCluster } from "./nats-cluster.ts";
 import { canListen, freePortNear } from "./ports.ts";
 import { type EmbeddedPostgres, startPostgres } from "./postgres.ts";
 
@@ -26,20 +27,26 @@ export interface LocalGroupOptions {
   /** Default `local`. */
   readonly name?: string;
   readonly engine?: "raft" | "paxos";
-  /** Port of the nats-server. Default: any, kept over restarts. */
+  /** Port of the first nats-server. Default: any, kept over restarts. */
   readonly port?: number;
+  /** More than one makes a cluster. Default 1. */
+  readonly natsServers?: number;
+  /** Puts something on every link between replicas, nats-servers and databases. */
+  readonly between?: Between;
   /** Told what is being started. */
   readonly onLine?: (line: string) => void;
 }
 
 export interface LocalGroup extends AsyncDisposable {
-  /** Of the nats-server: what `connect()` takes. */
+  /** Of the first nats-server: what `connect()` takes. */
   readonly url: string;
   readonly group: string;
   readonly groupId: string;
   /** The directory store that the replicas name to clients. */
   readonly storeDir: string;
+  /** The first nats-server. */
   readonly nats: EmbeddedNats;
+  readonly natsServers: readonly EmbeddedNats[];
   /** One server a replica, in the order of `replicas`. */
   readonly postgres: readonly EmbeddedPostgres[];
   readonly replicas: readonly LocalReplica[];
@@ -55,7 +62,12 @@ const DATABASE = "shardpact";
 const STATUS_TIMEOUT_MS = 500;
 const LEADER_POLL_MS = 50;
 
-const portsFile = z.object({ nats: z.number(), postgres: z.array(z.number()) });
+const portsFile = z.object({
+  nats: z.number(),
+  /** Of the servers of a cluster; the first one's clients use `nats`. */
+  cluster: z.array(z.object({ client: z.number(), route: z.number() })).default([]),
+  postgres: z.array(z.number()),
+});
 type Ports = z.infer<typeof portsFile>;
 
 /** Starts what is not there yet. On failure everything started is stopped again. @throws ShardpactError `setup_failed`, `config_invalid` */
@@ -67,23 +79,21 @@ export async function startLocalGroup(options: LocalGroupOptions): Promise<Local
     const storeDir = join(dir, "store");
     await mkdir(storeDir, { recursive: true });
     const files = await openGroupFiles({ dir, name, engine, replicas: count });
-    const ports = await choosePorts(dir, count, options.port ?? null);
+    const ports = await choosePorts(dir, count, options);
 
     const postgres = await startAll(files, ports, cleanup);
     for (const [i, server] of postgres.entries()) say(`postgres of r${i + 1} at 127.0.0.1:${server.port}`);
-    const nats = await startNats({
-      dir: join(dir, "nats"),
-      access: { group: name, members: files.members },
-      port: ports.nats,
-    });
-    cleanup.defer(() => nats.stop());
-    say(`nats-server at ${nats.url}`);
+    const between = options.between ?? null;
+    const access = { group: name, members: files.members };
+    const nats = await startNatsCluster({ dir: join(dir, "nats"), access, ports: ports.cluster, between }, cleanup);
+    for (const { url } of nats) say(`nats-server at ${url}`);
     await writeWhole(join(dir, "ports.json"), ports, 0o644);
 
-    const client = await connectNats({ servers: [nats.url], name: "local group", timeoutMs: 10_000 });
+    const servers = nats.map(({ url }) => url);
+    const client = await connectNats({ servers, name: "local group", timeoutMs: 10_000 });
     cleanup.defer(() => client.close());
     const stores = [pathToFileURL(storeDir).href];
-    const replicas = await configure(files, postgres, nats.url, stores, client);
+    const replicas = await configure({ files, postgres, nats, stores, client, between });
     cleanup.defer(() => Promise.all(replicas.map((replica) => replica.stop())));
     await Promise.all(replicas.map((replica) => replica.restart()));
     for (const replica of replicas) say(`replica ${replica.id} is process ${replica.pid}, log in ${replica.logFile}`);
@@ -97,7 +107,7 @@ export async function startLocalGroup(options: LocalGroupOptions): Promise<Local
 interface Parts {
   readonly options: { readonly dir: string; readonly name: string; readonly storeDir: string };
   readonly files: GroupFiles;
-  readonly nats: EmbeddedNats;
+  readonly nats: readonly EmbeddedNats[];
   readonly postgres: readonly EmbeddedPostgres[];
   readonly replicas: readonly LocalReplica[];
   readonly client: Transport;
@@ -107,12 +117,15 @@ interface Parts {
 function assemble({ options, files, nats, postgres, replicas, client, cleanup }: Parts): LocalGroup {
   let closing: Promise<void> | null = null;
   const close = () => (closing ??= cleanup.run());
+  const [first] = nats;
+  if (first === undefined) throw new ShardpactError("config_invalid", "a group needs a nats-server");
   return {
-    url: nats.url,
+    url: first.url,
     group: options.name,
     groupId: files.groupId,
     storeDir: options.storeDir,
-    nats,
+    nats: first,
+    natsServers: nats,
     postgres,
     replicas,
     async startTwin(id) {
@@ -152,26 +165,35 @@ async function startAll(files: GroupFiles, ports: Ports, cleanup: Cleanup): Prom
   return Promise.all(starting);
 }
 
-async function configure(
-  files: GroupFiles,
-  postgres: readonly EmbeddedPostgres[],
-  natsUrl: string,
-  stores: string[],
-  client: Transport,
-): Promise<LocalReplica[]> {
+interface Configured {
+  readonly files: GroupFiles;
+  readonly postgres: readonly EmbeddedPostgres[];
+  readonly nats: readonly EmbeddedNats[];
+  readonly stores: string[];
+  readonly client: Transport;
+  readonly between: Between | null;
+}
+
+/** Every replica knows all nats-servers. */
+async function configure({ files, postgres, nats, stores, client, between }: Configured): Promise<LocalReplica[]> {
   return Promise.all(
     files.members.map(async (member, i) => {
-      const postgresUrl = postgres[i]?.url(DATABASE) ?? "";
-      await writeReplicaConfig(files, member, { nats: [natsUrl], postgres: postgresUrl, stores });
-      const ready = async () => (await askStatus(client, files.genesis.name, member.id)) !== null;
       const { id, dir, configFile } = member;
+      const portOf = (to: string, port: number) => between?.({ from: id, to, port }) ?? Promise.resolve(port);
+      const urls = nats.map(async ({ port }, n) => `nats://127.0.0.1:${await portOf(natsName(n), port)}`);
+      const postgresUrl = postgres[i]?.url(DATABASE) ?? "";
+      const dialled = new URL(postgresUrl);
+      dialled.port = String(await portOf(`p${i + 1}`, Number(dialled.port)));
+      await writeReplicaConfig(files, member, { nats: await Promise.all(urls), postgres: dialled.href, stores });
+      const ready = async () => (await askStatus(client, files.genesis.name, id)) !== null;
       return localReplica({ id, dir, configFile, logName: "replica.log", postgresUrl, ready });
     }),
   );
 }
 
 /** The ports of the last start where they are still free: what people wrote down stays true. */
-async function choosePorts(dir: string, count: number, wanted: number | null): Promise<Ports> {
+async function choosePorts(dir: string, replicas: number, options: LocalGroupOptions): Promise<Ports> {
+  const { port: wanted = null, natsServers = 1 } = options;
   const file = join(dir, "ports.json");
   const known = existsSync(file) ? portsFile.parse(JSON.parse(await readFile(file, "utf8"))) : null;
   if (wanted !== null && !(await canListen(wanted))) {
@@ -181,9 +203,14 @@ async function choosePorts(dir: string, count: number, wanted: number | null): P
     });
   }
   const nats = wanted ?? (await freePortNear(known?.nats ?? null));
+  const cluster: NatsPorts[] = [];
+  for (let i = 0; i < natsServers; i++) {
+    const client = i === 0 ? nats : await freePortNear(known?.cluster[i]?.client ?? null);
+    cluster.push({ client, route: await freePortNear(known?.cluster[i]?.route ?? null) });
+  }
   const postgres: number[] = [];
-  for (let i = 0; i < count; i++) postgres.push(await freePortNear(known?.postgres[i] ?? null));
-  return { nats, postgres };
+  for (let i = 0; i < replicas; i++) postgres.push(await freePortNear(known?.postgres[i] ?? null));
+  return { nats, cluster, postgres };
 }
 
 async function waitForLeader(

@@ -26,7 +26,14 @@ export interface NatsConfigOptions {
   readonly host: string;
   readonly port: number;
   /** Servers of one cluster share one file: a route to itself is ignored. Null: a single server. */
-  readonly cluster: { readonly port: number; readonly routes: readonly string[] } | null;
+  readonly cluster: NatsClusterConfig | null;
+}
+
+export interface NatsClusterConfig {
+  readonly port: number;
+  readonly routes: readonly string[];
+  /** False: tells clients and other servers of no server; they know what they were configured with. Default: true. */
+  readonly announced?: boolean;
 }
 
 /** Password of the user that the server gives to connections without credentials. No secret: see above. */
@@ -75,12 +82,17 @@ function memberBlock(group: string, { id, nkey }: NatsMember): string {
     }`;
 }
 
-function clusterBlock({ port, routes }: { readonly port: number; readonly routes: readonly string[] }): string {
+function clusterBlock({ port, routes, announced = true }: NatsClusterConfig): string {
   return `
 cluster {
   name: "shardpact"
   listen: "0.0.0.0:${port}"
   routes: [${routes.map((route) => `"${route}"`).join(", ")}]
-}
+${announced ? "" : UNANNOUNCED}}
 `;
 }
+
+/** Servers gossip addresses for routes whatever they are told: this one leads nowhere. */
+const UNANNOUNCED = `  no_advertise: true
+  advertise: "127.0.0.1:1"
+`;

@@ -7,7 +7,7 @@ import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { ShardpactError } from "../../model/errors.ts";
-import { type NatsAccess, natsConfig } from "./nats-config.ts";
+import { type NatsAccess, type NatsClusterConfig, natsConfig } from "./nats-config.ts";
 import { freePort, greets } from "./ports.ts";
 import { createServerProcess } from "./server-process.ts";
 
@@ -25,7 +25,7 @@ export interface NatsOptions {
   /** Who may say what. Default: anybody anything. */
   readonly access?: NatsAccess;
   /** Makes it a server of a cluster that listens for its peers on `port`. */
-  readonly cluster?: { readonly port: number; readonly routes: readonly string[] };
+  readonly cluster?: NatsClusterConfig;
 }
 
 export interface EmbeddedNats extends AsyncDisposable {

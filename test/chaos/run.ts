@@ -1,0 +1,125 @@
+/**
+ * Owns one run of chaos: a group of real processes, clients that work, a storm of faults, then healing and the judgement.
+ *
+ *   start → storm (faults and clients) → heal → clients read everything and end → replicas agree → judge → report
+ */
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { createRandom } from "../sim/scheduler.ts";
+import { type Clients, startClients } from "./clients.ts";
+import { type Cluster, startCluster } from "./cluster.ts";
+import { machineMs, readHistory, type Recorded } from "./history.ts";
+import { type Nemesis, startNemesis } from "./nemesis.ts";
+import { judge } from "./verdict.ts";
+
+export interface ChaosOptions {
+  /** Data, logs and histories; kept. */
+  readonly dir: string;
+  readonly engine: "raft" | "paxos";
+  readonly replicas: number;
+  readonly seed: number;
+  readonly stormMs: number;
+  readonly say: (line: string) => void;
+}
+
+export interface ChaosReport {
+  readonly engine: "raft" | "paxos";
+  readonly replicas: number;
+  readonly seed: number;
+  readonly stormMs: number;
+  readonly operations: { readonly attempted: number; readonly acknowledged: number };
+  /** Commands among the acknowledged operations: each has its row in every ledger. */
+  readonly commands: number;
+  readonly lost: readonly string[];
+  readonly wrong: readonly string[];
+  readonly faults: Readonly<Record<string, number>>;
+  readonly leaderHits: number;
+  readonly elections: number;
+  /** The longest time without an acknowledged operation, during the storm. */
+  readonly longestUnavailableMs: number;
+  readonly ledgerRows: number;
+}
+
+const CLIENTS = 3;
+const DATASET_MS = 20_000;
+const WATCH_MS = 1_000;
+const PROGRESS_MS = 10_000;
+const LEADER_TIMEOUT_MS = 60_000;
+
+/** @throws Error when the group or the harness can't go on; what the group did wrong is in the report. */
+export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
+  const { dir, seed, stormMs, say } = options;
+  await using cluster = await startCluster(options);
+  const leader = await cluster.local.waitForLeader(LEADER_TIMEOUT_MS);
+  say(
+    `${options.replicas} replicas on ${options.engine}, ${leader} leads; storm of ${Math.round(stormMs / 1000)} s, seed ${seed}`,
+  );
+  const startMs = machineMs();
+  const clients = await startClients({ cluster, dir, count: CLIENTS, seed, startMs, datasetMs: DATASET_MS });
+  const nemesis = startNemesis({ cluster, clients, random: createRandom(seed), say: (line) => say(`  ${line}`) });
+  const fallen = await weather(cluster, clients, nemesis, startMs + stormMs, say);
+  await nemesis.stop();
+  const stormEndMs = machineMs();
+  await cluster.local.waitForLeader(LEADER_TIMEOUT_MS);
+  say("healed; clients read everything");
+  await clients.finish();
+  const history = readHistory(clients.files());
+  say(`judging ${history.operations.length} operations`);
+  const { lost, wrong, index } = await judge(cluster, history.operations);
+  const acknowledged = history.operations.filter(({ output }) => output !== null);
+  return {
+    ...{ engine: options.engine, replicas: options.replicas, seed, stormMs },
+    operations: { attempted: history.operations.length, acknowledged: acknowledged.length },
+    commands: acknowledged.filter(({ commandId }) => commandId !== null).length,
+    lost,
+    wrong: [...history.wrong, ...fallen, ...wrong],
+    faults: nemesis.counts,
+    leaderHits: nemesis.leaderHits,
+    elections: countElections(cluster),
+    longestUnavailableMs: longestGapMs(acknowledged, startMs, stormEndMs),
+    ledgerRows: index,
+  };
+}
+
+/** Waits for the end of the storm, and tells how it goes. Resolves with the replicas that ended by themselves. */
+async function weather(
+  cluster: Cluster,
+  clients: Clients,
+  nemesis: Nemesis,
+  endMs: number,
+  say: ChaosOptions["say"],
+): Promise<string[]> {
+  const fallen: string[] = [];
+  let toldMs = machineMs();
+  while (machineMs() < endMs && !nemesis.failed()) {
+    await sleep(WATCH_MS);
+    for (const replica of cluster.local.replicas) {
+      if (!replica.exited() || nemesis.busy().has(replica.id)) continue;
+      const log = readFileSync(replica.logFile, "utf8").trim().split("\n").slice(-3).join(" | ");
+      fallen.push(`${replica.id} ended by itself: ${log}`);
+      await replica.restart();
+    }
+    if (machineMs() - toldMs < PROGRESS_MS) continue;
+    toldMs = machineMs();
+    const { operations } = readHistory(clients.files());
+    const acknowledged = operations.filter(({ output }) => output !== null).length;
+    const faults = Object.values(nemesis.counts).reduce((sum, count) => sum + count, 0);
+    const leftS = Math.max(0, Math.round((endMs - toldMs) / 1000));
+    say(`${leftS} s left: ${acknowledged} of ${operations.length} operations acknowledged, ${faults} faults`);
+  }
+  return fallen;
+}
+
+/** Terms (or ballots) in which a replica said that it leads. */
+function countElections({ local }: Cluster): number {
+  const won = local.replicas.flatMap(({ logFile }) => [
+    ...readFileSync(logFile, "utf8").matchAll(/ leader in term (\d+),/g),
+  ]);
+  return new Set(won.map(([, term]) => term)).size;
+}
+
+function longestGapMs(acknowledged: readonly Recorded[], startMs: number, endMs: number): number {
+  const times = acknowledged.map(({ returnMs }) => returnMs ?? 0).filter((ms) => ms >= startMs && ms <= endMs);
+  const points = [startMs, ...times.toSorted((a, b) => a - b), endMs];
+  return Math.round(Math.max(...points.slice(1).map((ms, i) => ms - (points[i] ?? ms))));
+}
