@@ -1,11 +1,13 @@
 /**
- * Owns `npm run setup`: brings the three native parts that npm alone does not bring, nats-server, Postgres and tfjs-node.
+ * Owns `npm run setup`: brings the three native parts that npm alone does not bring, nats-server, Postgres and tfjs-node;
+ * with `--tests` also the servers that only tests need.
  *
  * Idempotent: a step that finds its part in place costs milliseconds. Downloads and builds live in the user's cache
  * folder, so that a fresh `npm ci` does not pay for them again. Plain JavaScript without dependencies: it runs first.
  */
 import { setupNatsServer } from "./setup/nats-server.mjs";
 import { setupPostgres } from "./setup/postgres.mjs";
+import { setupS3Server } from "./setup/s3-server.mjs";
 import { runSteps } from "./setup/steps.mjs";
 import { setupTfjsNode } from "./setup/tfjs-node.mjs";
 
@@ -14,6 +16,7 @@ const ok = await runSteps([
   { name: "nats-server", run: setupNatsServer },
   { name: "Postgres", run: setupPostgres },
   { name: "tfjs-node", run: setupTfjsNode },
+  ...(process.argv.includes("--tests") ? [{ name: "S3 server", run: setupS3Server }] : []),
 ]);
 process.exitCode = ok ? 0 : 1;
 

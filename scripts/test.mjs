@@ -26,8 +26,8 @@ try {
 }
 
 function main() {
-  for (const script of ["setup.mjs", "build.mjs"]) {
-    const code = node([join("scripts", script)]);
+  for (const [script, ...args] of [["setup.mjs", "--tests"], ["build.mjs"]]) {
+    const code = node([join("scripts", script), ...args]);
     if (code !== 0) return code;
   }
   for (const [tool, ...args] of STATIC_CHECKS) {

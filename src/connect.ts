@@ -59,7 +59,12 @@ export async function openConnection(o: ConnectOptions): Promise<Connection> {
     });
     const onNotice = o.onNotice ?? warn;
     const session = createSession({ transport, timing: REAL_TIMING, discovered, actor: settings.actor, onNotice });
-    const stores = openStores({ configured: settings.stores, hints: discovered.stores, onNotice });
+    const stores = openStores({
+      configured: settings.stores,
+      hints: discovered.stores,
+      onNotice,
+      ...(settings.seed === null ? {} : { seed: settings.seed }),
+    });
     let closing: Promise<void> | null = null;
     const close = () => (closing ??= closeAll(stores, transport));
     return { session, stores, close, [Symbol.asyncDispose]: close };

@@ -1,15 +1,12 @@
 /**
  * Owns which shard stores a client uses, in which order: the caller's, the settings', a lock file's, the replicas' hints.
  *
- * Each folder is opened once and closed with the group. Hints and lock files come from other machines: a folder of
+ * Each store is opened once and closed with the group. Hints and lock files come from other machines: a folder of
  * theirs that is not here is passed over, never made.
  */
-import { stat } from "node:fs/promises";
-import { resolve } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
-import { openDirectoryStore } from "../shards/directory-store.ts";
 import type { ShardStore } from "../shards/port.ts";
+import { mayBeHere, openStore, storeUrl } from "../shards/stores/open-store.ts";
 import type { Notice } from "./session.ts";
 
 export interface Stores extends AsyncDisposable {
@@ -26,20 +23,22 @@ export interface StoresOptions {
   readonly configured: readonly string[];
   readonly hints: readonly string[];
   readonly onNotice: (notice: Notice) => void;
+  /** NKey seed for stores in NATS. */
+  readonly seed?: string;
 }
 
-export function openStores({ configured, hints, onNotice }: StoresOptions): Stores {
+export function openStores({ configured, hints, onNotice, seed }: StoresOptions): Stores {
   const opened = new Map<string, Promise<ShardStore>>();
   const open = (url: string): Promise<ShardStore> => {
     const known = opened.get(url);
     if (known) return known;
-    const opening = openDirectoryStore(url);
+    const opening = openStore(url, seed === undefined ? {} : { seed });
     opened.set(url, opening);
     opening.catch(() => opened.delete(url)); // the next call tries again
     return opening;
   };
   const openFound = async (url: string): Promise<ShardStore | null> => {
-    if (!(await isFolderHere(url))) return null;
+    if (!(await mayBeHere(url))) return null;
     return open(url).catch((error: unknown) => {
       onNotice({
         code: "store_skipped",
@@ -67,7 +66,7 @@ export function openStores({ configured, hints, onNotice }: StoresOptions): Stor
       }
       throw new ShardpactError("config_invalid", "there is no shard store to write to", {
         details: { hints },
-        hint: 'Name a folder: --store DIR, connect({ stores: [DIR] }), or "stores" in shardpact.json.',
+        hint: 'Name one: --store DIR, connect({ stores: [DIR] }), or "stores" in shardpact.json.',
       });
     },
     close: async () => {
@@ -78,25 +77,6 @@ export function openStores({ configured, hints, onNotice }: StoresOptions): Stor
     [Symbol.asyncDispose]: () => stores.close(),
   };
   return stores;
-}
-
-/** A folder as `file:` URL; other URLs as they are. @throws ShardpactError `config_invalid` on a scheme without an adapter */
-function storeUrl(urlOrPath: string): string {
-  if (urlOrPath.startsWith("file:")) return new URL(urlOrPath).href;
-  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(urlOrPath)) {
-    throw new ShardpactError("config_invalid", `there is no shard store for '${urlOrPath}'`, {
-      hint: "Give a folder, or a file: URL.",
-    });
-  }
-  return pathToFileURL(resolve(urlOrPath)).href;
-}
-
-async function isFolderHere(url: string): Promise<boolean> {
-  try {
-    return (await stat(fileURLToPath(url))).isDirectory();
-  } catch {
-    return false;
-  }
 }
 
 function distinct(values: readonly string[]): string[] {

@@ -51,6 +51,8 @@ export const LIMITS = {
   openTimeoutMs: 10_000,
   proposeTimeoutMs: 10_000,
   requestTimeoutMs: 2_000,
+  /** One request to a remote shard store, its bytes included: a piece of some MiB over a slow link. */
+  storeRequestTimeoutMs: 60_000,
   /** How long `page.put` holds its digest for a commit to come, in log time. */
   pageHoldMs: 3_600_000,
   readerLeaseMsMax: 600_000,

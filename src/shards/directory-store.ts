@@ -13,11 +13,12 @@ import { parseDigest, toHex, type Digest } from "../model/bytes.ts";
 import { ShardpactError, isShardpactError } from "../model/errors.ts";
 import { checkPut, createObjectDigest } from "./object-digest.ts";
 import { makeFolder } from "./make-folder.ts";
+import { isWholeCopy } from "./stores/whole-copy.ts";
+import { throwIfAborted } from "./stores/guard.ts";
 import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "./port.ts";
 
 /** Names this process's temporary files, so that others can tell them from what a dead process left. */
 const PROCESS_TOKEN = `${hostname().replaceAll(/[^a-zA-Z0-9-]/g, "-")}.${process.pid}.${randomBytes(6).toString("hex")}`;
-const READ_BYTES = 1024 * 1024;
 const STALE_AFTER_MS = 24 * 3_600_000;
 
 /**
@@ -57,7 +58,7 @@ function directoryStore(root: string): ShardStore {
     closed = true;
     return Promise.resolve();
   };
-  return {
+  const store: ShardStore = {
     url,
     open: (digest, signal) =>
       using(`opening ${digest}`, async () => {
@@ -66,12 +67,13 @@ function directoryStore(root: string): ShardStore {
       }),
     stat: (digest) => using(`looking for ${digest}`, () => statObject(digest, pathOf(digest))),
     put: (digest, source, options = {}) =>
-      using(`storing ${digest}`, () => putObject(root, url, digest, pathOf(digest), source, options)),
+      using(`storing ${digest}`, () => putObject(root, store, digest, pathOf(digest), source, options)),
     list: () => listObjects(root, using),
     quarantine: (digest, reason) => using(`quarantining ${digest}`, () => setAside(root, pathOf(digest), reason)),
     close,
     [Symbol.asyncDispose]: close,
   };
+  return store;
 }
 
 async function objectHandle(file: FileHandle, what: string): Promise<ObjectHandle> {
@@ -105,7 +107,7 @@ async function statObject(digest: Digest, path: string): Promise<ObjectInfo | nu
 
 async function putObject(
   root: string,
-  url: string,
+  store: ShardStore,
   digest: Digest,
   path: string,
   source: AsyncIterable<Uint8Array>,
@@ -113,7 +115,7 @@ async function putObject(
 ): Promise<"stored" | "present"> {
   const { context, bytes, onBytes, signal } = options;
   throwIfAborted(signal);
-  if (bytes !== undefined && (await isWhole(digest, path, bytes, options))) return "present";
+  if (bytes !== undefined && (await isWholeCopy(store, digest, bytes, options))) return "present";
   const temp = join(root, "tmp", `${PROCESS_TOKEN}.${randomBytes(6).toString("hex")}`);
   const file = await open(temp, "wx");
   try {
@@ -127,10 +129,10 @@ async function putObject(
         written += chunk.byteLength;
         onBytes?.(chunk.byteLength);
       }
-      checkPut(url, digest, hash.digest(), written);
+      checkPut(store.url, digest, hash.digest(), written);
       // Somebody else may have been first, and a size that was not given is known now.
       const { onBytes: _, ...quietly } = options;
-      if (await isWhole(digest, path, written, quietly)) return "present";
+      if (await isWholeCopy(store, digest, written, quietly)) return "present";
       await file.sync();
     } finally {
       await file.close();
@@ -140,33 +142,6 @@ async function putObject(
   } finally {
     await unlink(temp).catch(() => undefined); // gone already when it was renamed
   }
-}
-
-/** True when the object is there and whole: a disk may have changed, or cannot read, what was whole when it was put. */
-async function isWhole(
-  digest: Digest,
-  path: string,
-  bytes: number,
-  { context, onBytes, signal }: PutOptions,
-): Promise<boolean> {
-  if ((await statObject(digest, path))?.bytes !== bytes) return false;
-  const hash = createObjectDigest(context);
-  const buffer = new Uint8Array(Math.min(READ_BYTES, bytes));
-  try {
-    await using file = await open(path, "r");
-    for (let at = 0; at < bytes;) {
-      throwIfAborted(signal);
-      const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, at);
-      if (bytesRead === 0) break;
-      hash.update(buffer.subarray(0, bytesRead));
-      onBytes?.(bytesRead);
-      at += bytesRead;
-    }
-  } catch (error) {
-    if (isShardpactError(error)) throw error;
-    return false; // set aside meanwhile, or on a bad sector: either way no copy to rely on
-  }
-  return hash.digest() === digest;
 }
 
 /** Renames into a folder that may have to be made; after this the name survives a power loss. */
@@ -239,10 +214,6 @@ function isAlive(pid: number): boolean {
   } catch (error) {
     return codeOf(error) === "EPERM";
   }
-}
-
-function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new ShardpactError("aborted", "a store request was aborted", { cause: signal.reason });
 }
 
 /** Runs file work; what the file system says becomes `not_found` or `store_failed`. */

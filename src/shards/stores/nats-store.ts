@@ -1,0 +1,265 @@
+/**
+ * Owns a shard store in NATS object stores: `nats://host:4222/bucket?replicas=3` (a server with JetStream).
+ *
+ *   <bucket>          one small object a shard, named by its hex digits: {bytes, pieceBytes, upload}
+ *   <bucket>-pieces   its bytes, cut in pieces: `<hex>/<upload>/<n>`; a range is read without what is around it
+ *   <bucket>-quarantine   entries of copies that were bad, with the reason; their pieces stay
+ *
+ * An object appears with its entry, which is put last, after the bytes were hashed. JetStream acknowledges before it syncs
+ * by default: a store is never believed, and what a power loss takes is put again by the next publish.
+ */
+import { randomBytes } from "node:crypto";
+import { type NatsConnection, NatsError, type ObjectStore, connect, nkeyAuthenticator } from "nats";
+import { z } from "zod";
+import { type Digest, utf8 } from "../../model/bytes.ts";
+import { ShardpactError } from "../../model/errors.ts";
+import { LIMITS } from "../../model/limits.ts";
+import { checkPut, createObjectDigest } from "../object-digest.ts";
+import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "../port.ts";
+import { createGuard, digestOf, type Guard, hexOf, throwIfAborted } from "./guard.ts";
+import { isWholeCopy } from "./whole-copy.ts";
+
+const PIECE_BYTES = 1024 * 1024;
+/** Pieces of one open object that are kept: reads of neighbouring leaves fall into the same one. */
+const PIECES_KEPT = 4;
+const CONNECT_TIMEOUT_MS = 5_000;
+
+const entrySchema = z.object({
+  bytes: z.number().int().nonnegative(),
+  pieceBytes: z.number().int().positive(),
+  upload: z.string(),
+});
+type Entry = z.infer<typeof entrySchema>;
+
+interface Buckets {
+  readonly entries: ObjectStore;
+  readonly pieces: ObjectStore;
+  readonly quarantine: ObjectStore;
+}
+
+export interface NatsStoreOptions {
+  /** NKey seed to authenticate with. */
+  readonly seed?: string;
+}
+
+/** Connects, and makes the buckets if need be. @throws ShardpactError `config_invalid`, `store_failed` */
+export async function openNatsStore(address: string, { seed }: NatsStoreOptions = {}): Promise<ShardStore> {
+  const at = new URL(address);
+  const bucket = at.pathname.slice(1);
+  if (!/^[A-Za-z0-9_-]{1,64}$/.test(bucket)) {
+    throw new ShardpactError("config_invalid", `'${address}' names no bucket`, {
+      hint: "Write nats://host:4222/bucket; letters, digits, - and _.",
+    });
+  }
+  const guard = createGuard(address, {
+    hint: "Check the address, and that this NATS server runs JetStream.",
+    isMissing: (error) => error instanceof Missing,
+    codeOf: (error) => (error instanceof NatsError ? error.code : ""),
+  });
+  return guard.run("opening the store", async () => {
+    const nc = await connect({
+      servers: at.host,
+      name: `shardpact store ${bucket}`,
+      timeout: CONNECT_TIMEOUT_MS,
+      maxReconnectAttempts: -1,
+      ...(seed === undefined ? {} : { authenticator: nkeyAuthenticator(utf8(seed)) }),
+    });
+    try {
+      const { views } = nc.jetstream({ timeout: LIMITS.storeRequestTimeoutMs });
+      // The client copies its own options into the stream's, and servers since 2.14 refuse a field that they don't know: this
+      // one is read by the client and not copied.
+      const options = Object.create({ replicas: Number(at.searchParams.get("replicas") ?? 1) }) as { replicas: number };
+      const [entries, pieces, quarantine] = await Promise.all(
+        ["", "-pieces", "-quarantine"].map((suffix) => views.os(`${bucket}${suffix}`, options)),
+      );
+      return natsStore(address, nc, guard, { entries, pieces, quarantine } as Buckets);
+    } catch (error) {
+      await nc.close();
+      throw error;
+    }
+  });
+}
+
+class Missing extends Error {}
+
+function natsStore(url: string, nc: NatsConnection, guard: Guard, buckets: Buckets): ShardStore {
+  const { entries, quarantine } = buckets;
+  const close = async (): Promise<void> => {
+    guard.close();
+    await nc.close();
+  };
+  const store: ShardStore = {
+    url,
+    open: (digest, signal) =>
+      guard.run(`opening ${digest}`, async () => {
+        throwIfAborted(signal);
+        const entry = await entryOf(entries, digest);
+        if (!entry) throw new Missing("not there");
+        return openedObject(buckets, guard, digest, entry, signal);
+      }),
+    stat: (digest) =>
+      guard.run(`looking for ${digest}`, async () => {
+        const entry = await entryOf(entries, digest);
+        return entry && { digest, bytes: entry.bytes };
+      }),
+    put: (digest, source, options = {}) =>
+      guard.run(`storing ${digest}`, () => putObject(buckets, store, digest, source, options)),
+    list: () => listObjects(entries, guard),
+    quarantine: (digest, reason) =>
+      guard.run(`quarantining ${digest}`, async () => {
+        const bytes = await timed(entries.getBlob(hexOf(digest)));
+        if (bytes === null) return; // somebody else was first
+        const name = `${hexOf(digest)}.${randomBytes(4).toString("hex")}`;
+        await quarantine.putBlob({ name, description: `${new Date().toISOString()} ${reason}` }, bytes);
+        await entries.delete(hexOf(digest));
+      }),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+  return store;
+}
+
+async function entryOf(entries: ObjectStore, digest: Digest): Promise<Entry | null> {
+  const bytes = await timed(entries.getBlob(hexOf(digest)));
+  return bytes && entrySchema.parse(JSON.parse(new TextDecoder().decode(bytes)));
+}
+
+function openedObject(
+  { pieces }: Buckets,
+  guard: Guard,
+  digest: Digest,
+  { bytes, pieceBytes, upload }: Entry,
+  signal: AbortSignal | undefined,
+): ObjectHandle {
+  const kept = new Map<number, Promise<Uint8Array>>();
+  const close = (): Promise<void> => {
+    kept.clear();
+    return Promise.resolve();
+  };
+
+  function piece(n: number): Promise<Uint8Array> {
+    const known = kept.get(n);
+    kept.delete(n);
+    const next = known ?? fetchPiece(n);
+    kept.set(n, next); // most recently used last
+    next.catch(() => kept.delete(n));
+    for (const oldest of kept.keys()) if (kept.size > PIECES_KEPT) kept.delete(oldest);
+    return next;
+  }
+
+  async function fetchPiece(n: number): Promise<Uint8Array> {
+    const found = await timed(pieces.getBlob(pieceName(digest, upload, n)));
+    const expected = Math.min(pieceBytes, bytes - n * pieceBytes);
+    if (found?.byteLength !== expected) {
+      throw new Error(`piece ${n} has ${found?.byteLength ?? "no"} bytes and not ${expected}`);
+    }
+    return found;
+  }
+
+  return {
+    bytes,
+    readInto: (target, position) =>
+      guard.run(`reading ${digest}`, async () => {
+        const length = Math.min(target.byteLength, bytes - position);
+        for (let at = 0; at < length;) {
+          throwIfAborted(signal);
+          const n = Math.floor((position + at) / pieceBytes);
+          const from = position + at - n * pieceBytes;
+          const part = (await piece(n)).subarray(from, from + length - at);
+          target.set(part, at);
+          at += part.byteLength;
+        }
+        return Math.max(0, length);
+      }),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+async function putObject(
+  { entries, pieces }: Buckets,
+  store: ShardStore,
+  digest: Digest,
+  source: AsyncIterable<Uint8Array>,
+  options: PutOptions,
+): Promise<"stored" | "present"> {
+  const { bytes, signal, onBytes, ...rest } = options;
+  throwIfAborted(signal);
+  if (bytes !== undefined && (await isWholeCopy(store, digest, bytes, options))) return "present";
+  const hash = createObjectDigest(options.context);
+  const upload = randomBytes(8).toString("hex");
+  let written = 0;
+  let count = 0;
+  try {
+    for await (const piece of cutInPieces(source)) {
+      throwIfAborted(signal);
+      hash.update(piece);
+      await pieces.putBlob({ name: pieceName(digest, upload, count) }, piece);
+      count += 1;
+      written += piece.byteLength;
+      onBytes?.(piece.byteLength);
+    }
+    checkPut(store.url, digest, hash.digest(), written);
+    const isThere = await isWholeCopy(store, digest, written, { ...rest, ...(signal ? { signal } : {}) });
+    if (!isThere) {
+      const before = await entryOf(entries, digest).catch(() => null);
+      const entry: Entry = { bytes: written, pieceBytes: PIECE_BYTES, upload };
+      await entries.putBlob({ name: hexOf(digest) }, utf8(JSON.stringify(entry)));
+      count = 0;
+      if (before) await removePieces(pieces, digest, before.upload, Math.ceil(before.bytes / before.pieceBytes));
+    }
+    return isThere ? "present" : "stored";
+  } finally {
+    await removePieces(pieces, digest, upload, count);
+  }
+}
+
+/** Of an upload that came to nothing, or that another one replaced. What can't be removed now takes room, no more. */
+async function removePieces(pieces: ObjectStore, digest: Digest, upload: string, count: number): Promise<void> {
+  for (let n = 0; n < count; n++) await pieces.delete(pieceName(digest, upload, n)).catch(() => undefined);
+}
+
+/** Pieces of exactly `PIECE_BYTES`, the last one short; none of nothing. */
+async function* cutInPieces(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let piece = new Uint8Array(PIECE_BYTES);
+  let filled = 0;
+  for await (const chunk of source) {
+    for (let at = 0; at < chunk.byteLength;) {
+      const part = chunk.subarray(at, at + PIECE_BYTES - filled);
+      piece.set(part, filled);
+      filled += part.byteLength;
+      at += part.byteLength;
+      if (filled < PIECE_BYTES) continue;
+      yield piece;
+      piece = new Uint8Array(PIECE_BYTES);
+      filled = 0;
+    }
+  }
+  if (filled > 0) yield piece.subarray(0, filled);
+}
+
+async function* listObjects(entries: ObjectStore, guard: Guard): AsyncGenerator<ObjectInfo> {
+  for (const { name, deleted } of await guard.run("listing", () => entries.list())) {
+    const digest = digestOf(name);
+    const entry = digest && !deleted ? await guard.run("listing", () => entryOf(entries, digest)) : null;
+    if (digest && entry) yield { digest, bytes: entry.bytes };
+  }
+}
+
+function pieceName(digest: Digest, upload: string, n: number): string {
+  return `${hexOf(digest)}/${upload}/${n}`;
+}
+
+/** The client waits for ever for an object whose server is gone. */
+async function timed<T>(work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const ms = LIMITS.storeRequestTimeoutMs;
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
