@@ -62,6 +62,7 @@ export async function openConnection(o: ConnectOptions): Promise<Connection> {
     const stores = openStores({
       configured: settings.stores,
       hints: discovered.stores,
+      cache: settings.cache,
       onNotice,
       ...(settings.seed === null ? {} : { seed: settings.seed }),
     });

@@ -9,6 +9,7 @@ import { publish, type PublishOptions, type PublishSource, type VersionInfo } fr
 import { command, resolveLocked } from "./client/runs.ts";
 import type { Session } from "./client/session.ts";
 import type { Stores } from "./client/stores.ts";
+import { isCache } from "./shards/cache/cached-store.ts";
 import type { Confirmation, ConfirmedVersion } from "./client/types.ts";
 import { arrowBatches, type ArrowBatchesOptions } from "./loader/arrow-batches.ts";
 import type { Digest } from "./model/bytes.ts";
@@ -202,7 +203,7 @@ function createDataset(session: Session, source: ConfirmedVersion): Dataset {
     confirmed: source.confirmation,
     source,
     lock: (file = LOCK_FILE) => {
-      const urls = source.stores.map((store) => store.url);
+      const urls = source.stores.filter((store) => !isCache(store)).map((store) => store.url);
       return writeLock(file, lockOf(session, source, urls));
     },
     pin: async ({ run, note = "" }) => {

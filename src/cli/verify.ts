@@ -4,13 +4,14 @@
  * It reads and tells, and changes nothing unless --quarantine is given. A loader that meets a bad copy quarantines it.
  */
 import { stat } from "node:fs/promises";
-import { resolve as resolvePath } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { resolve, waitForStragglers, type Resolved } from "../client/open.ts";
 import { parseRef } from "../model/names.ts";
 import type { ShardStore } from "../shards/port.ts";
 import type { ShardRef } from "../shards/shard-ref.ts";
+import { isCache } from "../shards/cache/cached-store.ts";
+import { storeUrl } from "../shards/stores/open-store.ts";
 import { verifyShard, type Finding } from "../shards/verify.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
@@ -42,7 +43,7 @@ async function verify(context: Context, text: string, o: Options): Promise<void>
   const resolved = await resolve(session, parseRef(text), { timeoutMs, signal });
   await waitForStragglers(session, resolved);
   for (const named of o.store ?? []) await requireFolder(named);
-  const all = await stores.readable(o.store ?? []);
+  const all = (await stores.readable(o.store ?? [])).filter((store) => !isCache(store));
   const chosen = o.store === undefined ? all : all.slice(0, new Set(o.store).size);
   if (chosen.length === 0) {
     throw new ShardpactError("config_invalid", "there is no shard store to check", { hint: "Name one: --store DIR." });
@@ -60,7 +61,9 @@ async function verify(context: Context, text: string, o: Options): Promise<void>
 
 /** A store that is only looked at is never made: a mistyped path must not become an empty store. */
 async function requireFolder(named: string): Promise<void> {
-  const path = named.startsWith("file:") ? fileURLToPath(named) : resolvePath(named);
+  const url = storeUrl(named);
+  if (!url.startsWith("file:")) return;
+  const path = fileURLToPath(url);
   if ((await stat(path).catch(() => null))?.isDirectory()) return;
   throw new ShardpactError("not_found", `there is no shard store at ${path}`, {
     hint: "Name the folder that holds b3/; without --store, the settings' and the replicas' own are checked.",

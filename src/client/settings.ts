@@ -19,6 +19,8 @@ const settingsFile = z.strictObject({
   seedFile: z.string().optional(),
   /** `file:///…` or folders, relative to this file; the first one is written to. */
   stores: z.array(z.string()).optional(),
+  /** Folder for what remote stores hold, relative to this file, and its limit. */
+  cache: z.union([z.string(), z.strictObject({ dir: z.string(), bytesMax: z.number().int().positive() })]).optional(),
   actor: z.string().optional(),
 });
 
@@ -31,6 +33,8 @@ export interface SettingsOptions {
   /** NKey seed of this client; secret. */
   readonly seed?: string | undefined;
   readonly stores?: readonly string[] | undefined;
+  /** Folder in which all processes of this machine keep what remote stores hold; default limit 10 GiB. Default: none. */
+  readonly cache?: string | CacheSettings | undefined;
   readonly actor?: string | undefined;
   /** A settings file instead of ./shardpact.json; must exist. */
   readonly config?: string | undefined;
@@ -42,12 +46,19 @@ export interface Settings {
   readonly groupId: string | null;
   readonly seed: string | null;
   readonly stores: readonly string[];
+  readonly cache: CacheSettings | null;
   readonly actor: string;
+}
+
+export interface CacheSettings {
+  readonly dir: string;
+  readonly bytesMax: number;
 }
 
 const DEFAULT_URL = "nats://127.0.0.1:4222";
 const NATS_PORT = "4222";
 const SETTINGS_FILE = "shardpact.json";
+const CACHE_BYTES_MAX = 10 * 1024 ** 3;
 
 /** @throws ShardpactError `config_invalid` naming file and field */
 export async function loadSettings(
@@ -64,8 +75,15 @@ export async function loadSettings(
     groupId: o.groupId ?? ofGroup.groupId ?? null,
     seed: o.seed ?? env["SHARDPACT_SEED"] ?? file.seed ?? null,
     stores: o.stores ?? ofGroup.stores ?? [],
+    cache: cacheOf(o.cache ?? env["SHARDPACT_CACHE"] ?? file.cache, cwd),
     actor: (o.actor ?? env["SHARDPACT_ACTOR"] ?? file.actor ?? userName(env)).slice(0, LIMITS.nameCharsMax),
   };
+}
+
+function cacheOf(cache: string | CacheSettings | undefined, cwd: string): CacheSettings | null {
+  if (cache === undefined || cache === "") return null;
+  const { dir, bytesMax } = typeof cache === "string" ? { dir: cache, bytesMax: CACHE_BYTES_MAX } : cache;
+  return { dir: resolve(cwd, dir), bytesMax };
 }
 
 function serversOf(url: string | readonly string[]): string[] {
@@ -87,7 +105,10 @@ function hostAndPort(server: string): string {
   return `${["localhost", "[::1]"].includes(host) ? "127.0.0.1" : host}:${port || NATS_PORT}`;
 }
 
-type FileSettings = Omit<z.infer<typeof settingsFile>, "seedFile"> & { readonly seed?: string };
+type FileSettings = Omit<z.infer<typeof settingsFile>, "seedFile" | "cache"> & {
+  readonly seed?: string;
+  readonly cache?: CacheSettings;
+};
 
 async function readSettings(path: string, mustExist: boolean): Promise<FileSettings> {
   let text: string;
@@ -111,10 +132,11 @@ async function readSettings(path: string, mustExist: boolean): Promise<FileSetti
       `the settings file ${path}: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "malformed"}`,
     );
   }
-  const { seedFile, ...rest } = parsed.data;
+  const { seedFile, stores: named, cache: cached, ...rest } = parsed.data;
   const folder = dirname(path);
-  const stores = rest.stores?.map((s) => (s.includes("://") || isAbsolute(s) ? s : resolve(folder, s)));
-  const settings = { ...rest, ...(stores === undefined ? {} : { stores }) };
+  const stores = named?.map((s) => (s.includes("://") || isAbsolute(s) ? s : resolve(folder, s)));
+  const cache = cacheOf(cached, folder);
+  const settings = { ...rest, ...(stores === undefined ? {} : { stores }), ...(cache === null ? {} : { cache }) };
   if (seedFile === undefined) return settings;
   try {
     return { ...settings, seed: (await readFile(resolve(folder, seedFile), "utf8")).trim() };

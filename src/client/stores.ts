@@ -5,9 +5,11 @@
  * theirs that is not here is passed over, never made.
  */
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
+import { openCachedStore } from "../shards/cache/cached-store.ts";
 import type { ShardStore } from "../shards/port.ts";
 import { mayBeHere, openStore, storeUrl } from "../shards/stores/open-store.ts";
 import type { Notice } from "./session.ts";
+import type { CacheSettings } from "./settings.ts";
 
 export interface Stores extends AsyncDisposable {
   /** URLs of what is configured and hinted at, in order. */
@@ -23,20 +25,23 @@ export interface StoresOptions {
   readonly configured: readonly string[];
   readonly hints: readonly string[];
   readonly onNotice: (notice: Notice) => void;
+  /** Remote stores are read through it. */
+  readonly cache: CacheSettings | null;
   /** NKey seed for stores in NATS. */
   readonly seed?: string;
 }
 
-export function openStores({ configured, hints, onNotice, seed }: StoresOptions): Stores {
+export function openStores({ configured, hints, onNotice, cache, seed }: StoresOptions): Stores {
   const opened = new Map<string, Promise<ShardStore>>();
-  const open = (url: string): Promise<ShardStore> => {
-    const known = opened.get(url);
+  const openOnce = (key: string, opener: () => Promise<ShardStore>): Promise<ShardStore> => {
+    const known = opened.get(key);
     if (known) return known;
-    const opening = openStore(url, seed === undefined ? {} : { seed });
-    opened.set(url, opening);
-    opening.catch(() => opened.delete(url)); // the next call tries again
+    const opening = opener();
+    opened.set(key, opening);
+    opening.catch(() => opened.delete(key)); // the next call tries again
     return opening;
   };
+  const open = (url: string) => openOnce(url, () => openStore(url, seed === undefined ? {} : { seed }));
   const openFound = async (url: string): Promise<ShardStore | null> => {
     if (!(await mayBeHere(url))) return null;
     return open(url).catch((error: unknown) => {
@@ -49,13 +54,22 @@ export function openStores({ configured, hints, onNotice, seed }: StoresOptions)
     });
   };
 
+  /** The cache stands before the first remote store; the stores themselves stay behind it. */
+  const throughCache = async (found: readonly ShardStore[]): Promise<readonly ShardStore[]> => {
+    const remote = found.filter(({ url }) => !url.startsWith("file:"));
+    if (cache === null || remote.length === 0) return found;
+    const key = ["cache", ...remote.map(({ url }) => url)].join(" ");
+    const cached = await openOnce(key, () => openCachedStore(remote, cache));
+    return found.flatMap((store) => (store === remote[0] ? [cached, store] : [store]));
+  };
+
   const stores: Stores = {
     urls: () => distinct([...configured, ...hints].map(storeUrl)),
     readable: async (named = [], found = []) => {
       const sure = distinct([...named, ...configured].map(storeUrl));
       const maybe = distinct([...found, ...hints].map(storeUrl)).filter((url) => !sure.includes(url));
       const all = await Promise.all([...sure.map(open), ...maybe.map(openFound)]);
-      return all.filter((store) => store !== null);
+      return throughCache(all.filter((store) => store !== null));
     },
     writable: async (named = []) => {
       const [first] = [...named, ...configured];

@@ -5,8 +5,7 @@
  * after SIGKILL or power loss. Many processes may share the folder.
  */
 import { randomBytes } from "node:crypto";
-import { mkdir, open, opendir, readdir, rename, rm, stat, unlink, writeFile, type FileHandle } from "node:fs/promises";
-import { hostname } from "node:os";
+import { mkdir, open, readdir, rename, stat, unlink, writeFile, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseDigest, toHex, type Digest } from "../model/bytes.ts";
@@ -15,11 +14,8 @@ import { checkPut, createObjectDigest } from "./object-digest.ts";
 import { makeFolder } from "./make-folder.ts";
 import { isWholeCopy } from "./stores/whole-copy.ts";
 import { throwIfAborted } from "./stores/guard.ts";
+import { removeStaleTemps, tempName } from "./temp-files.ts";
 import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "./port.ts";
-
-/** Names this process's temporary files, so that others can tell them from what a dead process left. */
-const PROCESS_TOKEN = `${hostname().replaceAll(/[^a-zA-Z0-9-]/g, "-")}.${process.pid}.${randomBytes(6).toString("hex")}`;
-const STALE_AFTER_MS = 24 * 3_600_000;
 
 /**
  * Opens (and makes, if need be) a store in a folder given as path or `file:` URL; clears away what dead writers left.
@@ -116,7 +112,7 @@ async function putObject(
   const { context, bytes, onBytes, signal } = options;
   throwIfAborted(signal);
   if (bytes !== undefined && (await isWholeCopy(store, digest, bytes, options))) return "present";
-  const temp = join(root, "tmp", `${PROCESS_TOKEN}.${randomBytes(6).toString("hex")}`);
+  const temp = join(root, "tmp", tempName());
   const file = await open(temp, "wx");
   try {
     const hash = createObjectDigest(context);
@@ -187,33 +183,6 @@ async function setAside(root: string, path: string, reason: string): Promise<voi
   await writeFile(`${kept}.reason.txt`, `${new Date().toISOString()} ${reason}\n`, { flush: true });
   await syncFolder(dirname(kept));
   await syncFolder(dirname(path));
-}
-
-async function removeStaleTemps(folder: string): Promise<void> {
-  for await (const entry of await opendir(folder)) {
-    const path = join(folder, entry.name);
-    if (await isStale(path, entry.name)) await rm(path, { force: true, recursive: true });
-  }
-}
-
-async function isStale(path: string, name: string): Promise<boolean> {
-  if (name.startsWith(PROCESS_TOKEN)) return false;
-  const info = await stat(path).catch(() => null);
-  if (!info) return false;
-  const [host, pid] = name.split(".");
-  const [ownHost, ownPid] = PROCESS_TOKEN.split(".");
-  if (host === ownHost && pid === ownPid) return true; // this pid, but another life of it
-  if (host === ownHost && !isAlive(Number(pid))) return true;
-  return Date.now() - info.mtimeMs > STALE_AFTER_MS;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return codeOf(error) === "EPERM";
-  }
 }
 
 /** Runs file work; what the file system says becomes `not_found` or `store_failed`. */

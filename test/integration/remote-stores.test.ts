@@ -1,14 +1,17 @@
 /**
  * The S3 and the NATS store against real servers: one contract, then what only they have.
  */
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { connect } from "nats";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { startLocalGroup } from "../../src/cli/embedded/local-group.ts";
+import { connect as connectGroup } from "../../src/index.ts";
 import { formatDigest, utf8 } from "../../src/model/bytes.ts";
 import { hashBytes } from "../../src/merkle/hash.ts";
 import { openStore } from "../../src/shards/stores/open-store.ts";
 import { shardStoreContract, someBytes } from "../contract/shard-store.ts";
+import { tinyShard } from "../support/group.ts";
 import { type JetStream, startJetStream } from "../support/jetstream.ts";
 import { type S3Server, startS3 } from "../support/s3-server.ts";
 import { type TempDir, tempDir } from "../support/temp-dir.ts";
@@ -96,8 +99,54 @@ test("what is not there is told in time and in words", async () => {
   await using store = await openStore(missing.href);
   const digest = formatDigest(hashBytes(someBytes(1, 9)));
   await expect(store.put(digest, pieces(someBytes(1, 9)))).rejects.toMatchObject({ code: "store_failed" });
-  await expect(openStore("nats://127.0.0.1:1/bucket")).rejects.toMatchObject({ code: "store_failed" });
+  await using nobody = await openStore("nats://127.0.0.1:1/bucket");
+  await expect(nobody.stat(digest)).rejects.toMatchObject({ code: "store_failed" });
   await expect(openStore("s3://bucket/x?secret=y")).rejects.toMatchObject({ code: "config_invalid" });
+});
+
+test("a version in S3 and NATS is read through a cache; damage is found in each place, and mended", async () => {
+  await using local = await startLocalGroup({ dir: join(dir.path, "group") });
+  await local.waitForLeader();
+  const bucket = await s3.bucket("dataset");
+  const options = {
+    ...{ url: local.url, stores: [bucket, `${jetStream.url}/dataset`], onNotice: () => undefined },
+    cache: { dir: join(dir.path, "cache"), bytesMax: 64 * 1024 * 1024 },
+  };
+  await using group = await connectGroup(options);
+  const source = await tinyShard(join(dir.path, "points"), "part-1", 1, 40_000);
+  await group.publish("points", source);
+  await group.publish("points", source, { store: `${jetStream.url}/dataset` });
+  const expected = Array.from({ length: 40_000 }, (_, i) => 1000 + i);
+  const read = async (from = options): Promise<number[]> => {
+    await using reader = await connectGroup(from);
+    await using points = await reader.open("points@v1");
+    await points.lock(join(dir.path, "shardpact.lock"));
+    const values: number[] = [];
+    for await (const batch of points.batches()) values.push(...(batch.getChild("x") ?? []));
+    return values;
+  };
+  expect(await read()).toEqual(expected);
+  expect(await readFile(join(dir.path, "shardpact.lock"), "utf8")).not.toContain("#cache");
+
+  const folder = join(s3.dir, "dataset", "shards", "b3");
+  const objects = (await readdir(folder, { recursive: true })).filter((name) => /[0-9a-f]{64}$/.test(name));
+  const sizes = await Promise.all(objects.map(async (name) => (await readFile(join(folder, name))).byteLength));
+  const shard = objects[sizes.indexOf(Math.max(...sizes))] ?? "";
+  const flip = async (path: string): Promise<void> => {
+    const bytes = await readFile(path);
+    bytes[100_000] = (bytes[100_000] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+  };
+  await flip(join(dir.path, "cache", "b3", shard.slice(3), "0"));
+  expect(await read()).toEqual(expected);
+  await flip(join(folder, shard));
+  await rm(join(dir.path, "cache"), { recursive: true });
+  expect(await read()).toEqual(expected);
+  expect(await readdir(join(s3.dir, "dataset", "shards", "quarantine"))).toHaveLength(2);
+  expect(await read()).toEqual(expected); // kept in the cache again, from the good store
+  await jetStream.server.kill("SIGKILL");
+  await s3.stop();
+  expect(await read()).toEqual(expected);
 });
 
 async function* pieces(bytes: Uint8Array, size = 700_000): AsyncGenerator<Uint8Array> {

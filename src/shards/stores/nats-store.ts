@@ -42,71 +42,99 @@ export interface NatsStoreOptions {
   readonly seed?: string;
 }
 
-/** Connects, and makes the buckets if need be. @throws ShardpactError `config_invalid`, `store_failed` */
-export async function openNatsStore(address: string, { seed }: NatsStoreOptions = {}): Promise<ShardStore> {
-  const at = new URL(address);
-  const bucket = at.pathname.slice(1);
+/** Connects with the first request, and makes the buckets if need be. @throws ShardpactError `config_invalid` */
+export function openNatsStore(address: string, options: NatsStoreOptions = {}): ShardStore {
+  const bucket = new URL(address).pathname.slice(1);
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(bucket)) {
     throw new ShardpactError("config_invalid", `'${address}' names no bucket`, {
       hint: "Write nats://host:4222/bucket; letters, digits, - and _.",
     });
   }
-  const guard = createGuard(address, {
-    hint: "Check the address, and that this NATS server runs JetStream.",
-    isMissing: (error) => error instanceof Missing,
-    codeOf: (error) => (error instanceof NatsError ? error.code : ""),
-  });
-  return guard.run("opening the store", async () => {
-    const nc = await connect({
-      servers: at.host,
-      name: `shardpact store ${bucket}`,
-      timeout: CONNECT_TIMEOUT_MS,
-      maxReconnectAttempts: -1,
-      ...(seed === undefined ? {} : { authenticator: nkeyAuthenticator(utf8(seed)) }),
-    });
-    try {
-      const { views } = nc.jetstream({ timeout: LIMITS.storeRequestTimeoutMs });
-      // The client copies its own options into the stream's, and servers since 2.14 refuse a field that they don't know: this
-      // one is read by the client and not copied.
-      const options = Object.create({ replicas: Number(at.searchParams.get("replicas") ?? 1) }) as { replicas: number };
-      const [entries, pieces, quarantine] = await Promise.all(
-        ["", "-pieces", "-quarantine"].map((suffix) => views.os(`${bucket}${suffix}`, options)),
+  let connected: Promise<Connected> | null = null;
+  return natsStore(address, {
+    connect() {
+      connected ??= connectTo(address, bucket, options);
+      connected.catch(() => (connected = null)); // the next request tries again
+      return connected;
+    },
+    async close() {
+      const nc = await connected?.then(
+        (c) => c.nc,
+        () => null,
       );
-      return natsStore(address, nc, guard, { entries, pieces, quarantine } as Buckets);
-    } catch (error) {
-      await nc.close();
-      throw error;
-    }
+      await nc?.close();
+    },
   });
+}
+
+interface Connected extends Buckets {
+  readonly nc: NatsConnection;
+}
+
+interface Connection {
+  connect(): Promise<Connected>;
+  close(): Promise<void>;
+}
+
+async function connectTo(address: string, bucket: string, { seed }: NatsStoreOptions): Promise<Connected> {
+  const at = new URL(address);
+  const nc = await connect({
+    servers: at.host,
+    name: `shardpact store ${bucket}`,
+    timeout: CONNECT_TIMEOUT_MS,
+    maxReconnectAttempts: -1,
+    ...(seed === undefined ? {} : { authenticator: nkeyAuthenticator(utf8(seed)) }),
+  });
+  try {
+    const { views } = nc.jetstream({ timeout: LIMITS.storeRequestTimeoutMs });
+    // The client copies its own options into the stream's, and servers since 2.14 refuse a field that they don't know: this
+    // one is read by the client and not copied.
+    const options = Object.create({ replicas: Number(at.searchParams.get("replicas") ?? 1) }) as { replicas: number };
+    const [entries, pieces, quarantine] = await Promise.all(
+      ["", "-pieces", "-quarantine"].map((suffix) => views.os(`${bucket}${suffix}`, options)),
+    );
+    return { nc, entries, pieces, quarantine } as Connected;
+  } catch (error) {
+    await nc.close();
+    throw error;
+  }
 }
 
 class Missing extends Error {}
 
-function natsStore(url: string, nc: NatsConnection, guard: Guard, buckets: Buckets): ShardStore {
-  const { entries, quarantine } = buckets;
-  const close = async (): Promise<void> => {
+function natsStore(url: string, connection: Connection): ShardStore {
+  const guard = createGuard(url, {
+    hint: "Check the address, and that this NATS server runs JetStream.",
+    isMissing: (error) => error instanceof Missing,
+    codeOf: (error) => (error instanceof NatsError ? error.code : ""),
+  });
+  const run = <T>(what: string, work: (buckets: Buckets) => Promise<T>): Promise<T> =>
+    guard.run(what, async () => work(await connection.connect()));
+  const close = (): Promise<void> => {
     guard.close();
-    await nc.close();
+    return connection.close();
   };
   const store: ShardStore = {
     url,
     open: (digest, signal) =>
-      guard.run(`opening ${digest}`, async () => {
+      run(`opening ${digest}`, async (buckets) => {
         throwIfAborted(signal);
-        const entry = await entryOf(entries, digest);
+        const entry = await entryOf(buckets.entries, digest);
         if (!entry) throw new Missing("not there");
         return openedObject(buckets, guard, digest, entry, signal);
       }),
     stat: (digest) =>
-      guard.run(`looking for ${digest}`, async () => {
+      run(`looking for ${digest}`, async ({ entries }) => {
         const entry = await entryOf(entries, digest);
         return entry && { digest, bytes: entry.bytes };
       }),
     put: (digest, source, options = {}) =>
-      guard.run(`storing ${digest}`, () => putObject(buckets, store, digest, source, options)),
-    list: () => listObjects(entries, guard),
+      run(`storing ${digest}`, (buckets) => putObject(buckets, store, digest, source, options)),
+    async *list() {
+      yield* await run("listing", ({ entries }) => Promise.resolve(listObjects(entries, guard)));
+    },
     quarantine: (digest, reason) =>
-      guard.run(`quarantining ${digest}`, async () => {
+      run(`quarantining ${digest}`, async ({ entries, quarantine }) => {
         const bytes = await timed(entries.getBlob(hexOf(digest)));
         if (bytes === null) return; // somebody else was first
         const name = `${hexOf(digest)}.${randomBytes(4).toString("hex")}`;

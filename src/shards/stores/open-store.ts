@@ -15,7 +15,7 @@ import { openS3Store } from "./s3-store.ts";
 const OPENERS: Readonly<Record<string, (url: string, options: NatsStoreOptions) => Promise<ShardStore>>> = {
   "file:": (url) => openDirectoryStore(url),
   "s3:": (url) => openS3Store(url),
-  "nats:": (url, options) => openNatsStore(url, options),
+  "nats:": async (url, options) => openNatsStore(url, options),
   "http:": async (url) => openHttpStore(url),
   "https:": async (url) => openHttpStore(url),
 };
