@@ -8,7 +8,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/integration/**"],
+          exclude: ["test/integration/**", "test/sim/campaign/**"],
           setupFiles: ["src/tfjs-node-compat.ts"],
           testTimeout: 30_000,
         },
@@ -22,6 +22,12 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: "simulation",
+          include: ["test/sim/campaign/**/*.test.ts"],
         },
       },
     ],

@@ -47,6 +47,8 @@ export interface Cluster {
   /** A clean stop: hands the lead over, then ends. */
   stop(id: string): void;
   leader(): Member | null;
+  /** Processes and databases that have died so far; those that were stopped cleanly do not count. */
+  crashes(): number;
 }
 
 export interface ClusterOptions<M> {
@@ -94,6 +96,7 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
     const clock = { offsetMs: 0, rate: 1 + (random() - 0.5) / 500 };
     members.set(id, { id, database, clock, config, process: null, transport: null, replica: null });
   }
+  let kills = 0;
   const memberOf = (id: string): Member => members.get(id) as Member;
 
   function start(id: string): void {
@@ -136,6 +139,7 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
     member.process = null;
     member.replica = null;
     if (!process) return;
+    kills += 1;
     process.kill();
     void member.transport?.close();
   }
@@ -152,6 +156,7 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
     stop(id) {
       void memberOf(id).replica?.close();
     },
+    crashes: () => kills + [...members.values()].reduce((sum, { database }) => sum + database.crashes(), 0),
     leader: () => [...members.values()].find((member) => member.replica?.status().role === "leader") ?? null,
   };
 }

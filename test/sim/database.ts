@@ -37,6 +37,8 @@ export interface Database {
   disconnect(): void;
   /** The server dies, loses its unflushed applies, and is back after `ms`. */
   crash(ms: number): void;
+  /** How often it died. */
+  crashes(): number;
   heal(): void;
 }
 
@@ -68,6 +70,7 @@ export function createDatabase({ identity, scheduler, random, checker }: Databas
   const faults: DatabaseFaults = { slowness: 1, spikes: 0.01, hungUntilMs: 0, fullUntilMs: 0, commitUnknown: 0 };
   const connections = new Set<Connection>();
   let upAtMs = 0;
+  let crashCount = 0;
 
   const unavailable = (why: string): ShardpactError =>
     new ShardpactError("unavailable", `replica ${replica}: ${why}; the outcome is unknown`);
@@ -219,7 +222,9 @@ export function createDatabase({ identity, scheduler, random, checker }: Databas
     disconnect() {
       for (const connection of connections) lose(connection, "disconnected");
     },
+    crashes: () => crashCount,
     crash(ms) {
+      crashCount += 1;
       for (const connection of connections) lose(connection, "crashed");
       crashMemoryDisk(disk, below(random, disk.unflushed.length + 1));
       checker.rolledBack(replica, disk);

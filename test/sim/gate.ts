@@ -1,18 +1,24 @@
 /**
- * Owns the gate of mutations: each bug of `mutations.ts` goes into a copy of the sources, and the simulator must find it.
+ * Owns the gate of mutations: each bug of `mutations/` goes into a copy of the sources, and the simulator must find it.
  */
 import { spawn } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Mutation } from "./mutations.ts";
+import type { EngineName } from "./engines.ts";
+import type { Mutation } from "./mutations/mutation.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const COPIED = ["src", "test/sim", "package.json", "tsconfig.json"];
 
-export interface Catch {
-  readonly mutation: string;
+/** One bug under one engine. */
+export interface Suspect {
+  readonly engine: EngineName;
+  readonly mutation: Mutation;
+}
+
+export interface Catch extends Suspect {
   /** Null: not within its seeds. */
   readonly seed: number | null;
   readonly seconds: number;
@@ -27,27 +33,27 @@ interface Found {
 }
 
 /** Runs seeds from 0 on over a copy with the bug, until one fails. @throws Error when an edit does not fit the sources */
-export async function tryMutation(mutation: Mutation): Promise<Catch> {
+export async function tryMutation({ engine, mutation }: Suspect): Promise<Catch> {
   const folder = copySources();
   try {
     applyEdits(folder, mutation);
     const startMs = performance.now();
-    const found = await runUntilFailure(folder, mutation);
+    const found = await runUntilFailure(folder, engine, mutation);
     const seconds = (performance.now() - startMs) / 1000;
     const what = found?.message.split("\n")[0] ?? "";
-    return { mutation: mutation.name, seed: found?.seed ?? null, seconds, what };
+    return { engine, mutation, seed: found?.seed ?? null, seconds, what };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** All mutations, some at a time; `onCatch` as each ends. */
+/** All of them, some at a time; `onCatch` as each ends. */
 export async function runGate(
-  mutations: readonly Mutation[],
+  suspects: readonly Suspect[],
   parallel: number,
   onCatch: (result: Catch) => void,
 ): Promise<void> {
-  const waiting = [...mutations];
+  const waiting = [...suspects];
   const worker = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) onCatch(await tryMutation(next));
   };
@@ -75,8 +81,8 @@ export function copySources(): string {
   return folder;
 }
 
-function runUntilFailure(folder: string, { seedsMax, faults }: Mutation): Promise<Found | null> {
-  const args = ["--import", "tsx", "test/sim/main.ts", "--until-failure", "--seeds", String(seedsMax)];
+function runUntilFailure(folder: string, engine: EngineName, { seedsMax, faults }: Mutation): Promise<Found | null> {
+  const args = ["--import", "tsx", "test/sim/main.ts", "--engine", engine, "--until-failure", "--seeds", `${seedsMax}`];
   if (faults) args.push("--faults", faults.join(","));
   const child = spawn(process.execPath, args, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
   let out = "";

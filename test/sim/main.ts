@@ -3,9 +3,9 @@
  */
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
-import { engineNamed } from "./engines.ts";
+import { type EngineName, engineNamed } from "./engines.ts";
 import { runGate } from "./gate.ts";
-import { MUTATIONS } from "./mutations.ts";
+import { MUTATIONS } from "./mutations/index.ts";
 import type { Fault } from "./nemesis.ts";
 import { simulate, type SimulationOptions, type SimulationReport } from "./simulate.ts";
 
@@ -13,19 +13,21 @@ const { values } = parseArgs({
   options: {
     seeds: { type: "string", default: "20" },
     from: { type: "string", default: "0" },
-    engine: { type: "string", default: "raft" },
+    /** Raft, but for the gate: it takes both when none is named. */
+    engine: { type: "string" },
     replay: { type: "string" },
     history: { type: "string" },
     ms: { type: "string" },
     mutations: { type: "boolean", default: false },
     only: { type: "string" },
+    parallel: { type: "string", default: `${Math.max(1, availableParallelism() - 1)}` },
     faults: { type: "string" },
     "until-failure": { type: "boolean", default: false },
   },
 });
 
 const options: SimulationOptions = {
-  engine: engineNamed(values.engine),
+  engine: engineNamed(values.engine ?? "raft"),
   ...(values.history === undefined ? {} : { historyFile: values.history }),
   ...(values.faults === undefined ? {} : { focus: values.faults.split(",") as Fault[] }),
   ...(values.ms === undefined ? {} : { stormMs: Number(values.ms) }),
@@ -49,15 +51,18 @@ async function untilFailure(from: number, count: number): Promise<void> {
 }
 
 async function gate(only: string | undefined): Promise<void> {
-  const mutations = MUTATIONS.filter(({ name }) => only === undefined || only.split(",").includes(name));
+  const engines: readonly EngineName[] = values.engine === undefined ? ["raft", "paxos"] : [engineNamed(values.engine)];
+  const suspects = engines
+    .flatMap((engine) => MUTATIONS[engine].map((mutation) => ({ engine, mutation })))
+    .filter(({ mutation: { name } }) => only === undefined || only.split(",").includes(name));
   let missed = 0;
-  await runGate(mutations, Math.max(1, availableParallelism() - 1), ({ mutation, seed, seconds, what }) => {
+  await runGate(suspects, Number(values.parallel), ({ engine, mutation, seed, seconds, what }) => {
     if (seed === null) missed += 1;
-    const { seedsMax = 0 } = mutations.find(({ name }) => name === mutation) ?? {};
-    const verdict = seed === null ? `NOT CAUGHT in ${seedsMax} seeds` : `seed ${seed} of ${seedsMax}`;
-    console.log(`${mutation.padEnd(28)} ${verdict.padEnd(20)} ${seconds.toFixed(1).padStart(6)} s  ${what}`);
+    const verdict = seed === null ? `NOT CAUGHT in ${mutation.seedsMax}` : `seed ${seed} of ${mutation.seedsMax}`;
+    const name = `${engine.padEnd(5)} ${mutation.name.padEnd(28)}`;
+    console.log(`${name} ${verdict.padEnd(20)} ${seconds.toFixed(1).padStart(6)} s  ${what}`);
   });
-  console.log(`${mutations.length - missed} of ${mutations.length} bugs were caught`);
+  console.log(`${suspects.length - missed} of ${suspects.length} bugs were caught`);
   if (missed > 0) process.exitCode = 1;
 }
 

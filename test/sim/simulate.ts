@@ -32,6 +32,8 @@ export interface SimulationReport {
   readonly virtualMs: number;
   readonly elections: number;
   readonly chosen: number;
+  /** Deaths of processes and of databases. */
+  readonly crashes: number;
   readonly operations: number;
   /** Operations that returned an answer. */
   readonly answered: number;
@@ -74,6 +76,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
       virtualMs: Math.round(scheduler.nowMs()),
       elections: cluster.checker.elections(),
       chosen: cluster.checker.chosenCount(),
+      crashes: cluster.crashes(),
       operations: history.length,
       answered: history.filter(({ output }) => output !== null).length,
       messages: cluster.network.counts.sent,

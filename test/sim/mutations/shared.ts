@@ -1,32 +1,12 @@
 /**
- * Owns the bugs that the simulator must find: each a change of text in a copy of the sources. Most have happened to
- * others (etcd, NATS, openraft, hashicorp/raft, LogCabin, jetcd, CCF); the links are in docs/simulation.md.
- *
- * The one thing to know: a text that is no longer there fails the gate, so a bug can't be forgotten by a refactoring.
+ * Owns the bugs outside the engines (shell, stores, client, catalog): each must be found under either engine. Most have
+ * happened to others (etcd, NATS, openraft, jetcd); the links are in docs/simulation.md.
  */
-
-import type { Fault } from "./nemesis.ts";
-
-export interface Edit {
-  readonly file: string;
-  /** Must stand in the file exactly once. */
-  readonly find: string;
-  readonly replace: string;
-}
-
-export interface Mutation {
-  readonly name: string;
-  readonly bug: string;
-  /** It must be caught within this many seeds, from 0 on. */
-  readonly seedsMax: number;
-  /** The storm that is meant for it, where the usual mixture would take many more seeds. */
-  readonly faults?: readonly Fault[];
-  readonly edits: readonly Edit[];
-}
+import type { Mutation } from "./mutation.ts";
 
 const FENCE = " || disk.state.boot !== session.boot)";
 
-export const MUTATIONS: readonly Mutation[] = [
+export const SHARED_MUTATIONS: readonly Mutation[] = [
   {
     name: "crash-loses-acknowledged",
     bug: "a crash of the database takes an acknowledged log record along (fsync off)",
@@ -46,30 +26,6 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
-    name: "vote-not-persisted",
-    bug: "the vote is left out of the write that holds its epoch",
-    seedsMax: 10,
-    edits: [
-      {
-        file: "src/consensus/raft/state.ts",
-        find: "hardState: draft.hardState ? raft.hardState : null",
-        replace: "hardState: draft.hardState ? { ...raft.hardState, votedFor: null } : null",
-      },
-    ],
-  },
-  {
-    name: "vote-before-durable",
-    bug: "votes and epochs leave before they are durable",
-    seedsMax: 10,
-    edits: [
-      {
-        file: "src/consensus/raft/state.ts",
-        find: "const token = Math.max(afterToken ?? 0, raft.hardStateToken, raft.draft?.hardState === true ? raft.draft.token : 0);",
-        replace: "const token = afterToken ?? 0;",
-      },
-    ],
-  },
-  {
     name: "reply-before-flush",
     bug: "the shell sends an acknowledgement before the write that it promises is durable",
     seedsMax: 10,
@@ -78,70 +34,6 @@ export const MUTATIONS: readonly Mutation[] = [
         file: "src/replica/effects.ts",
         find: "if (effect.afterToken === null || effect.afterToken <= durableToken) ports.send",
         replace: "if (effect.afterToken === null || effect.afterToken <= Infinity) ports.send",
-      },
-    ],
-  },
-  {
-    name: "earlier-epoch-by-count",
-    bug: "a leader commits entries of earlier epochs by counting copies (Raft, Figure 8)",
-    seedsMax: 100,
-    edits: [
-      {
-        file: "src/consensus/raft/replication.ts",
-        find: "if (index <= raft.commit || epochAt(log, index) !== raft.hardState.epoch) return;",
-        replace: "if (index <= raft.commit) return;",
-      },
-    ],
-  },
-  {
-    name: "minority-quorum",
-    bug: "one voter less than a majority is a quorum for commits",
-    seedsMax: 10,
-    edits: [
-      {
-        file: "src/consensus/raft/replication.ts",
-        find: "const index = quorumValue(activeConfiguration(raft), (id) => durableOn(raft, leadership, id));",
-        replace:
-          "const index = activeConfiguration(raft).voters.map((id) => durableOn(raft, leadership, id)).sort((a, b) => b - a)[Math.max(0, (activeConfiguration(raft).voters.length >> 1) - 1)] ?? 0;",
-      },
-    ],
-  },
-  {
-    name: "mismatched-acknowledgement",
-    bug: "a follower acknowledges its whole log, also what the leader never compared",
-    seedsMax: 40,
-    edits: [
-      {
-        file: "src/consensus/raft/following.ts",
-        find: "  const match = previousIndex + entries.length;\n",
-        replace: "  const match = log.lastIndex;\n",
-      },
-      {
-        file: "src/consensus/raft/replication.ts",
-        find: "  if (message.match > progress.sentMax) return;\n",
-        replace: "  if (message.match > raft.log.lastIndex) return;\n",
-      },
-    ],
-  },
-  {
-    name: "old-append-truncates",
-    bug: "an append that came late removes what follows it, committed or not",
-    seedsMax: 10,
-    edits: [
-      {
-        file: "src/consensus/raft/following.ts",
-        find: "    if (held !== entry.epoch && !(held === null && entry.index <= raft.commit)) break;\n",
-        replace: "    if (entry.index > 0 || held === null) break;\n",
-      },
-      {
-        file: "src/consensus/raft/following.ts",
-        find: "    if (first.index <= raft.commit) return halt(raft, differsBelowCommit(first.index));\n",
-        replace: "",
-      },
-      {
-        file: "src/consensus/raft/state.ts",
-        find: "    invariant(first.index > raft.commit, `removing ${first.index}, committed is ${raft.commit}`);\n",
-        replace: "",
       },
     ],
   },

@@ -1,0 +1,6 @@
+/**
+ * Owns the campaign of CI under raft.
+ */
+import { engineSuite } from "./suite.ts";
+
+engineSuite("raft");
