@@ -12,7 +12,10 @@ import { type Fault, startNemesis } from "./nemesis.ts";
 import { below, createRandom, createScheduler, pick, type Scheduler } from "./scheduler.ts";
 
 const GROUP_SIZES = [3, 3, 3, 3, 3, 5, 5, 7, 1];
+/** A quiet group (one replica that is down, say) storms on until it has done something. */
 const STORM_MS = 12_000;
+const STORM_MS_MAX = 60_000;
+const STEPS_MIN = 2_000;
 const HEAL_MS = 30_000;
 
 export interface SimulationOptions {
@@ -62,7 +65,9 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
       clientNames: clients.names,
       focus: options.focus,
     });
-    await scheduler.run(options.stormMs ?? STORM_MS);
+    const stormMs = options.stormMs ?? STORM_MS;
+    do await scheduler.run(scheduler.nowMs() + stormMs);
+    while (scheduler.steps() < STEPS_MIN && scheduler.nowMs() < STORM_MS_MAX);
     nemesis.stop();
     clients.stop();
     await recover(scheduler, cluster, clients, nemesis.heal);
