@@ -1,21 +1,27 @@
 /**
  * Owns the client process of the commit bench: N concurrent clients, each committing version after version of its own
- * dataset, each commit acknowledged after the leader applied it with its ledger row. Prints one JSON line a count.
- * Usage: tsx bench/commit-client.ts URL CLIENTS SECONDS
+ * dataset, each commit acknowledged after the leader applied it with its ledger row. Like etcd's driver, one process
+ * runs all counts. Prints one JSON line when a measurement begins and one with its figures.
+ * Usage: tsx bench/commit-client.ts URL CLIENTS,… SECONDS
  */
 import { randomUUID } from "node:crypto";
-import { commandIdOf, makeCommand, propose } from "../src/client/propose.ts";
 import type { Session } from "../src/client/session.ts";
-import { openConnection } from "../src/connect.ts";
-import { encodeClasses } from "../src/merkle/classes.ts";
-import { hashBytes } from "../src/merkle/hash.ts";
-import { manifestLeaf } from "../src/merkle/manifest.ts";
-import { encodePage, type PageEntry, pageTotals } from "../src/merkle/page.ts";
-import { computeRoot, objectDigest } from "../src/merkle/root.ts";
-import { treeHash } from "../src/merkle/tree.ts";
-import { type Digest, formatDigest, parseDigest, utf8 } from "../src/model/bytes.ts";
+import type { PageEntry } from "../src/merkle/page.ts";
+import type { Digest } from "../src/model/bytes.ts";
 import type { CommandBody, ObjectKind } from "../src/model/commands.ts";
+import { built } from "./built.ts";
 import { median, quantile } from "./report.ts";
+
+const { commandIdOf, makeCommand, propose } =
+  await built<typeof import("../src/client/propose.ts")>("client/propose.ts");
+const { openConnection } = await built<typeof import("../src/connect.ts")>("connect.ts");
+const { encodeClasses } = await built<typeof import("../src/merkle/classes.ts")>("merkle/classes.ts");
+const { hashBytes } = await built<typeof import("../src/merkle/hash.ts")>("merkle/hash.ts");
+const { manifestLeaf } = await built<typeof import("../src/merkle/manifest.ts")>("merkle/manifest.ts");
+const { encodePage, pageTotals } = await built<typeof import("../src/merkle/page.ts")>("merkle/page.ts");
+const { computeRoot, objectDigest } = await built<typeof import("../src/merkle/root.ts")>("merkle/root.ts");
+const { treeHash } = await built<typeof import("../src/merkle/tree.ts")>("merkle/tree.ts");
+const { formatDigest, parseDigest, utf8 } = await built<typeof import("../src/model/bytes.ts")>("model/bytes.ts");
 
 const WARM_UP_MS = 1000;
 
@@ -65,22 +71,27 @@ async function commitLoop(session: Session, dataset: string, until: () => boolea
   }
 }
 
-const [url = "", clientsText = "1", secondsText = "5"] = process.argv.slice(2);
+async function measure(session: Session, clients: number, seconds: number): Promise<void> {
+  const latencies: number[] = [];
+  let stopAtMs = Number.POSITIVE_INFINITY;
+  const run = randomUUID().slice(0, 8);
+  const loops = Array.from({ length: clients }, (_, i) =>
+    commitLoop(session, `bench-${run}-${i}`, () => performance.now() >= stopAtMs, latencies),
+  );
+  await new Promise((resolve) => setTimeout(resolve, WARM_UP_MS));
+  console.log(JSON.stringify({ measuring: clients }));
+  const before = latencies.length;
+  const cpuBefore = process.cpuUsage();
+  const startedMs = performance.now();
+  stopAtMs = startedMs + seconds * 1000;
+  await Promise.all(loops);
+  const measured = latencies.slice(before);
+  const perSecond = measured.length / ((performance.now() - startedMs) / 1000);
+  const { user, system } = process.cpuUsage(cpuBefore);
+  const figures = { clients, perSecond, medianMs: median(measured), p99Ms: quantile(measured, 0.99) };
+  console.log(JSON.stringify({ ...figures, commits: measured.length, cpuMs: (user + system) / 1000 }));
+}
+
+const [url = "", counts = "1", secondsText = "5"] = process.argv.slice(2);
 await using connection = await openConnection({ url });
-const clients = Number(clientsText);
-const latencies: number[] = [];
-let stopAtMs = Number.POSITIVE_INFINITY;
-const run = randomUUID().slice(0, 8);
-const loops = Array.from({ length: clients }, (_, i) =>
-  commitLoop(connection.session, `bench-${run}-${i}`, () => performance.now() >= stopAtMs, latencies),
-);
-await new Promise((resolve) => setTimeout(resolve, WARM_UP_MS));
-const before = latencies.length;
-const startedMs = performance.now();
-stopAtMs = startedMs + Number(secondsText) * 1000;
-await Promise.all(loops);
-const measured = latencies.slice(before);
-const perSecond = measured.length / ((performance.now() - startedMs) / 1000);
-const { user, system } = process.cpuUsage();
-const figures = { clients, perSecond, medianMs: median(measured), p99Ms: quantile(measured, 0.99) };
-console.log(JSON.stringify({ ...figures, total: latencies.length, cpuMs: (user + system) / 1000 }));
+for (const clients of counts.split(",")) await measure(connection.session, Number(clients), Number(secondsText));

@@ -1,50 +1,40 @@
 /**
- * Where a commit's CPU time goes: the same load as the commit bench, and the CPU ms of each process per commit.
- * Usage: tsx bench/commit-cpu.ts [CLIENTS …].
+ * Where a commit's CPU time goes: the load of the commit bench, and the CPU ms of each process for a commit.
+ * Usage: tsx bench/commit-cpu.ts [--engine raft|paxos] [--seconds N] [CLIENTS …]
  */
-import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import path from "node:path";
-import { pathToFileURL } from "node:url";
-import { promisify } from "node:util";
-import { startLocalGroup } from "../src/cli/embedded/local-group.ts";
+import { parseArgs } from "node:util";
 import { tempDir } from "../test/support/temp-dir.ts";
-import type { PutFigures } from "./etcd.ts";
+import { type CommitFigures, runClient, startGroup } from "./commit-group.ts";
 
-const SECONDS_EACH = 4;
 /** Linux counts process times in hundredths of a second. */
 const MS_PER_TICK = 10;
-const run = promisify(execFile);
 
-const counts = process.argv.slice(2).map(Number);
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { engine: { type: "string", default: "raft" }, seconds: { type: "string", default: "4" } },
+});
+const counts = positionals.length > 0 ? positionals.map(Number) : [1, 16, 64];
 await using dir = await tempDir("bench-commit-cpu");
-await using local = await startLocalGroup({ dir: dir.path });
-await local.waitForLeader();
-const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
-const script = path.join(import.meta.dirname, "commit-client.ts");
-for (const clients of counts.length > 0 ? counts : [1, 16, 64]) {
-  const before = cpuByProcess();
-  const { stdout } = await run(process.execPath, [
-    "--import",
-    tsx,
-    script,
-    local.url,
-    String(clients),
-    String(SECONDS_EACH),
-  ]);
-  const figures = JSON.parse(stdout) as PutFigures & { readonly total: number; readonly cpuMs: number };
-  const rows = [...cpuByProcess()].flatMap(([key, ms]) => {
-    const spent = ms - (before.get(key) ?? 0);
-    return spent < 20 ? [] : [{ process: key, "CPU ms a commit": Number((spent / figures.total).toFixed(3)) }];
-  });
-  rows.push({ process: "client", "CPU ms a commit": Number((figures.cpuMs / figures.total).toFixed(3)) });
-  const sum = rows.reduce((total, row) => total + row["CPU ms a commit"], 0);
-  console.log(JSON.stringify({ ...figures, cpuMsPerCommit: Number(sum.toFixed(3)) }));
-  console.table(rows.toSorted((a, b) => a.process.localeCompare(b.process)));
+await using group = await startGroup({ dir: dir.path, engine: values.engine === "paxos" ? "paxos" : "raft" });
+let before = new Map<string, number>();
+await runClient(group.url, counts, Number(values.seconds), {
+  measuring: () => (before = cpuByProcess()),
+  measured: (figures) => report(figures, cpuByProcess()),
+});
+
+function report({ cpuMs, ...figures }: CommitFigures, after: ReadonlyMap<string, number>): void {
+  const perCommit = (ms: number): number => Number((ms / figures.commits).toFixed(3));
+  const spent = new Map([["client", cpuMs]]);
+  for (const [process, ms] of after) spent.set(process, ms - (before.get(process) ?? 0));
+  const sum = [...spent.values()].reduce((total, ms) => total + ms, 0);
+  console.log(JSON.stringify({ ...figures, cpuMsPerCommit: perCommit(sum) }));
+  for (const [name, ms] of [...spent].toSorted(([a], [b]) => a.localeCompare(b)))
+    if (ms >= 2 * MS_PER_TICK) console.log(`  ${perCommit(ms).toFixed(3).padStart(7)}  ${name}`);
 }
 
-/** CPU ms so far of each process that this one started, or that those started, by title and pid. */
+/** CPU ms so far of each process that this one started (but the client), or that those started, by what it is. */
 function cpuByProcess(): Map<string, number> {
   const found = new Map<number, { parent: number; name: string; ms: number }>();
   for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
@@ -52,16 +42,26 @@ function cpuByProcess(): Map<string, number> {
       const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
       const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
       const title = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim();
-      const node = / node --config (\S+)/.exec(title)?.[1];
-      const name = node ? `node ${path.basename(path.dirname(node))}` : title.slice(0, 60);
       const ms = (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
-      found.set(Number(pid), { parent: Number(fields[1]), name, ms });
+      found.set(Number(pid), { parent: Number(fields[1]), name: nameOf(title), ms });
     } catch {
       // It ended meanwhile.
     }
   }
   const isOurs = (pid: number): boolean => pid === process.pid || (pid > 1 && isOurs(found.get(pid)?.parent ?? 0));
-  return new Map(
-    [...found].flatMap(([pid, { parent, name, ms }]) => (isOurs(parent) ? [[`${name} ${pid}`, ms] as const] : [])),
-  );
+  const sums = new Map<string, number>();
+  for (const { parent, name, ms } of found.values())
+    if (isOurs(parent) && name !== "client") sums.set(name, (sums.get(name) ?? 0) + ms);
+  return sums;
+}
+
+/** Equal parts of the three replicas are told apart, but not those of the three Postgres servers. */
+function nameOf(title: string): string {
+  const replica = / node --config (\S+)/.exec(title)?.[1];
+  if (replica !== undefined) return `replica ${path.basename(path.dirname(replica))}`;
+  if (title.includes("commit-client")) return "client";
+  if (title.includes("nats-server")) return "nats-server";
+  const backend = /^postgres: (\S+ \S+ \S+|[^0-9]+)/.exec(title)?.[1];
+  if (backend === undefined) return title.slice(0, 60);
+  return backend.startsWith("shardpact") ? "3 × postgres backends" : `3 × postgres ${backend.trim()}`;
 }

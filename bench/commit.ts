@@ -2,13 +2,9 @@
  * Commits per second beside etcd's puts per second: three replica processes with three databases against three etcd
  * nodes, on the same disk in the same run, both with fsync, clients in processes of their own.
  */
-import { execFile } from "node:child_process";
-import { createRequire } from "node:module";
 import path from "node:path";
-import { pathToFileURL } from "node:url";
-import { promisify } from "node:util";
-import { startLocalGroup } from "../src/cli/embedded/local-group.ts";
 import { tempDir } from "../test/support/temp-dir.ts";
+import { runClient, startGroup } from "./commit-group.ts";
 import { measureEtcd, type PutFigures } from "./etcd.ts";
 import { type Figure, latency, rate } from "./report.ts";
 
@@ -16,25 +12,11 @@ const CLIENTS = [1, 16, 64] as const;
 const SECONDS_EACH = 5;
 /** DESIGN's ratios to reach, by client count. */
 const REACH: Readonly<Record<number, number>> = { 1: 1.0, 16: 2.0, 64: 3.0 };
-const run = promisify(execFile);
 
 async function measureOurs(dir: string): Promise<PutFigures[]> {
-  await using local = await startLocalGroup({ dir });
-  await local.waitForLeader();
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
-  const script = path.join(import.meta.dirname, "commit-client.ts");
+  await using group = await startGroup({ dir });
   const figures: PutFigures[] = [];
-  for (const clients of CLIENTS) {
-    const { stdout } = await run(process.execPath, [
-      "--import",
-      tsx,
-      script,
-      local.url,
-      String(clients),
-      String(SECONDS_EACH),
-    ]);
-    figures.push(JSON.parse(stdout) as PutFigures);
-  }
+  await runClient(group.url, CLIENTS, SECONDS_EACH, { measured: (measured) => figures.push(measured) });
   return figures;
 }
 
