@@ -113,7 +113,7 @@ async function apply(
     return applyBatch({ entries, state: before, rows, outcomes });
   };
   const write = (batch: BatchOutput) =>
-    runWrite(session, "apply", doing, (client) => writeBatch(client, session.boot, before, batch));
+    runWrite(session, "apply", doing, (client) => writeBatch(client, session, before, batch));
   try {
     let batch = await decided(false);
     let written = await write(batch);

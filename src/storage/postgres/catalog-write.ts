@@ -5,10 +5,11 @@
  * row. It commits asynchronously (set on the connection): what a crash takes away, the log gives back.
  */
 import type pg from "pg";
-import type { AppliedState, BatchOutput, LedgerRow } from "../../catalog/apply.ts";
-import { type Change, PRIMARY_KEYS, type Table } from "../../catalog/rows.ts";
-import { concatBytes } from "../../model/bytes.ts";
-import { putSql, rowToJson } from "./tables.ts";
+import type { AppliedState, BatchOutput } from "../../catalog/apply.ts";
+import { type Change, PRIMARY_KEYS, type Row, type Table } from "../../catalog/rows.ts";
+import { typedRows } from "./row-types.ts";
+import type { PostgresSession } from "./session.ts";
+import { putSql } from "./tables.ts";
 
 const STATE_SQL = `WITH state AS (
   UPDATE shardpact.applied_state SET applied_index = $3::bigint, chain = decode($4::text, 'hex'),
@@ -16,17 +17,12 @@ const STATE_SQL = `WITH state AS (
   WHERE boot = $1::bigint AND applied_index = $2::bigint RETURNING 1
 )`;
 
-/** Payloads come as one value, cut by their sizes; the rest of the rows is JSON, outcomes included. */
+const LEDGER_COLUMNS = "index, epoch, time_ms, kind, actor, command_id, retry_of, body_digest, payload, outcome, chain";
 const LEDGER_SQL = `, ledger_rows AS (
-  INSERT INTO shardpact.ledger
-    (index, epoch, time_ms, kind, actor, command_id, retry_of, body_digest, payload, outcome, chain)
-  SELECT l.index, l.epoch, l.time_ms, l.kind, l.actor, l.command_id, l.retry_of, decode(l.body_digest, 'hex'),
-    substring($8::bytea FROM l.start FOR l.size), l.outcome::json, decode(l.chain, 'hex')
-  FROM json_to_recordset($7::json) AS l (index bigint, epoch bigint, time_ms bigint, kind text, actor text,
-    command_id text, retry_of bigint, body_digest text, outcome text, chain text, start int, size int)
+  INSERT INTO shardpact.ledger (${LEDGER_COLUMNS}) SELECT ${LEDGER_COLUMNS} FROM ${typedRows("ledger", 7)}
   WHERE EXISTS (SELECT FROM state)
 )`;
-const FIRST_TABLE_PARAMETER = 9;
+const FIRST_TABLE_PARAMETER = 8;
 /** Names of statements hold tables by number: Postgres cuts them at 63 bytes, and two cut alike would clash. */
 const TABLE_ORDER = Object.keys(PRIMARY_KEYS) as Table[];
 
@@ -35,13 +31,15 @@ export type Written = "written" | "fenced" | "command_id_taken";
 
 export async function writeBatch(
   client: pg.Client,
-  boot: number,
+  { boot, rowTypes }: Pick<PostgresSession, "boot" | "rowTypes">,
   before: AppliedState,
   { state, changes, ledger }: BatchOutput,
 ): Promise<Written> {
   const byTable = groupByTable(changes);
   const tables = [...byTable.keys()].toSorted();
-  const puts = tables.map((table, i) => `, put_${table} AS (${putSql(table, FIRST_TABLE_PARAMETER + i)})`);
+  const puts = tables.map(
+    (table, i) => `, put_${table} AS (${putSql(table, typedRows(table, FIRST_TABLE_PARAMETER + i))})`,
+  );
   const query = client.query<{ held: number }>({
     name: `catalog_write ${tables.map((table) => TABLE_ORDER.indexOf(table)).join(" ")}`,
     text: `${STATE_SQL}${LEDGER_SQL}${puts.join("")} SELECT count(*) AS held FROM state`,
@@ -52,9 +50,8 @@ export async function writeBatch(
       state.chain,
       state.stateDigest,
       state.timeMs,
-      JSON.stringify(ledgerJson(ledger)),
-      Buffer.from(concatBytes(ledger.map((row) => row.payload))),
-      ...tables.map((table) => JSON.stringify(byTable.get(table))),
+      rowTypes.encode("ledger", ledger),
+      ...tables.map((table) => rowTypes.encode(table, byTable.get(table) ?? [])),
     ],
   });
   try {
@@ -70,35 +67,12 @@ function isCommandIdTaken(error: unknown): boolean {
   return code === "23505" && constraint === "ledger_command_id";
 }
 
-function groupByTable(changes: readonly Change[]): Map<Table, unknown[]> {
-  const byTable = new Map<Table, unknown[]>();
+function groupByTable(changes: readonly Change[]): Map<Table, Row[]> {
+  const byTable = new Map<Table, Row[]>();
   for (const { row } of changes) {
     const rows = byTable.get(row.table);
-    if (rows) rows.push(rowToJson(row));
-    else byTable.set(row.table, [rowToJson(row)]);
+    if (rows) rows.push(row);
+    else byTable.set(row.table, [row]);
   }
   return byTable;
-}
-
-function ledgerJson(ledger: readonly LedgerRow[]): readonly unknown[] {
-  let start = 1;
-  return ledger.map((row) => {
-    const json = {
-      index: row.index,
-      epoch: row.epoch,
-      time_ms: row.timeMs,
-      kind: row.kind,
-      actor: row.actor,
-      command_id: row.commandId,
-      retry_of: row.retryOf,
-      body_digest: row.bodyDigest,
-      // As text within the JSON: an outcome may quote a stranger's bytes, which only the json type keeps as they are.
-      outcome: JSON.stringify(row.outcome),
-      chain: row.chain,
-      start,
-      size: row.payload.byteLength,
-    };
-    start += row.payload.byteLength;
-    return json;
-  });
 }

@@ -15,6 +15,7 @@ import { invariant } from "../../model/errors.ts";
 import { assertIdentity, configurationsOf, isIntact } from "../log-record.ts";
 import type { LogState, StoreIdentity } from "../port.ts";
 import { appliedState, ledger, log, peers, replicaState } from "./schema.ts";
+import { loadRowTypes } from "./row-types.ts";
 import { asUnavailable, connect, LONG_TIMEOUT_MS, type PostgresSession } from "./session.ts";
 
 /** Few statements, run all the time, by key: planned once. An append is durable whatever the database's default is. */
@@ -43,6 +44,7 @@ export async function bootSession(session: PostgresSession): Promise<LogState> {
     session.lastIndex = state.lastIndex;
     session.base = { index: state.firstIndex - 1, epoch: state.baseEpoch };
     session.applied = applied;
+    session.rowTypes = await loadRowTypes(client);
     const configurations = await readConfigurations(db, state);
     const damaged = new Set([...configurations.damaged, ...(await findDamaged(db, state, applied.index))]);
     return {

@@ -5,11 +5,9 @@
  * process whose boot is over writes nothing. Rows beyond the state row's last index never exist.
  */
 import type { Entry, EntryKind, LogIndex } from "../../consensus/engine.ts";
-import { concatBytes } from "../../model/bytes.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
 import {
   assertAfter,
-  CHECKSUM_BYTES,
   checksumOf,
   compactedEntries,
   damagedEntries,
@@ -20,6 +18,7 @@ import {
 import type { LogStore, LogWrite, PeerRecord } from "../port.ts";
 import { plainBytes } from "./columns.ts";
 import { bootSession } from "./log-boot.ts";
+import { typedRows } from "./row-types.ts";
 import { compactLog, resetLog } from "./snapshot-log.ts";
 import { asUnavailable, closeSession, closeWriters, type PostgresSession, runRead, runWrite } from "./session.ts";
 
@@ -67,32 +66,37 @@ WITH state AS (
   WHERE boot = $1::bigint RETURNING 1
 )`;
 
-/** Payloads and checksums come as one value each: a bytea array would travel as hex text. */
-const PUT_SQL = `, put AS (
-  INSERT INTO shardpact.log (index, epoch, kind, payload, checksum)
-  SELECT e.index, e.epoch, e.kind, substring($10::bytea FROM e.start FOR e.size),
-    substring($11::bytea FROM ${CHECKSUM_BYTES} * (e.n - 1)::int + 1 FOR ${CHECKSUM_BYTES})
-  FROM unnest($6::bigint[], $7::bigint[], $8::text[], $9::int[], $12::int[]) WITH ORDINALITY
-    AS e (index, epoch, kind, start, size, n)
+const LOG_COLUMNS = "index, epoch, kind, payload, checksum";
+
+/** Rows after the end: none of them exists. */
+const ADD_SQL = `, put AS (
+  INSERT INTO shardpact.log (${LOG_COLUMNS}) SELECT ${LOG_COLUMNS} FROM ${typedRows("log", 6)}
   WHERE EXISTS (SELECT FROM state)
-  ON CONFLICT (index) DO UPDATE SET epoch = excluded.epoch, kind = excluded.kind, payload = excluded.payload,
-    checksum = excluded.checksum
 )`;
+
+const PUT_SQL = ADD_SQL.replace(
+  /\)$/,
+  `ON CONFLICT (index) DO UPDATE SET epoch = excluded.epoch, kind = excluded.kind, payload = excluded.payload,
+    checksum = excluded.checksum
+)`,
+);
 
 /** Rows that are put again are left to the upsert: one statement may touch a row only once. */
 const REMOVE_SQL = `, removed AS (
-  DELETE FROM shardpact.log WHERE index >= $13::bigint AND NOT index = ANY($6::bigint[]) AND EXISTS (SELECT FROM state)
+  DELETE FROM shardpact.log WHERE index >= $7::bigint AND NOT index = ANY($8::bigint[]) AND EXISTS (SELECT FROM state)
 )`;
 
 const RESULT_SQL = " SELECT count(*) AS held FROM state";
 
 const STATEMENTS = {
   state: { name: "log_state", text: STATE_SQL + RESULT_SQL },
+  add: { name: "log_add", text: STATE_SQL + ADD_SQL + RESULT_SQL },
   put: { name: "log_put", text: STATE_SQL + PUT_SQL + RESULT_SQL },
   remove: { name: "log_remove", text: STATE_SQL + PUT_SQL + REMOVE_SQL + RESULT_SQL },
 } as const;
 
 async function append(session: PostgresSession, writes: readonly LogWrite[]): Promise<void> {
+  if (session.lost) throw session.lost;
   const { hardState, removeFrom, put, lastIndex } = foldWrites(writes, session.lastIndex);
   assertAfter(session.base.index, removeFrom, put);
   const checksums = put.map(checksumOf);
@@ -104,9 +108,10 @@ async function append(session: PostgresSession, writes: readonly LogWrite[]): Pr
     lastIndex,
     lastHash === undefined ? null : asBuffer(lastHash),
   ];
-  if (put.length > 0 || removeFrom !== null) values.push(...putValues(put, checksums));
-  if (removeFrom !== null) values.push(removeFrom);
-  const statement = removeFrom !== null ? STATEMENTS.remove : put.length > 0 ? STATEMENTS.put : STATEMENTS.state;
+  const rows = put.map((entry, i) => ({ ...entry, checksum: checksums[i] }));
+  if (put.length > 0 || removeFrom !== null) values.push(session.rowTypes.encode("log", rows));
+  if (removeFrom !== null) values.push(removeFrom, `{${put.map(({ index }) => index).join(",")}}`);
+  const statement = STATEMENTS[shapeOf(removeFrom, put, session.lastIndex)];
   await runWrite(session, "log", `appending ${put.length} entries`, async (client) => {
     const result = await client.query<{ held: number }>({ ...statement, values });
     if (result.rows[0]?.held !== 1) throw fencedError(session.identity, session.boot);
@@ -114,27 +119,10 @@ async function append(session: PostgresSession, writes: readonly LogWrite[]): Pr
   session.lastIndex = lastIndex;
 }
 
-function putValues(put: readonly Entry[], checksums: readonly Uint8Array[]): unknown[] {
-  const starts: number[] = [];
-  let start = 1;
-  for (const entry of put) {
-    starts.push(start);
-    start += entry.payload.byteLength;
-  }
-  return [
-    arrayText(put.map((entry) => entry.index)),
-    arrayText(put.map((entry) => entry.epoch)),
-    arrayText(put.map((entry) => entry.kind)),
-    arrayText(starts),
-    asBuffer(concatBytes(put.map((entry) => entry.payload))),
-    asBuffer(concatBytes(checksums)),
-    arrayText(put.map((entry) => entry.payload.byteLength)),
-  ];
-}
-
-/** A Postgres array literal of values that need no quotes. */
-function arrayText(values: readonly (number | EntryKind)[]): string {
-  return `{${values.join(",")}}`;
+function shapeOf(removeFrom: LogIndex | null, put: readonly Entry[], lastIndex: LogIndex): keyof typeof STATEMENTS {
+  if (removeFrom !== null) return "remove";
+  if (put.length === 0) return "state";
+  return (put[0]?.index ?? 0) > lastIndex ? "add" : "put";
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

@@ -9,6 +9,7 @@ import { APPLIED_ZERO, type AppliedState } from "../../catalog/apply.ts";
 import type { LogBase } from "../../consensus/engine.ts";
 import { isShardpactError, ShardpactError } from "../../model/errors.ts";
 import type { StoreIdentity } from "../port.ts";
+import { NO_ROW_TYPES, type RowTypes } from "./row-types.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const LOCK_TIMEOUT_MS = 5_000;
@@ -31,6 +32,8 @@ export interface PostgresSession {
   /** What stands before the log's first entry. */
   base: LogBase;
   applied: AppliedState;
+  /** Of the database as the newest boot found it. */
+  rowTypes: RowTypes;
   /** Runs writes of the log one after another; a failed one does not stop the next. */
   readonly logTurn: <T>(work: () => Promise<T>) => Promise<T>;
   /** Why nothing may be written until the next boot. */
@@ -55,6 +58,7 @@ export function createSession(url: string, identity: StoreIdentity): PostgresSes
     lastIndex: 0,
     base: { index: 0, epoch: 0 },
     applied: APPLIED_ZERO,
+    rowTypes: NO_ROW_TYPES,
     logTurn: createTurns(),
     lost: new ShardpactError("unavailable", `replica ${identity.replica}: the database is open but not booted`),
     closed: false,

@@ -20,7 +20,7 @@ import { LEDGER_TABLE, SNAPSHOT_TABLES } from "../snapshot/tables.ts";
 import { plainBytes } from "./columns.ts";
 import { asUnavailable, closeWriters, connect, LONG_TIMEOUT_MS, type PostgresSession } from "./session.ts";
 import { contentOf } from "./snapshot-export.ts";
-import { putSql, rowToJson } from "./tables.ts";
+import { jsonRows, putSql, rowToJson } from "./tables.ts";
 
 interface Install {
   readonly session: PostgresSession;
@@ -117,7 +117,7 @@ async function putLedger(install: Install, after: number): Promise<void> {
 async function putTable(install: Install, table: (typeof SNAPSHOT_TABLES)[number]): Promise<void> {
   const { client, file, options } = install;
   const rowsTotal = file.info.tables.find(({ name }) => name === table.name)?.rows ?? null;
-  const put = putSql(table.table as Table, 1);
+  const put = putSql(table.table as Table, jsonRows(table.table as Table, 1));
   // A row of history that is there stays; that it is the same is checked when all is put.
   const text = `WITH state AS (SELECT) ${put.includes("ON CONFLICT") ? put : `${put} ON CONFLICT DO NOTHING`}`;
   let rows = 0;

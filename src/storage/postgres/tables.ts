@@ -75,15 +75,20 @@ export function rowFromJson(table: Table, json: Readonly<Record<string, unknown>
   return row as unknown as Row;
 }
 
-/** A row as `json_populate_recordset` takes it. */
+/** A row as `jsonRows` takes it. */
 export function rowToJson(row: Row): Readonly<Record<string, unknown>> {
   const json: Record<string, unknown> = {};
   for (const { field, name, toJson } of columnsFor(row.table)) json[name] = toJson(row[field as keyof Row]);
   return json;
 }
 
-/** Inserts the rows of a JSON array parameter, or replaces what may change of them, if the statement's `state` holds. */
-export function putSql(table: Table, parameter: number): string {
+/** A JSON array parameter of rows (`rowToJson`), as a statement reads from a table `r`. */
+export function jsonRows(table: Table, parameter: number): string {
+  return `json_populate_recordset(null::${tableSql(table)}, $${parameter}::json) AS r`;
+}
+
+/** Inserts the rows of `from`, or replaces what may change of them, if the statement's `state` holds. */
+export function putSql(table: Table, from: string): string {
   const columns = columnsFor(table);
   const names = columns.map((column) => column.sql).join(", ");
   const key: readonly string[] = PRIMARY_KEYS[table];
@@ -96,8 +101,7 @@ export function putSql(table: Table, parameter: number): string {
     updated.length === 0
       ? ""
       : ` ON CONFLICT (${keySql.join(", ")}) DO UPDATE SET ${updated.map(({ sql }) => `${sql} = excluded.${sql}`).join(", ")}`;
-  return `INSERT INTO ${tableSql(table)} (${names}) SELECT ${names}
-    FROM json_populate_recordset(null::${tableSql(table)}, $${parameter}::json) WHERE EXISTS (SELECT FROM state)${conflict}`;
+  return `INSERT INTO ${tableSql(table)} (${names}) SELECT ${names} FROM ${from} WHERE EXISTS (SELECT FROM state)${conflict}`;
 }
 
 function columnsFor(table: Table): readonly Column[] {
