@@ -157,6 +157,10 @@ export interface SnapshotProgress {
 
 export interface SnapshotOptions {
   readonly signal?: AbortSignal;
+  /** Where the path is; the file system, when left out. */
+  readonly files?: Files;
+  /** Called between pieces of work while a snapshot is written: a wait here lets others run. */
+  readonly breathe?: () => Promise<void>;
   readonly onProgress?: (progress: SnapshotProgress) => void;
 }
 
@@ -171,6 +175,44 @@ export interface SnapshotInstalled {
   readonly installed: boolean;
   readonly base: LogBase;
   readonly lastIndex: LogIndex;
+}
+
+/** The few operations that snapshots need of a file system. Failures carry node's `code` (ENOENT, ENOSPC, …). */
+export interface Files {
+  /** `w` begins the file anew. */
+  open(path: string, flags: "r" | "w"): Promise<OpenFile>;
+  rename(from: string, to: string): Promise<void>;
+  /** No failure when it is not there. */
+  remove(path: string): Promise<void>;
+  /** Makes the folder with those above it, for this user only. */
+  makeFolder(path: string): Promise<void>;
+  /** Names in the folder. */
+  list(path: string): Promise<readonly string[]>;
+  /** New names in the folder survive a crash. */
+  syncFolder(path: string): Promise<void>;
+}
+
+export interface OpenFile {
+  /** Bytes read; 0 at the end. */
+  read(into: Uint8Array, at: number): Promise<number>;
+  /** All of them. */
+  write(bytes: Uint8Array, at: number): Promise<void>;
+  size(): Promise<number>;
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Where a replica keeps the snapshots that it sends and receives: a few files, none of which it needs to go on. */
+export interface SnapshotFolder {
+  readonly files: Files;
+  /** Makes the folder, removes what an earlier process left unfinished; names of the whole files that are there. */
+  open(): Promise<readonly string[]>;
+  /** What `exportSnapshot` and `installSnapshot` take, with `files`. */
+  pathOf(name: string): string;
+  /** @throws `damaged`, `upgrade_required`, `store_failed` */
+  source(name: string): Promise<SnapshotSource>;
+  sink(name: string, expected: { readonly digest: Digest; readonly bytes: number }): Promise<SnapshotSink>;
+  remove(name: string): Promise<void>;
 }
 
 /** A snapshot file that is served in chunks. */

@@ -36,7 +36,7 @@ export async function installMemorySnapshot(
   if (session.lost) throw session.lost;
   const { disk, identity } = session;
   const before = disk.applied;
-  await using file = await openSnapshot(path);
+  await using file = await openSnapshot(path, options.files);
   const own = { index: before.index, chainAt: async (at: number) => disk.ledger[at - 1]?.chain ?? null };
   await checkSnapshot(file, { ...options, path, groupId: identity.groupId, own });
   const { info } = file;

@@ -39,7 +39,7 @@ export async function installPostgresSnapshot(
 ): Promise<SnapshotInstalled> {
   if (session.lost) throw session.lost;
   const { boot, applied, identity } = session;
-  await using file = await openSnapshot(path);
+  await using file = await openSnapshot(path, options.files);
   const own = { index: applied.index, chainAt };
   await checkSnapshot(file, { ...options, path, groupId: identity.groupId, own });
   const { info } = file;

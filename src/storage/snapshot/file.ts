@@ -4,12 +4,12 @@
  * The bytes of a table are hashed as they are read, every time: rows that were handed out before a wrong digest was
  * found came with the promise that it will be, so whoever uses them must be able to take everything back.
  */
-import { open, type FileHandle } from "node:fs/promises";
 import { Hasher } from "../../merkle/hash.ts";
 import { formatDigest } from "../../model/bytes.ts";
 import { invariant, isShardpactError, ShardpactError } from "../../model/errors.ts";
-import type { SnapshotInfo, SnapshotSource, SnapshotTableInfo } from "../port.ts";
+import type { Files, OpenFile, SnapshotInfo, SnapshotSource, SnapshotTableInfo } from "../port.ts";
 import { decodeTable, type DecodedRow } from "./decode.ts";
+import { nodeFiles } from "./files.ts";
 import { damagedSnapshot, decodeHeader, headerLength, PREFIX_BYTES, TRAILER_BYTES } from "./header.ts";
 import { SNAPSHOT_TABLES, type SnapshotTable } from "./tables.ts";
 import { asFileError } from "./write.ts";
@@ -24,10 +24,10 @@ export interface SnapshotFile extends SnapshotSource {
 }
 
 /** Opens the file and checks its header. @throws `damaged`, `upgrade_required`, `store_failed` */
-export async function openSnapshot(path: string): Promise<SnapshotFile> {
-  let handle: FileHandle | null = null;
+export async function openSnapshot(path: string, files: Files = nodeFiles): Promise<SnapshotFile> {
+  let handle: OpenFile | null = null;
   try {
-    handle = await open(path, "r");
+    handle = await files.open(path, "r");
     const file = handle;
     const info = await readInfo(path, file);
     const { offsets } = placesOf(info);
@@ -49,8 +49,8 @@ export async function openSnapshot(path: string): Promise<SnapshotFile> {
   }
 }
 
-async function readInfo(path: string, file: FileHandle): Promise<SnapshotInfo> {
-  const { size } = await file.stat();
+async function readInfo(path: string, file: OpenFile): Promise<SnapshotInfo> {
+  const size = await file.size();
   const prefix = await readAt(file, 0, Math.min(PREFIX_BYTES, size));
   const headerBytes = headerLength(path, prefix);
   if (size < headerBytes + TRAILER_BYTES) throw damagedSnapshot(path, "file", size, "it is cut off");
@@ -70,7 +70,7 @@ function placesOf({ bytes, tables }: SnapshotInfo): { readonly offsets: readonly
 
 async function* readStream(
   path: string,
-  file: FileHandle,
+  file: OpenFile,
   table: SnapshotTableInfo | undefined,
   offset: number | undefined,
 ): AsyncGenerator<Uint8Array> {
@@ -107,7 +107,7 @@ async function* readRows(
 
 async function readChunk(
   path: string,
-  file: FileHandle,
+  file: OpenFile,
   { bytes }: SnapshotInfo,
   offset: number,
   bytesMax: number,
@@ -121,18 +121,18 @@ async function readChunk(
   }
 }
 
-async function readFully(path: string, file: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+async function readFully(path: string, file: OpenFile, offset: number, length: number): Promise<Uint8Array> {
   const bytes = await readAt(file, offset, length);
   if (bytes.byteLength < length) throw damagedSnapshot(path, "file", offset + bytes.byteLength, "it is cut off");
   return bytes;
 }
 
 /** Fewer bytes only at the end of the file. A buffer of its own: Arrow keeps views. */
-async function readAt(file: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+async function readAt(file: OpenFile, offset: number, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   let at = 0;
   while (at < length) {
-    const { bytesRead } = await file.read(bytes, at, length - at, offset + at);
+    const bytesRead = await file.read(bytes.subarray(at), offset + at);
     if (bytesRead === 0) break;
     at += bytesRead;
   }

@@ -1,11 +1,11 @@
 /**
  * Owns a snapshot file that comes in chunks: in order, each at its place, whole before it gets its name.
  */
-import { open, rename, rm } from "node:fs/promises";
 import type { Digest } from "../../model/bytes.ts";
 import { invariant } from "../../model/errors.ts";
-import type { SnapshotSink } from "../port.ts";
+import type { Files, SnapshotSink } from "../port.ts";
 import { openSnapshot } from "./file.ts";
+import { nodeFiles } from "./files.ts";
 import { damagedSnapshot } from "./header.ts";
 import { asFileError } from "./write.ts";
 
@@ -13,6 +13,7 @@ import { asFileError } from "./write.ts";
 export async function receiveSnapshot(
   path: string,
   expected: { readonly digest: Digest; readonly bytes: number },
+  files: Files = nodeFiles,
 ): Promise<SnapshotSink> {
   const partial = `${path}.partial`;
   const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -22,14 +23,14 @@ export async function receiveSnapshot(
       throw asFileError(error, path, "receiving");
     }
   };
-  const file = await guarded(() => open(partial, "w"));
+  const file = await guarded(() => files.open(partial, "w"));
   let offset = 0;
   let isOpen = true;
   const close = async (): Promise<void> => {
     if (!isOpen) return;
     isOpen = false;
     await file.close();
-    await rm(partial, { force: true });
+    await files.remove(partial);
   };
   return {
     get offset() {
@@ -41,8 +42,7 @@ export async function receiveSnapshot(
         if (at + bytes.byteLength > expected.bytes)
           throw damagedSnapshot(path, "file", at, `more than its ${expected.bytes} bytes came`);
         offset += bytes.byteLength;
-        for (let done = 0; done < bytes.byteLength;)
-          done += (await file.write(bytes, done, bytes.byteLength - done, at + done)).bytesWritten;
+        await file.write(bytes, at);
       }),
     finish: () =>
       guarded(async () => {
@@ -50,11 +50,11 @@ export async function receiveSnapshot(
         if (offset !== expected.bytes)
           throw damagedSnapshot(path, "file", offset, `it has ${offset} of ${expected.bytes} bytes`);
         await file.sync();
-        await using received = await openSnapshot(partial);
+        await using received = await openSnapshot(partial, files);
         if (received.info.digest !== expected.digest)
           throw damagedSnapshot(path, "header", 0, `it is ${received.info.digest}, not ${expected.digest}`);
         await received.checkBytes();
-        await rename(partial, path);
+        await files.rename(partial, path);
         isOpen = false;
         await file.close();
         return received.info;

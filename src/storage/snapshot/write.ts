@@ -3,15 +3,15 @@
  *
  * A file under its name is whole: it is written beside it and renamed when it is on the disk.
  */
-import { open, rename, rm, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { AppliedState } from "../../catalog/apply.ts";
 import type { Epoch } from "../../consensus/engine.ts";
 import { Hasher, hashAs } from "../../merkle/hash.ts";
 import { formatDigest } from "../../model/bytes.ts";
 import { isShardpactError, ShardpactError } from "../../model/errors.ts";
-import type { SnapshotInfo, SnapshotOptions, SnapshotTableInfo } from "../port.ts";
+import type { OpenFile, SnapshotInfo, SnapshotOptions, SnapshotTableInfo } from "../port.ts";
 import { createTableEncoder } from "./encode.ts";
+import { nodeFiles } from "./files.ts";
 import { encodeHeader, headerBytes, infoOf, trailerOf } from "./header.ts";
 import { CATALOG_LEVEL, SNAPSHOT_TABLES, type SnapshotTable } from "./tables.ts";
 
@@ -34,10 +34,11 @@ export async function writeSnapshot(
 ): Promise<SnapshotInfo> {
   const { groupId, applied, epoch } = content;
   const head = { groupId, genesis: genesisOf(content), catalogLevel: CATALOG_LEVEL, applied, epoch };
+  const { files = nodeFiles } = options;
   const partial = `${path}.partial`;
-  let file: FileHandle | null = null;
+  let file: OpenFile | null = null;
   try {
-    file = await open(partial, "w");
+    file = await files.open(partial, "w");
     const tables: SnapshotTableInfo[] = [];
     let offset = headerBytes(head);
     for (const table of SNAPSHOT_TABLES) {
@@ -46,16 +47,16 @@ export async function writeSnapshot(
       offset += written.bytes;
     }
     const encoded = encodeHeader({ ...head, tables });
-    await file.write(encoded, 0, encoded.byteLength, 0);
-    await file.write(trailerOf(encoded), 0, null, offset);
+    await file.write(encoded, 0);
+    await file.write(trailerOf(encoded), offset);
     await file.sync();
     await file.close();
-    await rename(partial, path);
-    await syncFolder(dirname(path));
+    await files.rename(partial, path);
+    await files.syncFolder(dirname(path));
     return infoOf({ ...head, tables }, encoded);
   } catch (error) {
     await file?.close().catch(() => undefined);
-    await rm(partial, { force: true });
+    await files.remove(partial);
     throw asFileError(error, path, "writing");
   }
 }
@@ -72,11 +73,11 @@ export async function digestTables(
 }
 
 async function writeTable(
-  file: FileHandle | null,
+  file: OpenFile | null,
   offset: number,
   table: SnapshotTable,
   content: SnapshotContent,
-  { signal, onProgress }: SnapshotOptions,
+  { signal, onProgress, breathe }: SnapshotOptions,
 ): Promise<SnapshotTableInfo> {
   const encoder = createTableEncoder(table);
   const hasher = new Hasher();
@@ -84,8 +85,7 @@ async function writeTable(
   let rows = 0;
   const put = async (part: Uint8Array): Promise<void> => {
     hasher.update(part);
-    for (let at = 0; file && at < part.byteLength;)
-      at += (await file.write(part, at, part.byteLength - at, offset + bytes + at)).bytesWritten;
+    await file?.write(part, offset + bytes);
     bytes += part.byteLength;
   };
   await put(encoder.head);
@@ -95,6 +95,7 @@ async function writeTable(
       const batch = encoder.add(row);
       if (batch) await put(batch);
     }
+    await breathe?.();
     rows += piece.length;
     onProgress?.({ step: "write", table: table.name, rows, rowsTotal: null });
   }
@@ -110,16 +111,6 @@ function genesisOf({ groupId, applied, configurations }: SnapshotContent): Uint8
   throw new ShardpactError("damaged", `the ledger does not hold the first entry of its group ${groupId}`, {
     hint: "Run `shardpact audit verify` on this replica's database.",
   });
-}
-
-/** A new name survives a crash once its folder is on the disk. */
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
 }
 
 /** Our own errors pass; what the file system says is `store_failed`. */
