@@ -106,6 +106,20 @@ function refusalLine({ operation, subject }: Refusal): string {
   return `NATS does not let this replica ${doing} '${subject}': compare its key and permissions in nats.conf`;
 }
 
+const SNAPSHOT_STEPS: Readonly<Record<Extract<ReplicaEvent, { kind: "snapshot" }>["step"], string>> = {
+  sending: "is on its way to",
+  sent: "is installed at",
+  send_failed: "did not reach",
+  receiving: "is being received from",
+  installing: "is being installed, from",
+  installed: "was installed, from",
+  receive_failed: "could not be had from",
+};
+
+function snapshotLine({ step, peer, index, reason }: Extract<ReplicaEvent, { kind: "snapshot" }>): string {
+  return `snapshot of index ${index} ${SNAPSHOT_STEPS[step]} ${peer}${reason === null ? "" : `: ${reason}`}`;
+}
+
 function lineOf(event: ReplicaEvent): string {
   switch (event.kind) {
     case "state":
@@ -118,6 +132,8 @@ function lineOf(event: ReplicaEvent): string {
       return `${event.role} in term ${event.term}, leader ${event.leader ?? "unknown"}`;
     case "stepped_down":
       return `gives up the lead: ${event.reason}`;
+    case "snapshot":
+      return snapshotLine(event);
     case "nats":
       if (event.refused !== null) return refusalLine(event.refused);
       return event.connected ? "NATS connected" : "NATS lost, dialling again";

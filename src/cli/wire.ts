@@ -3,6 +3,8 @@
  *
  * NATS and Postgres may come up later than the replica: it waits for them, and says so.
  */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { EngineKind } from "../consensus/engine.ts";
 import { type PaxosMessage, paxosEngine } from "../consensus/paxos/index.ts";
 import { type RaftMessage, raftEngine } from "../consensus/raft/index.ts";
@@ -13,6 +15,7 @@ import { type Replica, type ReplicaConfig, type ReplicaEvent, realRuntime, start
 import { groupIdentity } from "../replica/config.ts";
 import { openPostgresStores } from "../storage/postgres/open.ts";
 import type { ReplicaStores } from "../storage/port.ts";
+import { snapshotFolder } from "../storage/snapshot/folder.ts";
 import { connectNats } from "../transport/nats.ts";
 import type { Transport } from "../transport/port.ts";
 
@@ -40,9 +43,9 @@ export async function openReplica(config: ReplicaConfig, options: OpenReplicaOpt
   const { groupId } = groupIdentity(config);
   const engine = ENGINES[config.genesis.engine];
   const { replica, nats: servers, seed } = config;
-  const transport = await waitFor("NATS", options, async () =>
-    connectNats({ servers, name: `shardpact ${replica}`, seed, timeoutMs: ATTEMPT_MS, ...signalOf(options) }),
-  );
+  const connect = (name: string): Promise<Transport> =>
+    connectNats({ servers, name: `shardpact ${name}`, seed, timeoutMs: ATTEMPT_MS, ...signalOf(options) });
+  const transport = await waitFor("NATS", options, () => connect(replica));
   let opened: ReplicaStores | null = null;
   try {
     checkPayload(transport, servers);
@@ -57,6 +60,10 @@ export async function openReplica(config: ReplicaConfig, options: OpenReplicaOpt
       stores,
       engine,
       runtime: realRuntime(),
+      snapshots: {
+        folder: snapshotFolder(config.snapshotDir ?? defaultSnapshotDir(groupId, replica)),
+        connect: () => connect(`${replica} snapshots`),
+      },
       ...(onEvent === undefined ? {} : { onEvent }),
     });
     return withAdapters(started, stores, transport);
@@ -65,6 +72,11 @@ export async function openReplica(config: ReplicaConfig, options: OpenReplicaOpt
     await transport.close();
     throw error;
   }
+}
+
+/** Of a replica of a group: several may run on one machine. */
+function defaultSnapshotDir(groupId: string, replica: string): string {
+  return join(tmpdir(), `shardpact-${groupId.slice("b3:".length, 19)}-${replica}`);
 }
 
 function withAdapters(replica: Replica, stores: ReplicaStores, transport: Transport): Replica {

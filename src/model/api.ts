@@ -232,6 +232,10 @@ export const SUBJECTS = {
   api: (group: string, replica: string, verb: ApiVerb) => `shardpact.${group}.api.${replica}.${verb}`,
   /** Replica to replica; only `from`'s NKey may publish here. */
   peer: (group: string, to: string, from: string) => `shardpact.${group}.peer.${to}.${from}`,
+  /** The same for what brings a snapshot on its way: offers and how far they are. */
+  snapshot: (group: string, to: string, from: string) => `shardpact.${group}.snapshot.${to}.${from}`,
+  /** The same for the bytes of snapshots: used on a connection of its own. */
+  bulk: (group: string, to: string, from: string) => `shardpact.${group}.bulk.${to}.${from}`,
 } as const;
 
 const packr = new Packr({ useRecords: false, int64AsType: "number" });

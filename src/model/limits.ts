@@ -41,6 +41,11 @@ export const LIMITS = {
   /** Entries kept in the core's memory behind the applied index, for followers that lag a little. */
   logCacheBytesMax: 16 * MiB,
   logCacheEntriesMax: 16_384,
+  /** One piece of a snapshot on its way, and how many a receiver asks for at once. */
+  snapshotChunkBytesMax: 256 * KiB,
+  snapshotChunksInFlightMax: 4,
+  /** What one replica sends of snapshots, to all that need one. */
+  snapshotBytesPerSecondMax: 64 * MiB,
   /** Entries in one apply transaction. */
   applyEntriesMax: 512,
   /** Requests a replica works on at once; more are refused with `unavailable`. */
@@ -61,4 +66,5 @@ export const LIMITS = {
 invariant(LIMITS.pageBytesMax < LIMITS.commandBytesMax, "a page fits a command");
 invariant(LIMITS.commandBytesMax < LIMITS.messageBytesMax, "a command fits a message");
 invariant(LIMITS.appendBytesMax + LIMITS.commandBytesMax <= LIMITS.messageBytesMax, "an append fits a message");
+invariant(LIMITS.snapshotChunkBytesMax < LIMITS.messageBytesMax, "a piece of a snapshot fits a message");
 invariant(LIMITS.messageBytesMax <= LIMITS.natsMaxPayloadBytesMin, "a message fits NATS");

@@ -28,6 +28,21 @@ const timing = z
   .refine((t) => t.electionTicksMin < t.electionTicksMax, "electionTicksMin must be below electionTicksMax");
 export type ReplicaTiming = z.infer<typeof timing>;
 
+/**
+ * How much of what is applied stays in the log, for followers that lag: up to so many entries, of at most so many bytes.
+ * One that needs more gets a snapshot. It is cut when `compactEntries` more than that are there.
+ */
+const logTuning = z.object({
+  keepEntries: z.number().int().nonnegative().default(100_000),
+  keepBytes: z
+    .number()
+    .int()
+    .positive()
+    .default(256 * 1024 * 1024),
+  compactEntries: z.number().int().positive().default(8_192),
+});
+export type LogTuning = z.infer<typeof logTuning>;
+
 export const replicaConfig = z.object({
   replica: replicaId,
   /** User NKey seed: authenticates at NATS and signs answers. */
@@ -39,9 +54,12 @@ export const replicaConfig = z.object({
   /** Where shard bytes may be found; told to clients as hints. */
   stores: z.array(z.string()),
   timing: timing.prefault({}),
+  log: logTuning.prefault({}),
+  /** Folder for snapshots on their way, this replica's alone; by default one below the system's for temporary files. */
+  snapshotDir: z.string().min(1).optional(),
 });
 export type ReplicaConfig = z.infer<typeof replicaConfig>;
-/** The same with `timing` optional: what a configuration file holds. */
+/** The same with `timing` and `log` optional: what a configuration file holds. */
 export type ReplicaConfigInput = z.input<typeof replicaConfig>;
 
 /** What follows from a configuration. */

@@ -4,8 +4,10 @@
 import type { EngineKind } from "../consensus/engine.ts";
 import type { ReplicaStores } from "../storage/port.ts";
 import type { Transport } from "../transport/port.ts";
+import type { BulkConnection } from "./bulk.ts";
 import type { GroupIdentity, ReplicaConfig } from "./config.ts";
 import type { Runtime } from "./runtime.ts";
+import type { SnapshotSpool } from "./snapshot-spool.ts";
 
 export interface SessionContext<M> {
   readonly config: ReplicaConfig;
@@ -14,4 +16,6 @@ export interface SessionContext<M> {
   readonly stores: ReplicaStores;
   readonly engine: EngineKind<M>;
   readonly runtime: Runtime;
+  readonly bulk: BulkConnection;
+  readonly spool: SnapshotSpool;
 }

@@ -15,6 +15,7 @@ export interface EffectPorts<M> {
   commit(index: LogIndex): void;
   accepted(effect: EffectOf<M, "accepted">): void;
   rejected(effect: EffectOf<M, "rejected">): void;
+  sendSnapshot(to: ReplicaId, indexMin: LogIndex): void;
   status(effect: EffectOf<M, "status">): void;
   readReady(effect: EffectOf<M, "read_ready">): void;
   readFailed(effect: EffectOf<M, "read_failed">): void;
@@ -48,6 +49,8 @@ export function createEffectRunner<M>(ports: EffectPorts<M>): EffectRunner<M> {
         return ports.accepted(effect);
       case "rejected":
         return ports.rejected(effect);
+      case "send_snapshot":
+        return ports.sendSnapshot(effect.to, effect.indexMin);
       case "status":
         return ports.status(effect);
       case "halt":
@@ -56,8 +59,7 @@ export function createEffectRunner<M>(ports: EffectPorts<M>): EffectRunner<M> {
         return ports.readReady(effect);
       case "read_failed":
         return ports.readFailed(effect);
-      // The shell does not compact its log or change its group: the engine has no cause for these.
-      case "send_snapshot":
+      // The shell does not change its group: the engine has no cause for this.
       case "removed":
         return;
     }

@@ -4,7 +4,7 @@
  * It only connects: engine events come from ticks, peers, proposals, the disk and the apply loop, and each effect goes to
  * the part that owns it. A failed or unknown write ends the session for good; the shell boots the store again.
  */
-import type { Effect, EngineStatus } from "../consensus/engine.ts";
+import type { EngineStatus } from "../consensus/engine.ts";
 import { ShardpactError, isShardpactError } from "../model/errors.ts";
 import type { LogState } from "../storage/port.ts";
 import { type ApplyLoop, createApplyLoop } from "./apply-loop.ts";
@@ -17,14 +17,17 @@ import { type PersistQueue, type Promised, createPersistQueue } from "./persist-
 import { type Proposals, createProposals } from "./proposals.ts";
 import { type ReadIndex, createReadIndex } from "./read-index.ts";
 import { type RecentEntries, createRecentEntries } from "./recent-entries.ts";
+import { handOver, load } from "./session-work.ts";
+import type { SendStep } from "./snapshot-sender.ts";
+import { type Upkeep, createUpkeep } from "./upkeep.ts";
 import { createWatchdog } from "./watchdog.ts";
-
-const HAND_OVER_POLL_MS = 5;
 
 export interface SessionEvents extends DriverEvents {
   status(status: EngineStatus): void;
   /** A peer's confirmation to answer. */
   confirm(body: Uint8Array): void;
+  /** What became of a snapshot for `to`. */
+  snapshot(step: SendStep, to: string, index: number, reason: string | null): void;
 }
 
 export interface Session {
@@ -60,6 +63,7 @@ interface Parts<M> {
   readonly proposals: Proposals;
   readonly readIndex: ReadIndex;
   readonly peers: Peers;
+  readonly upkeep: Upkeep;
 }
 
 export function startSession<M>(context: SessionContext<M>, start: LogState, events: SessionEvents): Session {
@@ -102,26 +106,15 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
     readFailed(error) {
       if (isShardpactError(error, "fenced")) driver.fail(error);
     },
-    handOver: () => handOver(parts, electionMaxMs),
+    handOver: () => handOver({ driver, peers, runtime, timeoutMs: electionMaxMs }),
     async stop(error) {
       driver.stop();
       cancelTicks();
       proposals.failAll(error);
       readIndex.stop();
-      await Promise.all([peers.stop(), disk.stop(), apply.stop()]);
+      await Promise.all([parts.upkeep.stop(), peers.stop(), disk.stop(), apply.stop()]);
     },
   };
-}
-
-async function handOver<M>({ context, driver, peers }: Parts<M>, timeoutMs: number): Promise<void> {
-  const { runtime } = context;
-  const to = peers.lastHeard(timeoutMs);
-  if (to === null || driver.status().role !== "leader") return;
-  const deadlineMs = runtime.monotonicMs() + timeoutMs;
-  driver.feed({ kind: "transfer", to });
-  while (!driver.over() && driver.status().role === "leader" && runtime.monotonicMs() < deadlineMs) {
-    await new Promise<void>((resolve) => void runtime.after(HAND_OVER_POLL_MS, resolve));
-  }
 }
 
 function buildParts<M>(context: SessionContext<M>, start: LogState, events: SessionEvents, mayVote: boolean): Parts<M> {
@@ -163,25 +156,40 @@ function buildParts<M>(context: SessionContext<M>, start: LogState, events: Sess
     get peers() {
       return peers;
     },
+    get upkeep() {
+      return upkeep;
+    },
   };
   const disk = diskOf(parts);
   const apply = applyOf(parts);
   const peers = peersOf(parts);
+  const upkeep = createUpkeep({
+    ...{ context, start, apply },
+    feed: (event) => driver.feed(event),
+    over: () => driver.over(),
+    fail: (error) => driver.fail(error),
+    onStep: (...step) => events.snapshot(...step),
+  });
   return parts;
 }
 
-function effectsOf<M>(late: () => Parts<M>, { engine }: SessionContext<M>): EffectRunner<M> {
+function effectsOf<M>(late: () => Parts<M>, { engine, stores }: SessionContext<M>): EffectRunner<M> {
   return createEffectRunner<M>({
     persist(effect) {
       if (effect.removeFrom !== null) late().proposals.removed(effect.removeFrom);
+      late().upkeep.wrote(effect.put);
       late().disk.push(effect);
     },
     send: (to, message) => late().peers.send("engine", to, engine.encodeMessage(message)),
-    load: (effect) => void load(late(), effect),
+    load: (effect) => void load({ driver: late().driver, log: stores.log }, effect),
     commit: (index) => late().apply.commit(index),
     accepted: (effect) => late().proposals.accepted(effect),
     rejected: (effect) => late().proposals.rejected(effect),
-    status: (effect) => late().events.status(effect.status),
+    sendSnapshot: (to, indexMin) => late().upkeep.sendSnapshot(to, indexMin),
+    status({ status }) {
+      late().upkeep.status(status);
+      late().events.status(status);
+    },
     readReady: ({ ticket, index }) => late().readIndex.ready(ticket, index),
     readFailed: ({ ticket }) => late().readIndex.failed(ticket),
     halt: (reason) =>
@@ -191,18 +199,6 @@ function effectsOf<M>(late: () => Parts<M>, { engine }: SessionContext<M>): Effe
         }),
       ),
   });
-}
-
-async function load<M>({ context, driver }: Parts<M>, effect: Extract<Effect<M>, { kind: "load" }>): Promise<void> {
-  const { token, from, to, bytesMax } = effect;
-  try {
-    const entries = await context.stores.log.read(from, to, bytesMax);
-    driver.feed({ kind: "loaded", token, entries });
-  } catch (error) {
-    if (!isShardpactError(error, "damaged")) return driver.fail(error);
-    driver.feed({ kind: "load_failed", token });
-    driver.stopVoting(error.message);
-  }
 }
 
 function diskOf<M>(parts: Parts<M>): PersistQueue {
@@ -238,6 +234,7 @@ function applyOf<M>(parts: Parts<M>): ApplyLoop {
       if (driver.over()) return;
       proposals.applied(entries);
       driver.feed({ kind: "applied", point: { index, chain } });
+      parts.upkeep.applied();
     },
     onFailure(error) {
       // Damaged is not absent: what is there stays, for repair; applying ends here.

@@ -7,13 +7,15 @@
  */
 import type { EngineStatus, Role } from "../consensus/engine.ts";
 import type { ReplicaStatus } from "../model/api.ts";
-import { bytesEqual } from "../model/bytes.ts";
 import { ShardpactError, isShardpactError, toShardpactError } from "../model/errors.ts";
-import type { LogState } from "../storage/port.ts";
+import type { Files, LogState } from "../storage/port.ts";
 import type { Refusal } from "../transport/port.ts";
+import { checkGenesis, isContradicted, isFinal, wentBack } from "./boot-checks.ts";
 import type { SessionContext } from "./context.ts";
 import type { Promised } from "./persist-queue.ts";
 import { type Session, type SessionEvents, startSession } from "./session.ts";
+import type { ReceiveStep, SnapshotToInstall } from "./snapshot-receiver.ts";
+import type { SendStep } from "./snapshot-sender.ts";
 
 const BACKOFF_MS_MIN = 50;
 const BACKOFF_MS_MAX = 1_000;
@@ -27,6 +29,14 @@ export type ReplicaEvent =
   | { readonly kind: "booted"; readonly boot: number; readonly incarnation: string; readonly lastIndex: number }
   | { readonly kind: "role"; readonly role: Role; readonly leader: string | null; readonly term: number }
   | { readonly kind: "stepped_down"; readonly reason: string }
+  /** A snapshot of `index` on its way to or from `peer`. */
+  | {
+      readonly kind: "snapshot";
+      readonly step: SendStep | ReceiveStep;
+      readonly peer: string;
+      readonly index: number;
+      readonly reason: string | null;
+    }
   /** `refused`: a subject that the server does not let this replica use; null when only the connection changed. */
   | { readonly kind: "nats"; readonly connected: boolean; readonly refused: Refusal | null }
   | { readonly kind: "postgres"; readonly up: boolean; readonly reason: string | null };
@@ -36,12 +46,16 @@ export interface Shell {
   /** Null while there is none: starting, recovering, halted, closed. */
   session(): Session | null;
   status(): ReplicaStatus;
+  /** Ends the session, installs a snapshot and starts again. Null: what is applied is at or above it. */
+  install(snapshot: SnapshotToInstall): Promise<ShardpactError | null>;
   /** Resolves when the replica has ended: with the reason, or null after `close`. */
   readonly ended: Promise<ShardpactError | null>;
   close(): Promise<void>;
 }
 
 export interface ShellOptions<M> extends SessionContext<M> {
+  /** Where received snapshots are. */
+  readonly files: Files;
   onEvent(event: ReplicaEvent): void;
   /** A confirmation that the leader forwarded. */
   onConfirm(body: Uint8Array): void;
@@ -63,6 +77,9 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
   let latest: Session | null = null;
   let shown: EngineStatus | null = null;
   let recovery: Promise<void> | null = null;
+  /** Index of a snapshot that the next boot may find installed. */
+  let awaited: number | null = null;
+  const aborter = new AbortController();
   let end: (error: ShardpactError | null) => void = () => undefined;
   const ended = new Promise<ShardpactError | null>((resolve) => {
     end = resolve;
@@ -82,19 +99,20 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     onEvent({ kind: "postgres", up, reason: why });
   }
 
-  async function dropSession(error: ShardpactError): Promise<void> {
+  /** Resolves with whether nothing of the session runs any more. */
+  async function dropSession(error: ShardpactError): Promise<boolean> {
     const old = session;
     session = null;
     shown = null;
-    if (old) await atMost(STOP_MS_MAX, old.stop(error));
+    return old === null || (await atMost(STOP_MS_MAX, old.stop(error)));
   }
 
-  function atMost(ms: number, work: Promise<void>): Promise<void> {
+  function atMost(ms: number, work: Promise<void>): Promise<boolean> {
     return new Promise((resolve) => {
-      const cancel = runtime.after(ms, resolve);
+      const cancel = runtime.after(ms, () => resolve(false));
       void work.finally(() => {
         cancel();
-        resolve();
+        resolve(true);
       });
     });
   }
@@ -104,7 +122,8 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     setPostgres(true, null);
     if (isClosed()) return;
     checkGenesis(start, identity.genesisBytes);
-    const lost = before === null || latest === null ? null : wentBack(before, latest.promised(), start);
+    const lost = before === null || latest === null ? null : wentBack(before, promisedUntil(latest, start), start);
+    awaited = null;
     if (lost !== null && start.voting) await stores.log.loseVote(lost);
     before = start;
     const voting = start.voting && lost === null;
@@ -125,8 +144,10 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     });
   }
 
-  async function recover(first: ShardpactError): Promise<void> {
-    await dropSession(new ShardpactError("unavailable", `this replica is recovering: ${first.message}`));
+  /** `between`: with the old session gone, before the next; false: no next one. */
+  async function recover(first: ShardpactError, between?: (quiet: boolean) => Promise<boolean>): Promise<void> {
+    const quiet = await dropSession(new ShardpactError("unavailable", `this replica is recovering: ${first.message}`));
+    if (between && !(await between(quiet))) return;
     for (let waitMs = BACKOFF_MS_MIN; !isClosed(); waitMs = Math.min(waitMs * 2, BACKOFF_MS_MAX)) {
       try {
         await boot();
@@ -142,6 +163,45 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     }
   }
 
+  /** What the store must still hold: an installed snapshot may have taken the place of a tail that contradicted it. */
+  function promisedUntil(life: Session, start: LogState): Promised {
+    const promised = life.promised();
+    if (awaited === null || start.applied.index < awaited) return promised;
+    return { ...promised, lastIndex: Math.min(promised.lastIndex, start.lastIndex) };
+  }
+
+  async function install({ path, offer }: SnapshotToInstall): Promise<ShardpactError | null> {
+    const notNow = new ShardpactError("unavailable", "this replica is not ready to install a snapshot");
+    if (session === null || recovery !== null || isClosed()) return notNow;
+    const doing = new ShardpactError("unavailable", `installing a snapshot of index ${offer.index}`);
+    setState("recovering", doing.message);
+    return await new Promise((resolve) => {
+      recovery = recover(doing, async (quiet) => {
+        const error = quiet && !isClosed() ? await tryInstall(path, offer) : notNow;
+        resolve(error);
+        if (error?.code === "fenced") return finish(error).then(() => false);
+        const isForGood = error !== null && (isFinal(error) || isContradicted(error)) && error.code !== "damaged";
+        if (isForGood) return halt(error).then(() => false);
+        return true;
+      }).finally(() => {
+        recovery = null;
+      });
+    });
+  }
+
+  async function tryInstall(
+    path: string,
+    { index, digest }: SnapshotToInstall["offer"],
+  ): Promise<ShardpactError | null> {
+    awaited = index;
+    try {
+      await stores.catalog.installSnapshot(path, { digest, files: options.files, signal: aborter.signal });
+      return null;
+    } catch (error) {
+      return toShardpactError(error);
+    }
+  }
+
   async function halt(error: ShardpactError): Promise<void> {
     setState("halted", `${error.code}: ${error.message}`);
     await dropSession(new ShardpactError("unavailable", `this replica is halted: ${error.message}`));
@@ -150,6 +210,7 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
   async function finish(error: ShardpactError | null): Promise<void> {
     if (isClosed()) return;
     setState("closed", error?.message ?? null);
+    aborter.abort();
     // What ended this process is no answer to a client: whoever took over, or a peer, may take its command.
     const why = error === null ? "this replica is stopping" : `this replica has ended: ${error.message}`;
     await dropSession(new ShardpactError("unavailable", why));
@@ -165,6 +226,7 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     nonVoting: (why) => setState("non_voting", why),
     steppedDown: (why) => onEvent({ kind: "stepped_down", reason: why }),
     confirm: options.onConfirm,
+    snapshot: (step, peer, index, why) => onEvent({ kind: "snapshot", step, peer, index, reason: why }),
     failed: settle,
     halted: (error) => void halt(error),
   };
@@ -203,33 +265,5 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     await finish(null);
   }
 
-  return { state: () => state, session: () => session, status, ended, close };
-}
-
-/** What another boot would answer again. */
-function isFinal(error: ShardpactError): boolean {
-  return error.code === "config_invalid" || error.code === "damaged" || error.code === "upgrade_required";
-}
-
-/** @throws ShardpactError `config_invalid` when the log begins with another group's first entry. */
-function checkGenesis({ configurations }: LogState, genesisBytes: Uint8Array): void {
-  const first = configurations[0];
-  if (!first || first.index !== 1 || bytesEqual(first.payload, genesisBytes)) return;
-  throw new ShardpactError("config_invalid", "this database holds the log of another group", {
-    hint: "Give the replica the genesis that its database was made with, or another database.",
-  });
-}
-
-/** Why the database behind this process is not the one, or older than the one, that it used before; else null. */
-function wentBack(before: LogState, promised: Promised, now: LogState): string | null {
-  if (now.incarnation !== before.incarnation) return "another database took the place of this replica's";
-  if (now.boot <= before.boot)
-    return `the database went back: boot ${before.boot} was used and now it counts ${now.boot}`;
-  const { epoch, votedFor } = promised.hardState;
-  if (now.hardState.epoch < epoch) return `the database went back behind epoch ${epoch}, which it held`;
-  if (now.hardState.epoch === epoch && votedFor !== null && now.hardState.votedFor !== votedFor)
-    return `the database has forgotten its vote of epoch ${epoch}`;
-  if (now.lastIndex < promised.lastIndex)
-    return `the database held entries up to ${promised.lastIndex} and now ends at ${now.lastIndex}`;
-  return null;
+  return { state: () => state, session: () => session, status, install, ended, close };
 }

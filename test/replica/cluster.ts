@@ -33,7 +33,9 @@ import {
   realRuntime,
   startReplica,
 } from "../../src/replica/index.ts";
-import type { ReplicaStores, StoreIdentity } from "../../src/storage/port.ts";
+import { createMemoryFiles } from "../../src/storage/memory/files.ts";
+import type { Files, ReplicaStores, StoreIdentity } from "../../src/storage/port.ts";
+import { snapshotFolder } from "../../src/storage/snapshot/folder.ts";
 import type { Transport } from "../../src/transport/port.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -41,6 +43,7 @@ export interface ClusterOptions {
   connect(name: string): Promise<Transport>;
   openStores(identity: StoreIdentity): Promise<ReplicaStores>;
   readonly timing?: Partial<ReplicaConfig["timing"]>;
+  readonly log?: Partial<ReplicaConfig["log"]>;
   /** Default: what `group-paxos.test.ts` asks for, else Raft. */
   readonly engine?: Genesis["engine"];
 }
@@ -75,6 +78,7 @@ export function putCommand(text: string, id = randomBytes(16).toString("hex")): 
 
 interface Member {
   readonly config: ReplicaConfig;
+  readonly files: Files;
   running: { replica: Replica; stores: ReplicaStores; transport: Transport } | null;
 }
 
@@ -101,9 +105,10 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
       nats: ["-"],
       postgres: "-",
       stores: [],
-      timing: options.timing,
+      timing: options.timing ?? {},
+      log: options.log ?? {},
     };
-    members.set(id, { config: parseReplicaConfig({ ...input, timing: options.timing ?? {} }), running: null });
+    members.set(id, { config: parseReplicaConfig(input), files: createMemoryFiles(), running: null });
   }
   const member = (id: string): Member => {
     const found = members.get(id);
@@ -117,7 +122,8 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     const transport = await options.connect(id);
     const stores = await options.openStores({ groupId, replica: id, engine: genesis.engine });
     const onEvent = (event: ReplicaEvent): void => void events.get(id)?.push(event);
-    const parts = { config: m.config, transport, stores, runtime: realRuntime(), onEvent };
+    const snapshots = { folder: snapshotFolder(`/${id}`, m.files), connect: () => options.connect(id) };
+    const parts = { config: m.config, transport, stores, runtime: realRuntime(), snapshots, onEvent };
     const replica = await (genesis.engine === "paxos"
       ? startReplica({ ...parts, engine: paxosEngine })
       : startReplica({ ...parts, engine: raftEngine }));

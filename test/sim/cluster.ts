@@ -13,6 +13,9 @@ import {
   type ReplicaEvent,
   startReplica,
 } from "../../src/replica/index.ts";
+import { createMemoryFiles } from "../../src/storage/memory/files.ts";
+import type { Files } from "../../src/storage/port.ts";
+import { snapshotFolder } from "../../src/storage/snapshot/folder.ts";
 import type { Transport } from "../../src/transport/port.ts";
 import { type Checker, createChecker } from "./checker.ts";
 import { createDatabase, type Database } from "./database.ts";
@@ -29,6 +32,8 @@ export interface Member {
   readonly database: Database;
   readonly clock: SimClock;
   readonly config: ReplicaConfig;
+  /** Of its machine: snapshots on their way. */
+  readonly files: Files;
   process: SimProcess | null;
   transport: Transport | null;
   replica: Replica | null;
@@ -94,7 +99,8 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
     });
     const database = createDatabase({ identity, scheduler, random: fork(random), checker });
     const clock = { offsetMs: 0, rate: 1 + (random() - 0.5) / 500 };
-    members.set(id, { id, database, clock, config, process: null, transport: null, replica: null });
+    const files = createMemoryFiles();
+    members.set(id, { id, database, clock, config, files, process: null, transport: null, replica: null });
   }
   let kills = 0;
   const memberOf = (id: string): Member => members.get(id) as Member;
@@ -123,7 +129,11 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
     member.transport = transport;
     member.replica = null;
     const { config } = member;
-    startReplica({ config, transport, stores, engine: engine.kind, runtime: process.runtime, onEvent }).then(
+    const snapshots = {
+      folder: snapshotFolder(`/${id}`, member.files),
+      connect: async () => network.connect(process),
+    };
+    startReplica({ config, transport, stores, engine: engine.kind, runtime: process.runtime, snapshots, onEvent }).then(
       (started) => {
         replica = started;
         if (member.process === process) member.replica = started;

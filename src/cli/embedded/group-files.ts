@@ -56,7 +56,7 @@ export async function openGroupFiles(options: GroupOptions): Promise<GroupFiles>
 export async function writeReplicaConfig(
   { genesis }: GroupFiles,
   member: GroupMember,
-  where: Pick<ReplicaConfigInput, "nats" | "postgres" | "stores">,
+  where: Pick<ReplicaConfigInput, "nats" | "postgres" | "stores" | "log" | "snapshotDir">,
 ): Promise<void> {
   const config: ReplicaConfigInput = { replica: member.id, ...where, seed: member.seed, genesis };
   parseReplicaConfig(config, member.configFile);

@@ -10,6 +10,7 @@ import { pathToFileURL } from "node:url";
 import { z } from "zod";
 import { type ReplicaStatus, SUBJECTS, decodeApi, replicaStatus } from "../../model/api.ts";
 import { ShardpactError } from "../../model/errors.ts";
+import type { ReplicaConfigInput } from "../../replica/index.ts";
 import { connectNats } from "../../transport/nats.ts";
 import type { Transport } from "../../transport/port.ts";
 import { type Cleanup, createCleanup } from "./cleanup.ts";
@@ -33,6 +34,8 @@ export interface LocalGroupOptions {
   readonly natsServers?: number;
   /** Puts something on every link between replicas, nats-servers and databases. */
   readonly between?: Between;
+  /** How much of the replicas' logs is kept. */
+  readonly log?: ReplicaConfigInput["log"];
   /** Told what is being started. */
   readonly onLine?: (line: string) => void;
 }
@@ -93,7 +96,7 @@ export async function startLocalGroup(options: LocalGroupOptions): Promise<Local
     const client = await connectNats({ servers, name: "local group", timeoutMs: 10_000 });
     cleanup.defer(() => client.close());
     const stores = [pathToFileURL(storeDir).href];
-    const replicas = await configure({ files, postgres, nats, stores, client, between });
+    const replicas = await configure({ files, postgres, nats, stores, client, between, log: options.log });
     cleanup.defer(() => Promise.all(replicas.map((replica) => replica.stop())));
     await Promise.all(replicas.map((replica) => replica.restart()));
     for (const replica of replicas) say(`replica ${replica.id} is process ${replica.pid}, log in ${replica.logFile}`);
@@ -172,10 +175,11 @@ interface Configured {
   readonly stores: string[];
   readonly client: Transport;
   readonly between: Between | null;
+  readonly log: LocalGroupOptions["log"];
 }
 
 /** Every replica knows all nats-servers. */
-async function configure({ files, postgres, nats, stores, client, between }: Configured): Promise<LocalReplica[]> {
+async function configure({ files, postgres, nats, stores, client, between, log }: Configured): Promise<LocalReplica[]> {
   return Promise.all(
     files.members.map(async (member, i) => {
       const { id, dir, configFile } = member;
@@ -184,7 +188,10 @@ async function configure({ files, postgres, nats, stores, client, between }: Con
       const postgresUrl = postgres[i]?.url(DATABASE) ?? "";
       const dialled = new URL(postgresUrl);
       dialled.port = String(await portOf(`p${i + 1}`, Number(dialled.port)));
-      await writeReplicaConfig(files, member, { nats: await Promise.all(urls), postgres: dialled.href, stores });
+      await writeReplicaConfig(files, member, {
+        ...{ nats: await Promise.all(urls), postgres: dialled.href, stores, snapshotDir: join(dir, "snapshots") },
+        ...(log === undefined ? {} : { log }),
+      });
       const ready = async () => (await askStatus(client, files.genesis.name, id)) !== null;
       return localReplica({ id, dir, configFile, logName: "replica.log", postgresUrl, ready });
     }),

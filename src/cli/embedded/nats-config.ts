@@ -1,7 +1,7 @@
 /**
  * Owns the text of the shipped nats.conf: who may say what on the group's subjects.
  *
- * Only replica r's NKey may publish `shardpact.<group>.peer.*.<r>`, so a message's sender is what its subject says.
+ * Only replica r's NKey may publish `shardpact.<group>.<peer, snapshot or bulk>.*.<r>`, so a message's sender is what its subject says.
  * Clients come without credentials and may only ask; what they are told is signed, so that they need not trust NATS.
  * What NATS can't enforce for clients without credentials: that one listens only on its own inbox. Whoever can reach
  * the server can read answers (they hold no secrets) and can send junk to inboxes (it fails the signature check).
@@ -39,6 +39,9 @@ export interface NatsClusterConfig {
 /** Password of the user that the server gives to connections without credentials. No secret: see above. */
 const CLIENT = "client";
 
+/** What replicas say to each other: `<kind>.<to>.<from>`. */
+const REPLICA_SUBJECTS = ["peer", "snapshot", "bulk"];
+
 /** Pure: the whole configuration file. */
 export function natsConfig({ access, host, port, cluster }: NatsConfigOptions): string {
   return `# Messaging for Shardpact. Made by \`shardpact init\`; see docs/operations.md.
@@ -73,11 +76,13 @@ no_auth_user: "${CLIENT}"
 /** Publishing on `api` lets a replica forward to another what a client sent to it. */
 function memberBlock(group: string, { id, nkey }: NatsMember): string {
   const own = `shardpact.${group}`;
+  const inName = (to: string, from: string): string =>
+    REPLICA_SUBJECTS.map((kind) => `"${own}.${kind}.${to}.${from}"`).join(", ");
   return `    {
       nkey: "${nkey}" # ${id}
       permissions: {
-        publish: { allow: ["${own}.peer.*.${id}", "${own}.api.>", "_INBOX.>"] }
-        subscribe: { allow: ["${own}.peer.${id}.*", "${own}.api.${id}.*", "shardpact.discover", "_INBOX.>"] }
+        publish: { allow: [${inName("*", id)}, "${own}.api.>", "_INBOX.>"] }
+        subscribe: { allow: [${inName(id, "*")}, "${own}.api.${id}.*", "shardpact.discover", "_INBOX.>"] }
       }
     }`;
 }
