@@ -20,7 +20,7 @@ const RUNS = 5;
 const TFDATA_ROWS = 20_000;
 const SHARD_BYTES = 64 * 1024 * 1024;
 
-const UNVERIFIED: LoaderPorts = { ...DEFAULT_PORTS, hasher: () => null };
+const UNVERIFIED: LoaderPorts = { ...DEFAULT_PORTS, hashing: "none" };
 
 function* recordBatches(): Generator<RecordBatch> {
   const type = new FixedSizeList(WIDTH, new Field("item", new Float32(), false));

@@ -64,6 +64,7 @@ const EXIT_OF: Readonly<Record<ErrorCode, number>> = {
   shard_malformed: EXIT.invalid,
   split_changed: EXIT.invalid,
   store_failed: EXIT.unavailable,
+  worker_failed: EXIT.unavailable,
   tag_moved: EXIT.conflict,
   timeout: EXIT.unavailable,
   type_unsupported: EXIT.invalid,

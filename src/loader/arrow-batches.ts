@@ -8,6 +8,7 @@ import type { ConfirmedVersion } from "../client/types.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { nearestNames } from "../model/nearest.ts";
 import { schemaFromCanonical } from "../shards/schema.ts";
+import { createInlineReads } from "./fetch/inline-reads.ts";
 import { loadLayout, type BatchSegment } from "./fetch/layout.ts";
 import { createShardPool } from "./fetch/shard-pool.ts";
 import { takeRows } from "./take-rows.ts";
@@ -40,7 +41,9 @@ export async function* arrowBatches(
   }
   const controller = new AbortController();
   const signal = o.signal ? AbortSignal.any([o.signal, controller.signal]) : controller.signal;
-  const pool = createShardPool({ version, schema, signal });
+  const where = { dataset: version.dataset, version: version.version };
+  const reads = createInlineReads({ where, stores: version.stores, hashing: "blake3", signal });
+  const pool = createShardPool(reads, schema, (bytes) => new Uint8Array(bytes));
   try {
     for (const split of o.split === undefined ? splits : [o.split]) {
       const layout = await loadLayout(version, split, signal);
@@ -58,7 +61,7 @@ export async function* arrowBatches(
     }
   } finally {
     controller.abort();
-    await pool.close();
+    await reads.close();
   }
 }
 

@@ -135,7 +135,7 @@ export function createHostLoader(
     await before?.feed.stop();
     await reports.begin();
     await watch.beginEpoch();
-    source ??= openSource(version, plan, shape, signal, ports.hasher);
+    source ??= openSource(version, plan, shape, signal, ports);
     const opened = await source.catch((error: unknown) => {
       source = null;
       throw error;

@@ -3,11 +3,12 @@
  *
  * Not exported by `index.ts`: in particular there is no public way to read without verifying.
  */
-import type { LeafHasher } from "../shards/reader.ts";
+import type { Hashing } from "./fetch/reads.ts";
 
 export interface LoaderPorts {
-  /** Digest of a leaf; null takes it unseen. */
-  readonly hasher?: LeafHasher;
+  readonly hashing: Hashing;
+  /** Where shards are read and hashed. `auto`: in a thread of its own, unless the selection is small. */
+  readonly reads: "auto" | "worker" | "inline";
   readonly nowMs: () => number;
   /** How long a confirmation is worth without another, and how long `next()` then waits for one. */
   readonly leaseMs: number;
@@ -17,6 +18,8 @@ export interface LoaderPorts {
 }
 
 export const DEFAULT_PORTS: LoaderPorts = {
+  hashing: "blake3",
+  reads: "auto",
   nowMs: () => performance.now(),
   leaseMs: 600_000,
   pauseMsMax: 600_000,

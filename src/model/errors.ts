@@ -51,6 +51,7 @@ export const ERROR_CODES = {
   unauthorized: false,
   upgrade_required: false, // the log holds a command kind that this build does not know
   value_out_of_range: false,
+  worker_failed: true, // the thread that reads and hashes ended unexpectedly
 } as const satisfies Record<string, boolean>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -28,8 +28,9 @@ interface Waiter {
   refuse(error: ShardpactError): void;
 }
 
-export function createBufferPool(bytesMax: number): BufferPool {
-  const memory = createMemory(bytesMax);
+/** @param options `shared`: buffers lie in shared memory, so that another thread can read into them */
+export function createBufferPool(bytesMax: number, options: { readonly shared?: boolean } = {}): BufferPool {
+  const memory = createMemory(bytesMax, options.shared ?? false);
   const waiters: Waiter[] = [];
   let closed = false;
 
@@ -109,7 +110,10 @@ function waitInLine(
 }
 
 /** Memory by size: what is free is taken again, or given up when another size needs the room. */
-function createMemory(bytesMax: number) {
+function createMemory(bytesMax: number, isShared: boolean) {
+  // Typed as the plain kind: views of both are used alike.
+  const allocate = (size: number): ArrayBuffer =>
+    isShared ? (new SharedArrayBuffer(size) as unknown as ArrayBuffer) : new ArrayBuffer(size);
   const free = new Map<number, ArrayBuffer[]>();
   let inUse = 0;
   let held = 0;
@@ -131,7 +135,7 @@ function createMemory(bytesMax: number) {
       if (!memory) {
         if (inUse + size > bytesMax) return null;
         if (held + size > bytesMax) evict(held + size - bytesMax);
-        memory = new ArrayBuffer(size);
+        memory = allocate(size);
         held += size;
       }
       inUse += size;

@@ -56,6 +56,7 @@ function directoryStore(root: string): ShardStore {
   };
   const store: ShardStore = {
     url,
+    spec: { kind: "directory", url },
     open: (digest, signal) =>
       using(`opening ${digest}`, async () => {
         throwIfAborted(signal);

@@ -5,13 +5,13 @@ import { formatDigest, type Digest } from "../model/bytes.ts";
 import { ShardpactError, isShardpactError, toShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { decodeSegmentIndex, segmentIndexDigest, type SegmentIndex } from "../merkle/segment-index.ts";
-import type { ObjectHandle, ShardStore } from "./port.ts";
+import type { ObjectHandle, ReadableStore } from "./port.ts";
 import { quarantine, type ShardRef, type ShardWhere } from "./shard-ref.ts";
 
 export interface FetchIndexOptions {
   readonly entry: ShardRef;
   readonly where: ShardWhere;
-  readonly stores: readonly ShardStore[];
+  readonly stores: readonly ReadableStore[];
   readonly signal?: AbortSignal;
 }
 
@@ -46,7 +46,7 @@ export type IndexObject =
 
 /** A store's copy of a segment index, decoded only once its digest is right. @throws `store_failed`, `aborted`, `damaged` */
 export async function checkIndexObject(
-  store: ShardStore,
+  store: ReadableStore,
   entry: Pick<ShardRef, "segmentIndex">,
   signal?: AbortSignal,
 ): Promise<IndexObject> {
@@ -56,7 +56,7 @@ export async function checkIndexObject(
   return got === entry.segmentIndex ? { kind: "good", index: decodeSegmentIndex(bytes) } : { kind: "corrupt", got };
 }
 
-async function readObject(store: ShardStore, digest: Digest, signal?: AbortSignal): Promise<Uint8Array | null> {
+async function readObject(store: ReadableStore, digest: Digest, signal?: AbortSignal): Promise<Uint8Array | null> {
   let handle: ObjectHandle;
   try {
     handle = await store.open(digest, signal);
@@ -98,7 +98,7 @@ function agreeing(index: SegmentIndex, entry: ShardRef, where: ShardWhere): Segm
   );
 }
 
-function corruptIndex({ entry, where }: FetchIndexOptions, got: string, store: ShardStore): ShardpactError {
+function corruptIndex({ entry, where }: FetchIndexOptions, got: string, store: ReadableStore): ShardpactError {
   return new ShardpactError(
     "shard_corrupt",
     `${where.dataset}@v${where.version}: segment index of shard ${entry.name} in ${store.url}: ` +

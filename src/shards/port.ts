@@ -31,9 +31,17 @@ export interface PutOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What another thread of this process needs to open the same store: plain data, for `openStoreAgain`. */
+export type StoreSpec = { readonly kind: "directory"; readonly url: string };
+
+/** What verified reading asks of a store. */
+export type ReadableStore = Pick<ShardStore, "url" | "spec" | "open" | "quarantine">;
+
 export interface ShardStore extends AsyncDisposable {
   /** For messages: where the bytes are (`file:///…`). */
   readonly url: string;
+  /** How a reading thread opens it for itself. Without it, the thread asks this one for the bytes. */
+  readonly spec?: StoreSpec;
   /** @throws `not_found`, `store_failed`, `aborted` */
   open(digest: Digest, signal?: AbortSignal): Promise<ObjectHandle>;
   stat(digest: Digest): Promise<ObjectInfo | null>;

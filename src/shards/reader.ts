@@ -11,7 +11,7 @@ import { LIMITS } from "../model/limits.ts";
 import { hashBytes } from "../merkle/hash.ts";
 import { leafDigest, leafLength, type SegmentIndex } from "../merkle/segment-index.ts";
 import { fetchSegmentIndex } from "./fetch-index.ts";
-import type { ObjectHandle, ShardStore } from "./port.ts";
+import type { ObjectHandle, ReadableStore } from "./port.ts";
 import { quarantine, type ShardRef, type ShardWhere } from "./shard-ref.ts";
 
 /** Digest of one leaf; null takes the leaf unseen (benchmarks only: no public option leads here). */
@@ -21,7 +21,7 @@ export interface OpenShardOptions {
   readonly entry: ShardRef;
   readonly where: ShardWhere;
   /** In order of preference. The reader does not close them. */
-  readonly stores: readonly ShardStore[];
+  readonly stores: readonly ReadableStore[];
   readonly hasher?: LeafHasher;
   readonly signal?: AbortSignal;
 }
@@ -185,7 +185,7 @@ function openCopies({ entry, where, stores, signal }: OpenShardOptions): Copies 
   let corruption: ShardpactError | null = null;
   let failure: ShardpactError | null = null;
 
-  async function open(store: ShardStore): Promise<ObjectHandle> {
+  async function open(store: ReadableStore): Promise<ObjectHandle> {
     const handle = await store.open(entry.digest, signal);
     if (handle.bytes === entry.bytes) return handle;
     await handle.close();
@@ -274,7 +274,7 @@ function wrongSize(entry: ShardRef, where: ShardWhere, got: number, store: strin
   );
 }
 
-function notFound(entry: ShardRef, where: ShardWhere, stores: readonly ShardStore[]): ShardpactError {
+function notFound(entry: ShardRef, where: ShardWhere, stores: readonly ReadableStore[]): ShardpactError {
   return new ShardpactError(
     "not_found",
     `${where.dataset}@v${where.version}: shard ${entry.name} (${entry.digest.slice(0, 11)}…) is in none of ` +

@@ -4,7 +4,7 @@
 import type { Digest } from "../model/bytes.ts";
 import { isShardpactError } from "../model/errors.ts";
 import type { PageEntry } from "../merkle/page.ts";
-import type { ShardStore } from "./port.ts";
+import type { ReadableStore } from "./port.ts";
 
 /** A page entry without its split. */
 export type ShardRef = Omit<PageEntry, "split">;
@@ -16,7 +16,7 @@ export interface ShardWhere {
 }
 
 /** Sets a bad copy aside; a store that cannot (read-only) is simply not asked again by this reader. */
-export async function quarantine(store: ShardStore | undefined, digest: Digest, reason: Error): Promise<void> {
+export async function quarantine(store: ReadableStore | undefined, digest: Digest, reason: Error): Promise<void> {
   try {
     await store?.quarantine(digest, reason.message);
   } catch (failure) {

@@ -7,6 +7,8 @@ import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openDirectoryStore } from "../../src/shards/directory-store.ts";
+import { publishFile, wideBatches, writeArrowJs } from "../shards/support.ts";
 import { ROOT, buildDist } from "../support/dist.ts";
 import { nodeBinary } from "../support/node-versions.ts";
 import { type TempDir, tempDir } from "../support/temp-dir.ts";
@@ -82,6 +84,31 @@ describe.each(NODES)("on Node %s", (version) => {
     for (const [name, count] of Object.entries(counts)) {
       if (name !== "shardpact/tfjs-node-compat") expect(count, name).toBeGreaterThan(0);
     }
+  });
+
+  test("the thread that reads shards starts, and checks what it reads", async () => {
+    const node = version === null ? process.execPath : await nodeBinary(version);
+    await using store = await openDirectoryStore(join(dir.path, `store-${version}`));
+    const source = await writeArrowJs(join(dir.path, "wide.arrow"), wideBatches(2, 3));
+    const { entry } = await publishFile(source, [store]);
+    const script = `
+      import { createWorkerReads } from "./node_modules/shardpact/dist/loader/fetch/worker-reads.js";
+      import { openDirectoryStore } from "./node_modules/shardpact/dist/shards/directory-store.js";
+      const stores = [await openDirectoryStore(${JSON.stringify(store.url)})];
+      const signal = new AbortController().signal;
+      const warn = (text) => { throw new Error(text); };
+      const reads = createWorkerReads({ where: { dataset: "d", version: 1 }, stores, hashing: "blake3", signal, warn });
+      const entry = ${JSON.stringify(entry)};
+      const { segments } = await reads.map(entry);
+      const target = new Uint8Array(new SharedArrayBuffer(segments[1].bytes));
+      await reads.read(entry, 1, [{ from: 0, to: segments[1].bytes, at: 0 }], target);
+      await reads.read({ ...entry, digest: entry.segmentIndex }, 1, [{ from: 0, to: 1, at: 0 }], target).then(
+        () => { throw new Error("another file was believed"); },
+        ({ code }) => console.log(code, target.some((byte) => byte > 0)),
+      );`;
+    await writeFile(join(project, "read.mjs"), script); // no close: the thread keeps nothing alive
+    const { stdout } = await run(node, ["read.mjs"], { cwd: project });
+    expect(stdout.trim()).toBe("shard_malformed true");
   });
 
   test("the command runs", async () => {

@@ -19,6 +19,8 @@ async function collect(version: ConfirmedVersion, o: ArrowBatchesOptions = {}): 
 /** A clock that tests move. */
 function ports(): LoaderPorts & { now: number; warnings: string[] } {
   const made = {
+    hashing: "blake3" as const,
+    reads: "auto" as const,
     now: 0,
     warnings: [] as string[],
     nowMs: () => made.now,
@@ -27,7 +29,7 @@ function ports(): LoaderPorts & { now: number; warnings: string[] } {
     retryMs: 1,
     warn: (message: string) => void made.warnings.push(message),
   };
-  return made;
+  return made satisfies LoaderPorts;
 }
 
 const noQuorum = () => new ShardpactError("no_quorum", "nobody answers");

@@ -68,7 +68,7 @@ interface Entry extends Block {
 
 export function createBlockCache(options: BlockCacheOptions): BlockCache {
   const { bytesMax, read } = options;
-  const pool = createBufferPool(bytesMax);
+  const pool = createBufferPool(bytesMax, { shared: true });
   let bytesKept = Math.min(bytesMax, options.bytesKept);
   const entries = new Map<BatchSegment, Entry>();
   const idle = new Set<Entry>(); // listed and not pinned, the longest unused first

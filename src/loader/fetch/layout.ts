@@ -148,7 +148,7 @@ function lastAtOrBefore(pages: readonly PagePlace[], row: number): number {
 }
 
 /** The record batches of an opened shard; empty ones hold no rows and are left out. */
-export function listBatches(shard: ShardPlace, index: SegmentIndex): readonly BatchSegment[] {
+export function listBatches(shard: ShardPlace, index: Pick<SegmentIndex, "segments">): readonly BatchSegment[] {
   const batches: BatchSegment[] = [];
   let firstRow = 0;
   for (const [segment, { kind, bytes, rows }] of index.segments.entries()) {

@@ -1,116 +1,69 @@
 /**
- * Owns the open shards of a loader: verified readers, a bounded number of them, and the dictionaries of their shards.
- *
- * `read` is the one door through which shard bytes come: read, verified leaf by leaf, then decoded under the agreed schema.
+ * Owns decoding what was read: record batches under the agreed schema, and the dictionaries of their shards.
  */
 import type { RecordBatch, Schema } from "apache-arrow";
-import type { ConfirmedVersion } from "../../client/types.ts";
 import { ShardpactError } from "../../model/errors.ts";
 import { decodeBatch, decodeDictionaries, type Dictionaries } from "../../shards/decode.ts";
-import { openShard, type LeafHasher, type ShardReader } from "../../shards/reader.ts";
 import { listBatches, type BatchSegment, type ShardPlace } from "./layout.ts";
+import { wholePart, type ShardReads } from "./reads.ts";
 
-/** Files that are open at a time at most, unless more are being read. */
-const READERS_MAX = 256;
+/** Shards whose dictionaries are kept: the longest unused go first. */
+const DICTIONARY_SHARDS_MAX = 256;
 
-export interface ShardPool extends AsyncDisposable {
+export interface ShardPool {
   /** Reads the shard's index, so that its batches are known. */
   open(shard: ShardPlace): Promise<readonly BatchSegment[]>;
   /** The batch, verified; its arrays are views into `buffer`. @throws `shard_corrupt`, `shard_malformed`, `store_failed`, … */
   read(batch: BatchSegment, buffer: Uint8Array): Promise<RecordBatch>;
   /** Forgets what was read of shards; call between epochs. */
   forget(): Promise<void>;
-  close(): Promise<void>;
 }
 
-interface Opened {
-  readonly reader: Promise<ShardReader>;
-  dictionaries: Promise<Dictionaries> | null;
-  users: number;
-}
+/** @param allocate memory that `reads` can read into, for dictionaries: kept as long as their shard is used */
+export function createShardPool(reads: ShardReads, schema: Schema, allocate: (bytes: number) => Uint8Array): ShardPool {
+  const dictionaries = new Map<ShardPlace, Promise<Dictionaries>>();
+  const hasDictionaries = schema.dictionaries.size > 0;
 
-export interface ShardPoolOptions {
-  readonly version: Pick<ConfirmedVersion, "dataset" | "version" | "stores">;
-  readonly schema: Schema;
-  readonly hasher?: LeafHasher;
-  /** For as long as the pool lives. */
-  readonly signal: AbortSignal;
-}
-
-export function createShardPool({ version, schema, hasher, signal }: ShardPoolOptions): ShardPool {
-  const open = new Map<ShardPlace, Opened>();
-  const where = { dataset: version.dataset, version: version.version };
-  let closed = false;
-
-  function opened(shard: ShardPlace): Opened {
-    if (closed) throw new ShardpactError("closed", "the loader is closed");
-    const known = open.get(shard);
-    if (known) open.delete(shard);
-    const { stores } = version;
-    const next: Opened = known ?? {
-      reader: openShard({ entry: shard.entry, where, stores, signal, ...(hasher ? { hasher } : {}) }),
-      dictionaries: null,
-      users: 0,
-    };
-    open.set(shard, next); // most recently used last
-    next.reader.catch(() => open.delete(shard)); // so that the next read tries again
-    return next;
+  function dictionariesOf(shard: ShardPlace): Promise<Dictionaries> {
+    const known = dictionaries.get(shard);
+    if (known) dictionaries.delete(shard);
+    const reading = known ?? readDictionaries(shard);
+    dictionaries.set(shard, reading);
+    if (known) return known;
+    reading.catch(() => dictionaries.delete(shard)); // so that the next read tries again
+    for (const oldest of dictionaries.keys()) {
+      if (dictionaries.size <= DICTIONARY_SHARDS_MAX) break;
+      dictionaries.delete(oldest);
+    }
+    return reading;
   }
 
-  async function use<T>(shard: ShardPlace, work: (reader: ShardReader, held: Opened) => Promise<T>): Promise<T> {
-    const held = opened(shard);
-    held.users++;
-    try {
-      return await work(await held.reader, held);
-    } finally {
-      held.users--;
-      await closeOldest(READERS_MAX);
+  async function readDictionaries({ entry }: ShardPlace): Promise<Dictionaries> {
+    const map = await reads.map(entry);
+    const segments: Uint8Array[] = [];
+    for (const [i, { kind, bytes }] of map.segments.entries()) {
+      if (kind !== "dictionary") continue;
+      const buffer = allocate(bytes).subarray(0, bytes);
+      await reads.read(entry, i, wholePart(bytes), buffer);
+      segments.push(buffer);
     }
-  }
-
-  async function closeOldest(keep: number): Promise<void> {
-    for (const [shard, held] of open) {
-      if (open.size <= keep) return;
-      if (held.users > 0) continue;
-      open.delete(shard);
-      await closeReader(held);
-    }
+    return decodeDictionaries(schema, map, segments);
   }
 
   return {
-    open: (shard) => use(shard, async (reader) => (shard.batches ??= listBatches(shard, reader.index))),
-    read: (batch, buffer) =>
-      use(batch.shard, async (reader, held) => {
-        held.dictionaries ??= readDictionaries(reader, schema);
-        const dictionaries = await held.dictionaries;
-        const bytes = await reader.readSegment(batch.segment, buffer);
-        return named(batch, () => decodeBatch(schema, dictionaries, bytes, batch.rows));
-      }),
-    forget: () => closeOldest(0),
-    async close() {
-      closed = true;
-      const all = [...open.values()];
-      open.clear();
-      await Promise.all(all.map(closeReader));
+    open: async (shard) => (shard.batches ??= listBatches(shard, await reads.map(shard.entry))),
+    async read(batch, buffer) {
+      const { shard, segment, bytes, rows } = batch;
+      const known = hasDictionaries ? await dictionariesOf(shard) : new Map<number, never>();
+      const into = buffer.subarray(0, bytes);
+      await reads.read(shard.entry, segment, wholePart(bytes), into);
+      return named(batch, () => decodeBatch(schema, known, into, rows));
     },
-    async [Symbol.asyncDispose]() {
-      await this.close();
+    async forget() {
+      dictionaries.clear();
+      await reads.forget();
     },
   };
-}
-
-async function closeReader({ reader }: Opened): Promise<void> {
-  const opened = await reader.catch(() => null); // one that failed to open has nothing to close
-  await opened?.close();
-}
-
-/** Dictionary batches of a shard, in memory of their own: they are used as long as the shard is open. */
-async function readDictionaries(reader: ShardReader, schema: Schema): Promise<Dictionaries> {
-  const segments: Uint8Array[] = [];
-  for (const [i, { kind, bytes }] of reader.index.segments.entries()) {
-    if (kind === "dictionary") segments.push(await reader.readSegment(i, new Uint8Array(bytes)));
-  }
-  return decodeDictionaries(schema, reader.index, segments);
 }
 
 /** Adds shard and segment to what decoding says. */

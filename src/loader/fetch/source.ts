@@ -3,14 +3,20 @@
  */
 import type { ConfirmedVersion } from "../../client/types.ts";
 import { schemaFromCanonical } from "../../shards/schema.ts";
-import type { LeafHasher } from "../../shards/reader.ts";
 import type { BatchShape } from "../batch.ts";
 import { bindColumn } from "../columns/source.ts";
+import type { LoaderPorts } from "../internal.ts";
 import type { LoaderPlan } from "../plan.ts";
 import { createBlockCache, type BlockCache } from "./block-cache.ts";
+import { createInlineReads } from "./inline-reads.ts";
 import { loadLayout } from "./layout.ts";
 import { createLocator, type Locator } from "./locate.ts";
+import type { ShardReads } from "./reads.ts";
 import { createShardPool } from "./shard-pool.ts";
+import { createWorkerReads } from "./worker-reads.ts";
+
+/** Starting a thread costs about as much as reading and hashing this many bytes. */
+const WORKER_BYTES_MIN = 16 * 1024 * 1024;
 
 export interface Source {
   readonly locator: Locator;
@@ -26,11 +32,12 @@ export async function openSource(
   plan: LoaderPlan,
   shape: BatchShape,
   signal: AbortSignal,
-  hasher: LeafHasher | undefined,
+  ports: LoaderPorts,
 ): Promise<Source> {
   const layout = await loadLayout(version, plan.split, signal);
   const schema = schemaFromCanonical(version.schema);
-  const shards = createShardPool({ version, schema, signal, ...(hasher ? { hasher } : {}) });
+  const reads = openReads(version, plan, signal, ports);
+  const shards = createShardPool(reads, schema, sharedBytes);
   const cache = createBlockCache({
     bytesMax: plan.memoryMaxBytes,
     bytesKept: plan.memoryKeptBytes,
@@ -49,7 +56,18 @@ export async function openSource(
     },
     close: async () => {
       await cache.close();
-      await shards.close();
+      await reads.close();
     },
   };
 }
+
+function openReads(version: ConfirmedVersion, plan: LoaderPlan, signal: AbortSignal, ports: LoaderPorts): ShardReads {
+  const { dataset, version: number, stores } = version;
+  const options = { where: { dataset, version: number }, stores, hashing: ports.hashing, signal };
+  const isSmall = plan.bytes < WORKER_BYTES_MIN;
+  if (ports.reads === "inline" || (ports.reads === "auto" && isSmall)) return createInlineReads(options);
+  return createWorkerReads({ ...options, warn: ports.warn });
+}
+
+const sharedBytes = (bytes: number): Uint8Array =>
+  new Uint8Array(new SharedArrayBuffer(bytes) as unknown as ArrayBuffer);

@@ -1,0 +1,25 @@
+/**
+ * Owns where the reading worker's entry is: beside this file, JavaScript in the package, TypeScript in a source tree.
+ */
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
+
+/** The entry to start a thread with. */
+export function workerEntry(here: string = import.meta.url): URL {
+  if (!new URL(here).pathname.endsWith(".ts")) return new URL("./read-worker.js", here);
+  const entry = new URL("./read-worker.ts", here);
+  return "typescript" in process.features && process.features.typescript ? entry : (viaTsx(entry) ?? entry);
+}
+
+/** A source tree before Node 22.18: threads don't inherit what runs TypeScript in their parent, so the entry brings it. */
+function viaTsx(entry: URL): URL | null {
+  try {
+    const folder = dirname(createRequire(entry).resolve("tsx/package.json"));
+    const tsx = pathToFileURL(join(folder, "dist", "esm", "api", "index.mjs")).href;
+    const code = `import { register } from "${tsx}"; register(); await import("${entry.href}");`;
+    return new URL(`data:text/javascript,${encodeURIComponent(code)}`);
+  } catch {
+    return null;
+  }
+}
