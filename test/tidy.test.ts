@@ -24,7 +24,8 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   storage: ["model", "merkle", "catalog", "consensus/engine.ts"],
   replica: ["model", "merkle", "catalog", "consensus"],
   shards: ["model", "merkle"],
-  client: ["model", "merkle", "shards"],
+  import: ["model", "merkle", "shards"],
+  client: ["model", "merkle", "shards", "import"],
   loader: ["model", "merkle", "shards", "client"],
   tfjs: ["model", "merkle", "shards", "client", "loader"],
 };
@@ -36,6 +37,7 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   "drizzle-orm": /^src\/storage\/postgres\//,
   nats: /^src\/(transport\/nats[^/]*\.ts|shards\/stores\/nats-store\.ts|model\/keys\.ts)$/,
   "@aws-sdk/client-s3": /^src\/shards\/stores\/s3-/,
+  "@duckdb/node-api": /^src\/import\/duckdb/,
   commander: /^src\/cli\//,
   "@tensorflow/tfjs-core": /^src\/(tfjs\/|index\.ts|connect\.ts)/,
   "@tensorflow/tfjs-node": /^src\/tfjs/,

@@ -17,7 +17,7 @@ export interface Verb {
 const VERBS: Readonly<Record<string, { readonly summary: string; load(): Promise<Verb> }>> = {
   up: { summary: "start a group on this machine: NATS, Postgres, three replicas", load: () => import("./up.ts") },
   status: { summary: "show who runs, who leads, how far each replica is", load: () => import("./status.ts") },
-  publish: { summary: "publish Arrow files as a new version of a dataset", load: () => import("./publish.ts") },
+  publish: { summary: "publish files as a new version of a dataset", load: () => import("./publish.ts") },
   versions: { summary: "list datasets, or the versions of one", load: () => import("./versions.ts") },
   show: { summary: "show one version: splits, root, who committed it", load: () => import("./show.ts") },
   diff: { summary: "show what changed between two versions", load: () => import("./diff.ts") },
@@ -25,6 +25,7 @@ const VERBS: Readonly<Record<string, { readonly summary: string; load(): Promise
   pin: { summary: "pin a version to a run, and write the lock file", load: () => import("./pin.ts") },
   unpin: { summary: "release a run's pin", load: () => import("./unpin.ts") },
   verify: { summary: "check every byte of a version in a store", load: () => import("./verify.ts") },
+  materialize: { summary: "write a version as plain Arrow files, verified", load: () => import("./materialize.ts") },
   revoke: { summary: "revoke a version or a shard: nobody can open it any more", load: () => import("./revoke.ts") },
   audit: { summary: "list runs, tags, pins, revocations; check replicas' databases", load: () => import("./audit.ts") },
   backup: { summary: "write a snapshot of a replica's database to a file", load: () => import("./backup.ts") },

@@ -2,11 +2,13 @@
  * Owns showing progress: a bar when a person watches, one line per phase in a pipe, nothing with `--json`. On stderr.
  */
 import { SingleBar } from "cli-progress";
-import { bytesText } from "./output.ts";
+import { bytesText, count } from "./output.ts";
+
+type Unit = "bytes" | "rows";
 
 export interface Progress {
-  /** `doneBytes` of `totalBytes` of a phase; a new phase ends the one before. */
-  update(phase: string, doneBytes: number, totalBytes: number): void;
+  /** `done` of `total` bytes (or rows) of a phase; a new phase ends the one before. */
+  update(phase: string, done: number, total: number, unit?: Unit): void;
   /** A line beside the bar. */
   warn(text: string): void;
   stop(): void;
@@ -30,21 +32,21 @@ function barProgress(): Progress {
       current = "";
       process.stderr.write(`! ${text}\n`);
     },
-    update: (phase, done, total) => {
+    update: (phase, done, total, unit = "bytes") => {
       if (phase !== current) stop();
       current = phase;
-      if (total === 0) return; // not known yet, or nothing to do
-      const figures = { done: bytesText(done), all: bytesText(total) };
+      if (total === 0 && done === 0) return; // not known yet, or nothing to do
+      const figures = { done: textOf(done, unit), all: textOf(total, unit) };
       if (bar === null) {
         bar = new SingleBar({
-          format: "{phase} {bar} {percentage}% · {done} of {all}",
+          format: total === 0 ? "{phase} {done}" : "{phase} {bar} {percentage}% · {done} of {all}",
           stream: process.stderr,
           hideCursor: true,
           clearOnComplete: true,
         });
-        bar.start(total, done, { phase: phase.padEnd(8), ...figures });
+        bar.start(Math.max(total, done), done, { phase: phase.padEnd(8), ...figures });
       }
-      bar.setTotal(total);
+      bar.setTotal(Math.max(total, done));
       bar.update(done, figures);
     },
     stop,
@@ -55,11 +57,15 @@ function lineProgress(): Progress {
   let current = "";
   return {
     warn: (text) => void process.stderr.write(`! ${text}\n`),
-    update: (phase, _done, total) => {
-      if (phase === current || (total === 0 && phase !== "commit")) return;
+    update: (phase, _done, total, unit = "bytes") => {
+      if (phase === current || (total === 0 && phase !== "commit" && phase !== "import")) return;
       current = phase;
-      process.stderr.write(total === 0 ? `${phase}\n` : `${phase} ${bytesText(total)}\n`);
+      process.stderr.write(total === 0 ? `${phase}\n` : `${phase} ${textOf(total, unit)}\n`);
     },
     stop: () => undefined,
   };
+}
+
+function textOf(value: number, unit: Unit): string {
+  return unit === "bytes" ? bytesText(value) : `${count(value)} rows`;
 }

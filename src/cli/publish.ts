@@ -1,7 +1,9 @@
 /**
- * Owns `shardpact publish`: Arrow files become the next version of a dataset.
+ * Owns `shardpact publish`: files become the next version of a dataset.
  */
+import { readFileSync } from "node:fs";
 import { InvalidArgumentError, Option, type Command } from "commander";
+import { z } from "zod";
 import { publish as publishVersion, type PublishOptions, type VersionInfo } from "../client/publish.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { datasetName } from "../model/names.ts";
@@ -11,6 +13,9 @@ import { createProgress } from "./progress.ts";
 
 type Options = GroupOptions & {
   readonly split?: Readonly<Record<string, number>>;
+  readonly key?: string[];
+  readonly shuffle?: bigint;
+  readonly schema?: Readonly<Record<string, string>>;
   readonly classes?: string[];
   readonly message?: string;
   readonly expectHead?: ExpectedVersion;
@@ -20,17 +25,26 @@ type Options = GroupOptions & {
 
 const EXAMPLES = `
 The version holds these files and no others; files that are in the store already are checked and not sent again.
-Folders train/ val/ test/ become splits. Without them, --split holds rows out by their place in each file.
+Arrow files are published as they are. Parquet, CSV, NDJSON (these need @duckdb/node-api) and folders of images are written
+as Arrow files first, and so is whatever is dealt by a --key or shuffled: the same input gives the same root everywhere.
+Folders train/ val/ test/ become splits. Without them, --split holds rows out by a --key, or by their place in each Arrow file.
 The files are copied into the shard store, under the digests of their bytes; the originals are not needed any more.
 
 Examples:
   $ shardpact publish mnist ./digits
+  $ shardpact publish trips trips.parquet --split train=0.9,val=0.1 --key rider --shuffle 1
+  $ shardpact publish pets ./photos                          # cats/1.jpg: image, path and label
   $ shardpact publish flights flights.arrow --split train=0.9,val=0.1 --message "2025, all carriers"
   $ shardpact publish mnist ./digits --expect-head v3        # fails when somebody else was first`;
 
 export function register(command: Command): void {
-  withGroupOptions(command.argument("<dataset>", "its name").argument("<source...>", "Arrow files, or folders of them"))
+  withGroupOptions(command.argument("<dataset>", "its name").argument("<source...>", "files, or folders of them"))
     .addOption(new Option("--split <shares>", "hold rows out: train=0.9,val=0.1").argParser(parseShares))
+    .option("--key <column...>", "deal rows to the splits by these columns: an entity stays in its split for ever")
+    .addOption(new Option("--shuffle <seed>", "write the rows in an order drawn by lot").argParser(parseSeed))
+    .addOption(
+      new Option("--schema <types>", 'DuckDB types: \'{"zip": "VARCHAR"}\', or a JSON file').argParser(parseTypes),
+    )
     .option("--classes <column...>", "text columns that get an agreed class vocabulary")
     .option("-m, --message <text>", "what this version is; kept with it")
     .addOption(new Option("--expect-head <version>", "the head must be this one: v3, or none").argParser(parseExpected))
@@ -57,13 +71,16 @@ async function publish(context: Context, dataset: string, source: readonly strin
     timeoutMs,
     signal,
     ...(o.split === undefined ? {} : { split: o.split }),
+    ...(o.key === undefined ? {} : { key: o.key }),
+    ...(o.shuffle === undefined ? {} : { shuffle: o.shuffle }),
+    ...(o.schema === undefined ? {} : { types: o.schema }),
     ...(o.classes === undefined ? {} : { classes: o.classes }),
     ...(o.message === undefined ? {} : { message: o.message }),
     ...(o.expectHead === undefined ? {} : { expectedHead: o.expectHead === "none" ? null : o.expectHead }),
     rebase: o.rebase === true,
     onProgress: ({ phase, doneBytes, totalBytes, warning }) => {
       if (warning !== undefined && !out.json) progress.warn(warning);
-      progress.update(phase, doneBytes, totalBytes);
+      progress.update(phase, doneBytes, totalBytes, phase === "import" ? "rows" : "bytes");
     },
   };
   let info: VersionInfo;
@@ -93,6 +110,21 @@ function parseShares(text: string): Record<string, number> {
     throw new InvalidArgumentError("write train=0.9,val=0.1.");
   });
   return Object.fromEntries(shares);
+}
+
+function parseSeed(text: string): bigint {
+  if (/^\d{1,19}$/.test(text)) return BigInt(text);
+  throw new InvalidArgumentError("write a whole number.");
+}
+
+function parseTypes(text: string): Record<string, string> {
+  try {
+    const json: unknown = JSON.parse(text.trimStart().startsWith("{") ? text : readFileSync(text, "utf8"));
+    return z.record(z.string(), z.string()).parse(json);
+  } catch (cause) {
+    const said = cause instanceof Error ? cause.message : String(cause);
+    throw new InvalidArgumentError(`write '{"column": "TYPE"}' or name a file that holds it (${said.slice(0, 200)}).`);
+  }
 }
 
 /** A version, or "none": commander takes a null for a missing value. */

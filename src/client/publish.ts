@@ -7,7 +7,8 @@
  */
 import type { RecordBatch } from "apache-arrow";
 import type { Digest } from "../model/bytes.ts";
-import { isShardpactError } from "../model/errors.ts";
+import { isShardpactError, ShardpactError } from "../model/errors.ts";
+import { type Imported, type ImportOptions, importSources, needsImport } from "../import/import.ts";
 import { decodeClasses } from "../merkle/classes.ts";
 import { prepareVersion, type PreparedVersion } from "../shards/prepare.ts";
 import { uploadShard } from "../shards/upload.ts";
@@ -23,8 +24,17 @@ export type PublishSource = string | readonly string[] | AsyncIterable<RecordBat
 export interface PublishOptions extends CallOptions {
   /** The version that must be the head (null: the dataset must not exist). Default: the head when publishing starts. */
   readonly expectedHead?: number | null;
-  /** Shares of rows, held out by position: `{ train: 0.9, val: 0.1 }`. Default: folders, or as the head has it. */
+  /**
+   * Shares of rows: `{ train: 0.9, val: 0.1 }`. Held out by `key`, or, of Arrow files without one, by position. Default:
+   * folders, or as the head has it.
+   */
   readonly split?: Readonly<Record<string, number>>;
+  /** Columns that tell entities apart: rows are dealt to splits by a hash of them, the same in every version. */
+  readonly key?: string | readonly string[];
+  /** Seed: rows are written in an order drawn by lot, so that neighbours in the source are none in the shards. */
+  readonly shuffle?: number | bigint;
+  /** DuckDB types by column, for Parquet, CSV and NDJSON; the others keep what all of their values have. */
+  readonly types?: Readonly<Record<string, string>>;
   /** Plain text columns that get an agreed class vocabulary; text dictionary columns have one anyway. */
   readonly classes?: readonly string[];
   readonly message?: string;
@@ -35,7 +45,8 @@ export interface PublishOptions extends CallOptions {
 
 /** Bytes done of a phase; `warning` stands beside them when something was passed over. */
 export interface PublishProgress {
-  readonly phase: "scan" | "pages" | "upload" | "commit";
+  readonly phase: "import" | "scan" | "pages" | "upload" | "commit";
+  /** Of `import`: rows. */
   readonly doneBytes: number;
   readonly totalBytes: number;
   readonly warning?: string;
@@ -60,7 +71,8 @@ const REBASES_MAX = 8;
 const UPLOADS_IN_FLIGHT = 4;
 
 /**
- * Publishes files, folders or record batches as the next version of a dataset. The version holds these and no others.
+ * Publishes files, folders or record batches as the next version of a dataset. The version holds these and no others. Arrow
+ * files are taken as they are; Parquet, CSV, NDJSON and images are written as Arrow files first, and so is all that has a key or a shuffle.
  * `timeoutMs` bounds each step's wait for the group, not the scan and the upload: those end with `signal`.
  * @throws ShardpactError `head_moved` with the new head, `schema_differs` and `split_changed` (against the head),
  * `shard_malformed`, `limit_exceeded`, `store_failed`, `shard_corrupt` (a file changed meanwhile), and what `propose` throws
@@ -73,9 +85,11 @@ export async function publish(
   o: PublishOptions = {},
 ): Promise<VersionInfo> {
   let base = await findBase(session, dataset, o.expectedHead, o);
-  await using prepared = await prepare(base, source, o);
+  await using imported = await importIfNeeded(base, source, o);
+  await using prepared = await prepare(base, imported?.folder ?? source, imported, o);
+  const message = [o.message ?? "", imported?.importer ?? ""].filter((part) => part !== "").join(" · ");
   for (let rebases = 0; ; rebases++) {
-    const draft = draftVersion(dataset, base, prepared, o.message ?? "");
+    const draft = draftVersion(dataset, base, prepared, message);
     try {
       return await publishDraft(session, store, draft, prepared, o);
     } catch (error) {
@@ -85,7 +99,34 @@ export async function publish(
   }
 }
 
-async function prepare(base: Base | null, sources: PublishSource, o: PublishOptions): Promise<PreparedVersion> {
+async function importIfNeeded(base: Base | null, source: PublishSource, o: PublishOptions): Promise<Imported | null> {
+  if (typeof source !== "string" && Symbol.asyncIterator in source) {
+    if (o.key === undefined && o.shuffle === undefined) return null;
+    throw new ShardpactError("invalid_argument", "record batches are published in the order in which they come", {
+      hint: "Leave key and shuffle out, or write the batches into files and publish those.",
+    });
+  }
+  const before = base?.splitRule.kind === "key" ? { rule: base.splitRule, splits: base.splits } : undefined;
+  const options: ImportOptions = {
+    sources: typeof source === "string" ? [source] : source,
+    ...(o.split === undefined ? {} : { split: o.split }),
+    ...(o.key === undefined ? {} : { key: typeof o.key === "string" ? [o.key] : o.key }),
+    ...(before === undefined ? {} : { before }),
+    ...(o.shuffle === undefined ? {} : { shuffle: o.shuffle }),
+    ...(o.types === undefined ? {} : { types: o.types }),
+    ...(o.signal === undefined ? {} : { signal: o.signal }),
+    onProgress: ({ rows, rowsTotal }) =>
+      o.onProgress?.({ phase: "import", doneBytes: rows, totalBytes: rowsTotal ?? 0 }),
+  };
+  return (await needsImport(options)) ? importSources(options) : null;
+}
+
+async function prepare(
+  base: Base | null,
+  sources: PublishSource,
+  imported: Imported | null,
+  o: PublishOptions,
+): Promise<PreparedVersion> {
   let doneBytes = 0;
   let totalBytes = 0;
   const tell = (warning?: string) =>
@@ -93,7 +134,7 @@ async function prepare(base: Base | null, sources: PublishSource, o: PublishOpti
   const positional = o.split ?? base?.positional;
   return prepareVersion({
     sources,
-    ...(positional === undefined ? {} : { positional }),
+    ...(imported ? { written: imported.written } : positional === undefined ? {} : { positional }),
     ...(o.classes === undefined ? {} : { classes: o.classes }),
     ...(base === null ? {} : { baseClasses: decodeClasses(base.classes) }),
     ...(o.signal === undefined ? {} : { signal: o.signal }),
@@ -101,7 +142,7 @@ async function prepare(base: Base | null, sources: PublishSource, o: PublishOpti
       if (event.kind === "found") totalBytes = event.bytes;
       if (event.kind === "bytes") doneBytes += event.bytes;
       if (event.kind === "found" || event.kind === "bytes") tell();
-      if (event.kind === "ignored") tell(`${event.path} is not an Arrow file and is left out`);
+      if (event.kind === "ignored") tell(`${event.path} is left out`);
       if (event.kind === "no_vocabulary") tell(`column '${event.column}' has too many values for class vocabularies`);
     },
   });

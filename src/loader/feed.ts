@@ -16,7 +16,7 @@ import { createEpochOrder, type OrderInput } from "./order/order.ts";
 import { sliceStep, stepAt, type Step } from "./order/slices.ts";
 import type { LoaderPlan } from "./plan.ts";
 import { batchDigest } from "./receipt.ts";
-import { createRng, type Rng } from "./rng.ts";
+import { createRng, type Rng } from "../merkle/rng.ts";
 
 /** Batches that are assembled before they are asked for. */
 const ASSEMBLED_MAX = 2;

@@ -12,5 +12,5 @@ export type { Shuffle, Strength } from "./order/spec.ts";
 export { planLoader, type LoaderPlan, type PlanOptions } from "./plan.ts";
 export { orderDigest, type Receipt, type Span } from "./receipt.ts";
 export type { RunOptions } from "./reports.ts";
-export type { Rng } from "./rng.ts";
+export type { Rng } from "../merkle/rng.ts";
 export type { Reconfirm } from "./watch.ts";

@@ -36,6 +36,8 @@ export const CONTEXTS = {
   orderDigest: "shardpact order digest/1",
   bytesDigest: "shardpact bytes digest/1",
   splitPosition: "shardpact positional split/1",
+  splitKey: "shardpact split key/1",
+  publishShuffle: "shardpact publish shuffle/1",
   answer: "shardpact answer/1",
   snapshot: "shardpact snapshot/1",
 } as const;

@@ -24,12 +24,18 @@ const note = z.string().max(LIMITS.noteCharsMax);
 export const objectKind = z.enum(["page", "schema", "classes"]);
 export type ObjectKind = z.infer<typeof objectKind>;
 
-/** How a split is cut: by folder, or by position within files published as they are (positional: ppm of rows held out). */
+/** How a split is cut: by folder; by position within files published as they are; by a key when rows are written (ppm: rows held out). */
 export const splitRule = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("none") }),
   z.object({ kind: z.literal("folders") }),
   z.object({
     kind: z.literal("positional"),
+    salt: z.string().max(64),
+    ppm: z.record(splitName, z.number().int().min(0).max(1_000_000)),
+  }),
+  z.object({
+    kind: z.literal("key"),
+    columns: z.array(z.string().min(1).max(255)).min(1).max(8),
     salt: z.string().max(64),
     ppm: z.record(splitName, z.number().int().min(0).max(1_000_000)),
   }),

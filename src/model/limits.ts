@@ -31,6 +31,8 @@ export const LIMITS = {
   segmentsPerShardMax: 1_000_000,
   /** Encoded segment index of one shard: 2 M leaves, a shard of 256 GiB. */
   segmentIndexBytesMax: 64 * MiB,
+  /** One image of a folder that is published. */
+  imageBytesMax: 256 * MiB,
   votersMax: 7,
   /** Entries and bytes in one append message, and append messages in flight to one follower. */
   appendEntriesMax: 512,

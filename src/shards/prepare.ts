@@ -16,13 +16,13 @@ import type { PageEntry } from "../merkle/page.ts";
 import { scanShard, type ScannedShard } from "./scan.ts";
 import { firstSchemaDifference } from "./schema.ts";
 import { findSources, type SourceFile } from "./sources.ts";
-import { planSplits } from "./split-rule.ts";
+import { planSplits, planWritten } from "./split-rule.ts";
 import { classColumns, collectValues, mergeClasses, type ClassColumn, type ClassValues } from "./vocabulary.ts";
 import { writeShards } from "./write.ts";
 
 export type PrepareProgress =
   | { readonly kind: "found"; readonly files: number; readonly bytes: number }
-  /** A file in a source folder that is not an Arrow file by its extension. */
+  /** A file in a source folder that is no Arrow file by its extension. */
   | { readonly kind: "ignored"; readonly path: string }
   /** So many more bytes were scanned. */
   | { readonly kind: "bytes"; readonly bytes: number }
@@ -35,12 +35,21 @@ export interface PrepareOptions {
   readonly sources: string | readonly string[] | AsyncIterable<RecordBatch>;
   /** Shares of rows, cut by position when the version is read: `{train: 0.9, val: 0.1}`. */
   readonly positional?: Readonly<Record<string, number>>;
+  /** The sources were written by an import, a folder a split. */
+  readonly written?: WrittenSplits;
   /** Plain text columns that get a class vocabulary; text dictionary columns have one anyway. */
   readonly classes?: readonly string[];
   /** Vocabularies of the version that this one follows. */
   readonly baseClasses?: Classes;
   readonly onProgress?: (progress: PrepareProgress) => void;
   readonly signal?: AbortSignal;
+}
+
+/** How an import dealt its rows, and how many there are. */
+export interface WrittenSplits {
+  readonly rule: SplitRule;
+  readonly splits: readonly string[];
+  readonly rows: number;
 }
 
 export interface PreparedShard {
@@ -89,16 +98,17 @@ async function prepareFiles(
   sources: readonly string[],
   ownFolder: string | null,
 ): Promise<PreparedVersion> {
-  const { onProgress, positional } = options;
-  const { files, ignored } = await findSources(sources);
+  const { onProgress, positional, written } = options;
+  const { files, ignored, format } = await findSources(sources);
+  if (format !== "arrow") {
+    throw new ShardpactError("invalid_argument", `${sources.join(", ")}: ${format} has to be imported first`);
+  }
   for (const path of ignored) onProgress?.({ kind: "ignored", path });
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
   onProgress?.({ kind: "found", files: files.length, bytes });
   for (const { name } of files) checkName(name);
-  const plan = planSplits(
-    files.map(({ name }) => name),
-    positional,
-  );
+  const names = files.map(({ name }) => name);
+  const plan = written ? planWritten(names, written.rule, written.splits) : planSplits(names, positional);
   const shards: PreparedShard[] = [];
   const gathered = gatherer(options);
   for (const [i, file] of files.entries()) {
@@ -116,6 +126,8 @@ async function prepareFiles(
     shards.push({ entry, path: file.path, index });
     onProgress?.({ kind: "shard", name: file.name, rows, bytes: scanned.bytes });
   }
+  const rows = shards.reduce((sum, { entry }) => sum + entry.rows, 0);
+  invariant(written === undefined || rows === written.rows, "every row written was found again");
   const close = async (): Promise<void> => {
     if (ownFolder) await rm(ownFolder, { recursive: true, force: true });
   };

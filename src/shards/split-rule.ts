@@ -1,7 +1,7 @@
 /**
  * Owns which split a shard belongs to: by the folder it lies in, or all in one that is cut by position when it is read.
  */
-import { ShardpactError } from "../model/errors.ts";
+import { invariant, ShardpactError } from "../model/errors.ts";
 import { splitName } from "../model/names.ts";
 import type { SplitRule } from "../model/commands.ts";
 import { compareUtf8 } from "./vocabulary.ts";
@@ -48,6 +48,26 @@ export function planSplits(names: readonly string[], positional?: Readonly<Recor
   }
   const splits = CONVENTIONAL.filter((split) => folders.includes(split));
   return { rule: { kind: "folders" }, splits, ordinals: folders.map((folder) => splits.indexOf(folder)) };
+}
+
+/** The folders that an import wrote are its splits; `rule` says how rows came into them. */
+export function planWritten(names: readonly string[], rule: SplitRule, splits: readonly string[]): SplitPlan {
+  const ordinals = names.map((name) => {
+    const ordinal = splits.indexOf(name.split("/")[0] ?? "");
+    invariant(ordinal !== -1, `'${name}' lies in the folder of a split`);
+    return ordinal;
+  });
+  return { rule, splits, ordinals };
+}
+
+/** Splits by a key, with the same shares as positional ones. @throws `invalid_argument` */
+export function planKeyed(
+  shares: Readonly<Record<string, number>>,
+  columns: readonly string[],
+): { readonly rule: Extract<SplitRule, { kind: "key" }>; readonly splits: readonly string[] } {
+  const { rule, splits } = planPositional(shares);
+  invariant(rule.kind === "positional", "shares are those of positional splits");
+  return { rule: { kind: "key", columns: [...columns], salt: rule.salt, ppm: rule.ppm }, splits };
 }
 
 /** The largest split is what the others leave over, so that every row belongs to one. */

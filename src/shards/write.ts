@@ -27,51 +27,73 @@ export interface WrittenShard {
   readonly rows: number;
 }
 
-/**
- * Writes `part-00000.arrow`, `part-00001.arrow`, … into `folder` (which is there).
- * @throws `schema_differs`, `type_unsupported`, `limit_exceeded` (a dictionary outgrew its index type), `aborted`
- */
-export async function writeShards(
-  batches: AsyncIterable<RecordBatch> | Iterable<RecordBatch>,
-  { folder, shardBytes = SHARD_BYTES, signal }: WriteShardsOptions,
-): Promise<readonly WrittenShard[]> {
+/** Takes batches one by one, and writes a shard whenever one is full. */
+export interface ShardWriter {
+  /** @throws `schema_differs`, `type_unsupported`, `limit_exceeded` (a dictionary outgrew its index type) */
+  add(batch: RecordBatch): Promise<void>;
+  /** Writes what is left; resolves with all shards. */
+  finish(): Promise<readonly WrittenShard[]>;
+}
+
+/** Writes `part-00000.arrow`, `part-00001.arrow`, … into `folder` (which is there). */
+export function createShardWriter({
+  folder,
+  shardBytes = SHARD_BYTES,
+}: Omit<WriteShardsOptions, "signal">): ShardWriter {
   const written: WrittenShard[] = [];
   let canonical: Uint8Array | null = null;
   let held: RecordBatch[] = [];
   let heldBytes = 0;
 
-  async function flush(schema: Schema): Promise<void> {
+  async function flush(): Promise<void> {
+    if (canonical === null || held.length === 0) return;
     const path = join(folder, `part-${String(written.length).padStart(5, "0")}.arrow`);
     const rows = held.reduce((sum, batch) => sum + batch.numRows, 0);
-    await writeFile(path, encodeShard(schema, held), { flag: "wx" });
+    await writeFile(path, encodeShard(schemaFromCanonical(canonical), held), { flag: "wx" });
     written.push({ path, rows });
     [held, heldBytes] = [[], 0];
   }
 
+  return {
+    async add(batch) {
+      const own = canonicalSchema(batch.schema);
+      canonical ??= own;
+      const difference = firstSchemaDifference(canonical, own);
+      if (difference) {
+        const { field, a, b } = difference;
+        throw new ShardpactError("schema_differs", `a record batch differs in '${field}': ${a} before, ${b} now`, {
+          details: { ...difference },
+        });
+      }
+      if (batch.numRows === 0) return;
+      held.push(batch);
+      heldBytes += batch.data.byteLength;
+      if (heldBytes >= shardBytes) await flush();
+    },
+    async finish() {
+      await flush();
+      return written;
+    },
+  };
+}
+
+/** Writes all batches. @throws as `ShardWriter.add`, `aborted` */
+export async function writeShards(
+  batches: AsyncIterable<RecordBatch> | Iterable<RecordBatch>,
+  { signal, ...options }: WriteShardsOptions,
+): Promise<readonly WrittenShard[]> {
+  const writer = createShardWriter(options);
   for await (const batch of batches) {
     if (signal?.aborted) throw new ShardpactError("aborted", "writing shards was aborted", { cause: signal.reason });
-    const own = canonicalSchema(batch.schema);
-    canonical ??= own;
-    const difference = firstSchemaDifference(canonical, own);
-    if (difference) {
-      const { field, a, b } = difference;
-      throw new ShardpactError("schema_differs", `a record batch differs in '${field}': ${a} before, ${b} now`, {
-        details: { ...difference },
-      });
-    }
-    if (batch.numRows === 0) continue;
-    held.push(batch);
-    heldBytes += batch.data.byteLength;
-    if (heldBytes >= shardBytes) await flush(schemaFromCanonical(canonical));
+    await writer.add(batch);
   }
-  if (canonical && held.length > 0) await flush(schemaFromCanonical(canonical));
-  return written;
+  return writer.finish();
 }
 
 /** One Arrow IPC file of batches whose canonical schema is that of `schema`. */
 export function encodeShard(schema: Schema, batches: readonly RecordBatch[]): Uint8Array {
   const unified = unifyDictionaries(schema, batches);
-  const writer = new ShardWriter();
+  const writer = new ShardFileWriter();
   writer.reset(undefined, schema);
   for (const batch of unified) writer.write(batch);
   invariant(writer.batchesWritten === batches.length, "arrow-js wrote every batch");
@@ -79,7 +101,7 @@ export function encodeShard(schema: Schema, batches: readonly RecordBatch[]): Ui
   return writer.toUint8Array(true);
 }
 
-class ShardWriter extends RecordBatchFileWriter {
+class ShardFileWriter extends RecordBatchFileWriter {
   get batchesWritten(): number {
     return this._recordBatchBlocks.length;
   }

@@ -1,9 +1,10 @@
 /**
  * The command line end to end, in child processes, against a real group.
  */
-import { mkdir, mkdtemp, open, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { tableFromIPC } from "apache-arrow";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
 import { type CliResult, startCli } from "../cli/run-cli.ts";
@@ -88,6 +89,57 @@ describe.sequential("from publish to audit", () => {
     expect((await run("audit", "pins")).stdout).toMatch(/mnist\s+exp-42\s+v1.*baseline/);
     const unknown = await run("show", "mnits@v1");
     expect([unknown.code, unknown.stderr]).toEqual([3, expect.stringContaining("mnist")]);
+  });
+
+  test("a table is imported, dealt by a key, appended to, and written out again for others", async () => {
+    const csv = async (name: string, from: number, to: number): Promise<string> => {
+      const lines = Array.from({ length: to - from }, (_, i) => `${from + i},${(from + i) / 4},c${(from + i) % 3}`);
+      await writeFile(path.join(dir, name), `id,x,kind\n${lines.join("\n")}\n`);
+      return name;
+    };
+    const first = await csv("first.csv", 0, 3000);
+    const split = ["--split", "train=0.8,val=0.2", "--key", "id"];
+    const published = await run("publish", "trips", first, ...split, "--shuffle", "7", "--classes", "kind");
+    expect(published.stdout, published.stderr).toMatch(/^trips@v1 {2}3,000 rows · /);
+    expect(published.stderr).toMatch(/import\n[^]*scan/);
+    const shown = await json("show", "trips@v1");
+    expect(shown).toMatchObject({ splitRule: { kind: "key", columns: ["id"], ppm: { val: 200_000 } } });
+    expect(shown["message"]).toMatch(/^import\/1 duckdb v/);
+    const [train, val] = shown["splits"] as { rows: number }[];
+    expect((train?.rows ?? 0) + (val?.rows ?? 0)).toBe(3000);
+    expect(Math.abs((val?.rows ?? 0) - 600)).toBeLessThan(90);
+
+    const idsOf = async (folder: string, name: string): Promise<Set<number>> => {
+      const files = await readdir(path.join(dir, folder, name));
+      const tables = await Promise.all(
+        files.map(async (file) => tableFromIPC(await readFile(path.join(dir, folder, name, file)))),
+      );
+      return new Set(tables.flatMap((table) => [...(table.getChild("id") ?? [])].map(Number)));
+    };
+    const out = await run("materialize", "trips@v1", "out1");
+    expect(out.stdout, out.stderr).toMatch(/^trips@v1 {2}2 files · .* verified in /);
+    expect((await run("materialize", "trips@v1", "out1")).stdout).toContain("2 files (2 there already)");
+    const heldOut = await idsOf("out1", "val");
+    expect(heldOut.size).toBe(val?.rows);
+
+    // More rows, other files, no word of splits: the rule is the dataset's.
+    await csv("second.csv", 0, 6000);
+    expect((await run("publish", "trips", "second.csv", "--classes", "kind")).code).toBe(0);
+    expect((await run("materialize", "trips@v2", "out2", "--split", "val")).code).toBe(0);
+    const later = await idsOf("out2", "val");
+    for (let id = 0; id < 3000; id++) expect(later.has(id)).toBe(heldOut.has(id));
+    const changed = await run(
+      "publish",
+      "trips",
+      "second.csv",
+      "--split",
+      "train=0.5,val=0.5",
+      "--key",
+      "id",
+      "--classes",
+      "kind",
+    );
+    expect([changed.code, changed.stderr]).toEqual([2, expect.stringContaining("split_changed")]);
   });
 
   test("verify names segment and leaf of a flipped byte, and exits with 1", async () => {

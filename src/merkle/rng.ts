@@ -1,8 +1,8 @@
 /**
  * Owns the random numbers that a `map` may draw: one generator a row, seeded by seed, epoch and row, so that augmentation
- * is the same for every world size and after every resume. xoshiro128**, as in `order/windows.ts`.
+ * is the same for every world size and after every resume. xoshiro128**, as in the loader's windows.
  */
-import { keyWords } from "../merkle/permutation.ts";
+import { keyWords } from "./permutation.ts";
 
 export interface Rng {
   /** Uniform in [0, 1), with 32 random bits. */
