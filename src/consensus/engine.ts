@@ -245,6 +245,8 @@ export interface EngineTuning {
   readonly appendBytesMax: number;
   readonly inflightAppendsMax: number;
   readonly proposalsInFlightMax: number;
+  /** Multi-Paxos: a configuration at slot i decides from i + α on. For tests: all replicas of a group need the same. */
+  readonly alpha?: number;
   readonly logCacheBytesMax: number;
   /** Uniform in [0, 2³²); injected so that a seed decides everything. */
   readonly randomU32: () => number;

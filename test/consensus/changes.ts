@@ -3,10 +3,10 @@
  * snapshots. The operators know which machines are gone; what they ask for could always recover.
  */
 import type { Configuration, MembershipChange, ReplicaId } from "../../src/consensus/engine.ts";
-import { configurationAfter } from "../../src/consensus/raft/membership.ts";
+import { membersAfter } from "../../src/consensus/shared/membership.ts";
 import { checkApplied } from "./invariants.ts";
 import { isQuorum } from "./membership-invariants.ts";
-import { appliedOf, crash, feed, type SimNode } from "./node.ts";
+import { appliedOf, crash, delayOf, feed, type SimNode } from "./node.ts";
 import { compactTo, install, takeSnapshot, tellCompactions } from "./snapshots.ts";
 import { between, chance, isLeader, isPaused, pick, send, type World } from "./world.ts";
 
@@ -71,7 +71,9 @@ function sendUnasked(world: World, node: SimNode): void {
 /** A configuration that could still be in force, or come into force, can elect and commit without these. */
 export function survives(world: World, without: ReplicaId): boolean {
   const { chosen, configurations } = world.ledger;
-  const newest = chosen.findLast(({ entry }) => entry.kind === "config")?.entry.index ?? 0;
+  const inForceUpTo = chosen.length - delayOf(world.environment);
+  const newest =
+    chosen.findLast(({ entry }) => entry.kind === "config" && entry.index <= inForceUpTo)?.entry.index ?? 0;
   return configurations
     .filter(({ index }) => index >= newest)
     .every(({ configuration }) => isViable(world, configuration, without));
@@ -127,9 +129,15 @@ function configureSomehow(world: World, node: SimNode): void {
       ? [promote, replace, promote, replace, { kind: "remove", id }]
       : [promote, { kind: "remove", id }, { kind: "add_learner", id }, { kind: "add_learner", id }];
   const asked = kinds[Math.floor(world.random() * kinds.length)] as MembershipChange;
-  const next = configurationAfter(before, asked);
+  const next = membersAfter(before, asked);
+  const viable = next !== null && [before, { ...next, votersOutgoing: [] }].every((each) => isViable(world, each, ""));
   // Nonsense is asked for as well: it is refused.
-  if (next !== null && (!isViable(world, next, "") || next.voters.length > VOTERS_MAX)) return;
+  if (next !== null && (!viable || next.voters.length > VOTERS_MAX)) return;
+  // A leader of Multi-Paxos may propose it later: who asked keeps the machines that it needs until another is in force.
+  if (next !== null && delayOf(world.environment) > 0) {
+    const index = world.ledger.chosen.length + 1;
+    world.ledger.configurations.push({ index, configuration: { ...next, votersOutgoing: [] } });
+  }
   configure(world, node, asked);
 }
 

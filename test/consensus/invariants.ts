@@ -14,7 +14,14 @@
  */
 import type { Effect, Entry, Epoch, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
 import { check, type Ledger } from "./ledger.ts";
-import { checkBase, checkConfigurations, checkInForce, configurationIn, isQuorum } from "./membership-invariants.ts";
+import {
+  checkBase,
+  checkBaseEpoch,
+  checkConfigurations,
+  checkInForce,
+  configurationIn,
+  isQuorum,
+} from "./membership-invariants.ts";
 import { appliedOf, type Persist, type SimMessage, type SimNode } from "./node.ts";
 
 export { check, createLedger, type Ledger } from "./ledger.ts";
@@ -40,6 +47,7 @@ function checkEffect(
       return checkLogMatching(ledger, node, effect.removeFrom, effect.put);
     case "commit":
       checkInForce(ledger, node);
+      checkBaseEpoch(ledger, node);
       return checkCommit(ledger, nodes, node, effect.index);
     case "status":
       if (effect.status.role === "leader") checkLeader(ledger, node, effect.status.epoch);
@@ -99,7 +107,7 @@ export function checkRead(
 }
 
 export function checkApplied(ledger: Ledger, node: SimNode): void {
-  checkBase(ledger, node);
+  checkBase(node);
   const { index, chain } = appliedOf(node);
   const known = ledger.chains[index];
   if (known !== undefined) check(known === chain, `I10 ${node.id} differs at ${index}`);

@@ -4,7 +4,8 @@
  *  I35 a quorum of a configuration and one of its neighbour in the log always meet
  *  I36 at most one configuration of a log is not committed
  *  I34 purged ≤ snapshot ≤ applied ≤ commit ≤ last; the log has no hole, and what it begins after is what was chosen
- *  I37 the configuration in force is the newest in the log, committed or not
+ *  I37 the configuration in force is the newest in the log, committed or not; under Multi-Paxos the newest that is α
+ *      slots below the last chosen one
  */
 import type { Configuration, Entry, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
 import { check, type Ledger } from "./ledger.ts";
@@ -17,18 +18,18 @@ export function configurationIn(
   first: Configuration,
   upTo: LogIndex = Infinity,
 ): { readonly index: LogIndex; readonly configuration: Configuration } {
-  const { base, baseConfiguration } = disk;
+  const { base, baseConfigurations } = disk;
   for (let index = Math.min(entries.length, upTo); index > base.index; index -= 1) {
     const entry = entries[index - 1];
     if (entry?.kind === "config") return { index, configuration: decodeConfiguration(entry.payload) };
   }
-  return baseConfiguration ?? { index: 0, configuration: first };
+  return baseConfigurations.findLast(({ index }) => index <= upTo) ?? { index: 0, configuration: first };
 }
 
 /** I37 */
-export function checkInForce(ledger: Ledger, node: SimNode): void {
+export function checkInForce(ledger: Ledger, node: SimNode, upTo: LogIndex = Infinity): void {
   const inForce = node.engine?.status().configuration;
-  const { configuration, index } = configurationIn(node.disk, node.view, ledger.configuration);
+  const { configuration, index } = configurationIn(node.disk, node.view, ledger.configuration, upTo);
   const same = JSON.stringify(inForce) === JSON.stringify(configuration);
   check(same, `I37 ${node.id}: ${JSON.stringify(inForce)} is in force, not that of ${index}`);
 }
@@ -47,25 +48,33 @@ export function checkConfigurations(
   for (const { index, payload } of configs) {
     const next = decodeConfiguration(payload);
     check(quorumsMeet(configuration, next), `I35 ${node.id}: quorums before and after ${index} can miss each other`);
-    if (!ledger.configurations.some((known) => known.index === index && sameNames(known.configuration, next))) {
-      ledger.configurations.push({ index, configuration: next });
-    }
     configuration = next;
   }
+  noteConfigurations(ledger, configs);
   // What commits in the same step is told after the write.
   const committed = Math.max(ledger.chosen.length, node.engine?.status().commit ?? 0);
   const open = [...kept, ...put].filter((entry) => entry?.kind === "config" && entry.index > committed);
   check(open.length <= 1, `I36 ${node.id}: ${open.length} configurations are not committed`);
 }
 
+/** Whoever breaks machines has to know which configurations may decide. */
+export function noteConfigurations({ configurations }: Ledger, put: readonly Entry[]): void {
+  for (const { index, kind, payload } of put) {
+    if (kind !== "config") continue;
+    const configuration = decodeConfiguration(payload);
+    const isKnown = configurations.some(
+      (known) => known.index === index && sameNames(known.configuration, configuration),
+    );
+    if (!isKnown) configurations.push({ index, configuration });
+  }
+}
+
 /** I34, after the log or the applied state moved. */
-export function checkBase(ledger: Ledger, node: SimNode): void {
+export function checkBase(node: SimNode): void {
   const { disk, id } = node;
   const { base, entries } = disk;
   const applied = appliedOf(node).index;
   check(base.index <= applied, `I34 ${id} purged ${base.index}, applied ${applied}`);
-  const chosen = ledger.chosen[base.index - 1]?.entry.epoch ?? 0;
-  check(base.epoch === chosen, `I34 ${id} begins after ${base.index}@${base.epoch}, chosen is epoch ${chosen}`);
   // Writes are contiguous (I3), so a hole could only be where the snapshot meets the log.
   for (let i = base.index; i < Math.min(entries.length, base.index + 8); i += 1) {
     check(entries[i]?.index === i + 1, `I34 ${id} has a hole at ${i + 1}`);
@@ -74,6 +83,13 @@ export function checkBase(ledger: Ledger, node: SimNode): void {
   if (status === undefined) return;
   check(applied <= status.commit, `I34 ${id} applied ${applied}, committed ${status.commit}`);
   check(status.commit <= status.lastIndex, `I34 ${id} committed ${status.commit} of ${status.lastIndex}`);
+}
+
+/** I34 where an entry keeps its epoch: the base is the one that was chosen. */
+export function checkBaseEpoch(ledger: Ledger, { disk, id }: SimNode): void {
+  const { index, epoch } = disk.base;
+  const chosen = ledger.chosen[index - 1]?.entry.epoch ?? 0;
+  check(epoch === chosen, `I34 ${id} begins after ${index}@${epoch}, chosen is epoch ${chosen}`);
 }
 
 /** Whether a majority, in a joint configuration of both halves, is in `ids`. */

@@ -19,8 +19,10 @@ import type {
   LogIndex,
   ReplicaId,
 } from "../../src/consensus/engine.ts";
+import { ALPHA } from "../../src/consensus/paxos/quorums.ts";
 import type { PaxosMessage } from "../../src/consensus/paxos/index.ts";
 import type { RaftMessage } from "../../src/consensus/raft/index.ts";
+import type { Placed } from "../../src/consensus/shared/membership.ts";
 
 /** A run has one kind of engine; whoever drives it need not know which. */
 export type SimMessage = RaftMessage | PaxosMessage;
@@ -31,8 +33,8 @@ type Load = Extract<Effect<SimMessage>, { kind: "load" }>;
 /** What survives a crash. `entries[i]` has index i + 1; up to `base` a snapshot holds it, and the entries are holes. */
 export interface Disk {
   base: LogBase;
-  /** In force at `base`; null: the group's first. */
-  baseConfiguration: { readonly index: LogIndex; readonly configuration: Configuration } | null;
+  /** In force at `base`, and what may have followed by then; none: the group's first. */
+  baseConfigurations: readonly Placed[];
   hardState: HardState;
   entries: Entry[];
   /** Chain after each applied index; `chains[0]` is before the first. */
@@ -78,10 +80,15 @@ export interface NodeEnvironment {
   flushing(node: SimNode, write: Persist): void;
 }
 
+/** How many slots after its own a configuration takes force. */
+export function delayOf({ kind, tuning }: Pick<NodeEnvironment, "kind" | "tuning">): number {
+  return kind.name === "paxos" ? (tuning.alpha ?? ALPHA) : 0;
+}
+
 export function createNode(id: ReplicaId): SimNode {
   const disk: Disk = {
     base: { index: 0, epoch: 0 },
-    baseConfiguration: null,
+    baseConfigurations: [],
     hardState: { epoch: 0, votedFor: null },
     entries: [],
     chains: ["start"],
@@ -130,6 +137,7 @@ export function decodeConfiguration(payload: Uint8Array): Configuration {
 export function start(node: SimNode, environment: NodeEnvironment): void {
   if (node.destroyed) return;
   const { disk } = node;
+  const first = { index: 0, configuration: environment.configuration };
   const held = disk.entries.slice(disk.base.index);
   node.view = [...disk.entries];
   node.commit = appliedOf(node).index;
@@ -142,7 +150,7 @@ export function start(node: SimNode, environment: NodeEnvironment): void {
       base: disk.base,
       applied: appliedOf(node),
       configurations: [
-        disk.baseConfiguration ?? { index: 0, configuration: environment.configuration },
+        ...(disk.baseConfigurations.length > 0 ? disk.baseConfigurations : [first]),
         ...held
           .filter((entry) => entry.kind === "config")
           .map(({ index, payload }) => ({ index, configuration: decodeConfiguration(payload) })),

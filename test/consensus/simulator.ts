@@ -61,7 +61,8 @@ export function simulate(seed: number, steps: number, kind: EngineKind<SimMessag
       traceHash: count.hash,
     };
   } catch (error) {
-    const replay = `SIM_SEED=${seed} npx vitest run --project unit test/consensus/simulation.test.ts`;
+    const folder = kind.name === "raft" ? "" : `${kind.name}/`;
+    const replay = `SIM_SEED=${seed} npx vitest run --project unit test/consensus/${folder}simulation.test.ts`;
     throw new Error(`seed ${seed}, step ${world.step}: ${(error as Error).message}\nreplay: ${replay}`, {
       cause: error,
     });

@@ -1,13 +1,25 @@
 /**
  * Owns what a shell does around the log's prefix: compaction, and snapshots from a leader to a follower.
  */
-import type { Configuration, Engine, Entry, LogBase, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
+import type { Engine, Entry, LogBase, LogIndex, ReplicaId } from "../../src/consensus/engine.ts";
+import type { Placed } from "../../src/consensus/shared/membership.ts";
 import { configurationIn } from "./membership-invariants.ts";
-import { appliedOf, crash, feed, type NodeEnvironment, type SimMessage, type SimNode, start } from "./node.ts";
+import {
+  appliedOf,
+  crash,
+  delayOf,
+  type Disk,
+  feed,
+  type NodeEnvironment,
+  type SimMessage,
+  type SimNode,
+  start,
+} from "./node.ts";
 
 export interface Snapshot {
   readonly base: LogBase;
-  readonly configuration: { readonly index: LogIndex; readonly configuration: Configuration };
+  /** In force at the base, and what may have followed by then. */
+  readonly configurations: readonly Placed[];
   /** Stands for the applied state. */
   readonly chains: readonly string[];
 }
@@ -26,15 +38,15 @@ export function takeSnapshot(node: SimNode, environment: NodeEnvironment, index:
   const epoch = index === disk.base.index ? disk.base.epoch : (disk.entries[index - 1] as Entry).epoch;
   return {
     base: { index, epoch },
-    configuration: configurationIn(disk, disk.entries, environment.configuration, index),
+    configurations: configurationsAt(disk, environment, index),
     chains: disk.chains.slice(0, index + 1),
   };
 }
 
 /** Drops the log up to `index`; the engine is told at once or later. Applied state below must be safe from a crash. */
 export function compactTo(node: SimNode, environment: NodeEnvironment, index: LogIndex): void {
-  const { base, configuration } = takeSnapshot(node, environment, index);
-  dropPrefix(node, base, configuration);
+  const { base, configurations } = takeSnapshot(node, environment, index);
+  dropPrefix(node, base, configurations);
   node.compactions.push(base);
 }
 
@@ -44,16 +56,18 @@ export function tellCompactions(node: SimNode, environment: NodeEnvironment): vo
 
 /**
  * Takes the place of applied state and log, in one transaction, and restarts the engine from there. A log that holds the
- * snapshot's last entry keeps what follows it, any other goes (Raft §7). Returns false when it is no news.
+ * snapshot's last entry keeps what follows it, any other goes (Raft §7); an acceptor of Multi-Paxos keeps what it accepted
+ * above. Returns false when it is no news.
  */
 export function install(node: SimNode, environment: NodeEnvironment, snapshot: Snapshot, writesKept: number): boolean {
-  const { base, configuration, chains } = snapshot;
+  const { base, configurations, chains } = snapshot;
   if (base.index <= appliedOf(node).index) return false;
   crash(node, environment, writesKept, appliedOf(node).index);
   const { disk } = node;
-  if (disk.entries[base.index - 1]?.epoch !== base.epoch) disk.entries.length = 0;
+  const keeps = environment.kind.name === "paxos" || disk.entries[base.index - 1]?.epoch === base.epoch;
+  if (!keeps) disk.entries.length = 0;
   disk.entries.length = Math.max(disk.entries.length, base.index);
-  dropPrefix(node, base, configuration);
+  dropPrefix(node, base, configurations);
   disk.chains = [...chains];
   disk.appliedFlushed = base.index;
   if (disk.hardState.epoch < base.epoch) disk.hardState = { epoch: base.epoch, votedFor: null };
@@ -61,8 +75,16 @@ export function install(node: SimNode, environment: NodeEnvironment, snapshot: S
   return true;
 }
 
-function dropPrefix({ disk }: SimNode, base: LogBase, configuration: Snapshot["configuration"]): void {
+function configurationsAt(disk: Disk, environment: NodeEnvironment, index: LogIndex): readonly Placed[] {
+  const at = (upTo: LogIndex): Placed => configurationIn(disk, disk.entries, environment.configuration, upTo);
+  const inForce = at(index - delayOf(environment));
+  const placed = [at(index)];
+  while ((placed[0]?.index ?? 0) > inForce.index) placed.unshift(at((placed[0]?.index ?? 0) - 1));
+  return placed;
+}
+
+function dropPrefix({ disk }: SimNode, base: LogBase, configurations: readonly Placed[]): void {
   for (let i = disk.base.index; i < base.index; i += 1) Reflect.deleteProperty(disk.entries, i);
   disk.base = base;
-  disk.baseConfiguration = configuration;
+  disk.baseConfigurations = configurations;
 }

@@ -6,6 +6,7 @@ import { createLedger, type InvariantChecks, type Ledger, raftChecks } from "./i
 import {
   createNode,
   decodeConfiguration,
+  delayOf,
   encodeConfiguration,
   feed,
   type NodeEnvironment,
@@ -95,8 +96,8 @@ export interface Storm {
 export function createWorld(seed: number, kind: EngineKind<SimMessage>): World {
   const randomU32 = createRandomU32(seed);
   const random = (): number => randomU32() / 2 ** 32;
-  const membership = kind.name === "raft" && random() < 0.5;
-  const shape = configurationOf(seed);
+  const membership = random() < 0.5;
+  const shape = configurationOf(kind.name === "paxos" && membership && seed % SHAPES.length === JOINT ? 0 : seed);
   const configuration = membership && random() < 0.7 ? { ...shape, learners: [...shape.learners, "P"] } : shape;
   const members = [...configuration.voters, ...configuration.votersOutgoing, ...configuration.learners];
   const ids = [...new Set([...members, ...(membership ? SPARES : [])])];
@@ -109,6 +110,7 @@ export function createWorld(seed: number, kind: EngineKind<SimMessage>): World {
     appendBytesMax: membership ? 700 : 64,
     inflightAppendsMax: 3,
     proposalsInFlightMax: 24,
+    alpha: 12,
     logCacheBytesMax: random() < 0.5 ? 900 : 5_000,
     randomU32,
     decodeConfiguration,
@@ -120,7 +122,7 @@ export function createWorld(seed: number, kind: EngineKind<SimMessage>): World {
     nodes: new Map(ids.map((id) => [id, createNode(id)])),
     ids,
     ledger: createLedger(configuration),
-    checks: kind.name === "raft" ? raftChecks : paxosChecks(),
+    checks: kind.name === "raft" ? raftChecks : paxosChecks(configuration, delayOf({ kind, tuning })),
     environment: {
       kind,
       tuning,
@@ -175,17 +177,20 @@ export function drawStorm(random: () => number): Storm {
   };
 }
 
+/** Position of the joint configuration: Multi-Paxos can be given one, and cannot change it. */
+const JOINT = 2;
+const SHAPES: readonly Configuration[] = [
+  { voters: ["A", "B", "C"], votersOutgoing: [], learners: [] },
+  { voters: ["A", "B", "C", "D", "E"], votersOutgoing: [], learners: [] },
+  { voters: ["A", "B", "C"], votersOutgoing: ["C", "D", "E"], learners: [] },
+  { voters: ["A", "B", "C"], votersOutgoing: [], learners: ["L"] },
+  { voters: ["A", "B", "C"], votersOutgoing: [], learners: [] },
+  { voters: ["A"], votersOutgoing: [], learners: [] },
+];
+
 /** 1, 3 and 5 voters, a joint configuration, and voters with a learner. */
 export function configurationOf(seed: number): Configuration {
-  const shapes: readonly Configuration[] = [
-    { voters: ["A", "B", "C"], votersOutgoing: [], learners: [] },
-    { voters: ["A", "B", "C", "D", "E"], votersOutgoing: [], learners: [] },
-    { voters: ["A", "B", "C"], votersOutgoing: ["C", "D", "E"], learners: [] },
-    { voters: ["A", "B", "C"], votersOutgoing: [], learners: ["L"] },
-    { voters: ["A", "B", "C"], votersOutgoing: [], learners: [] },
-    { voters: ["A"], votersOutgoing: [], learners: [] },
-  ];
-  return shapes[seed % shapes.length] as Configuration;
+  return SHAPES[seed % SHAPES.length] as Configuration;
 }
 
 /** Mulberry32: uniform 32-bit integers. */

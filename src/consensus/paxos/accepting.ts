@@ -7,11 +7,12 @@
  */
 import type { ReplicaId } from "../engine.ts";
 import { contradicts, pointToCompare } from "../shared/applied-points.ts";
+import { configurationsIn } from "../shared/membership.ts";
 import { campaign } from "./campaign.ts";
 import type { Accept, Halt, HandOver, Heartbeat } from "./messages.ts";
 import { becomeFollower } from "./roles.ts";
 import { unwrittenBytes, writeCovering } from "./slots.ts";
-import { acceptSlots, configurationsIn, halt, isPromotable, type Paxos, send, setCommit } from "./state.ts";
+import { acceptSlots, halt, isPromotable, type Paxos, send, setCommit } from "./state.ts";
 
 export function handleAccept(paxos: Paxos, from: ReplicaId, message: Accept): void {
   if (!follow(paxos, from, message.epoch)) return;
@@ -24,7 +25,7 @@ export function handleAccept(paxos: Paxos, from: ReplicaId, message: Accept): vo
   if (fresh.length > 0) {
     // The disk is far behind: what was not taken is sent again.
     if (unwrittenBytes(slots) > paxos.tuning.logCacheBytesMax) return;
-    const configurations = configurationsIn(paxos, fresh);
+    const configurations = configurationsIn(paxos.tuning, fresh);
     if (configurations === null) return halt(paxos, `configuration entry near ${fresh[0]?.index} cannot be read`);
     acceptSlots(paxos, fresh, configurations);
   }

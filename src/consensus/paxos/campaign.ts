@@ -5,25 +5,28 @@
  * The one thing to know: a leader proposes for every slot that phase 1 found the value accepted in the highest ballot,
  * its own report included. If a value was chosen, every quorum has seen it, and no later ballot holds another one.
  */
-import type { Entry, LogIndex, ReplicaId } from "../engine.ts";
-import { voteOutcome } from "../shared/configuration.ts";
+import type { Configuration, Entry, LogIndex, ReplicaId } from "../engine.ts";
+import { hasQuorum, isVoter, voteOutcome } from "../shared/configuration.ts";
 import { invariant } from "../shared/fault.ts";
 import { createLeadership } from "../shared/leadership.ts";
+import { configurationsIn } from "../shared/membership.ts";
+import { rollElectionTimeout } from "../shared/timer.ts";
 import { nextBallot } from "./ballot.ts";
+import { answeredFromLater } from "./membership.ts";
 import type { Prepare, Promised } from "./messages.ts";
 import { acceptOwn, syncMembers } from "./proposing.ts";
-import { hasOpenQuorum, isOpenVoter, openConfigurations, openMembers } from "./quorums.ts";
+import { configurationsFrom, hasOpenQuorum, openConfigurations, provenIndex } from "./quorums.ts";
 import { broadcastHeartbeat, settleSuffix } from "./reads.ts";
 import { readSuffix } from "./reporting.ts";
 import { becomeFollower } from "./roles.ts";
 import {
+  halt,
   isPromiseDurable,
   isPromotable,
   type Leading,
   type Paxos,
   type Preparation,
   promiseBallot,
-  rollElectionTimeout,
   send,
   setCommit,
 } from "./state.ts";
@@ -53,14 +56,20 @@ export function tickLeader(paxos: Paxos, leadership: Leading): void {
     const heard = (id: ReplicaId): boolean =>
       id === paxos.id ? paxos.voting : leadership.progress.get(id)?.heard === true;
     if (!hasOpenQuorum(paxos, heard)) return becomeFollower(paxos, paxos.hardState.epoch, null, "no_quorum");
-    for (const progress of leadership.progress.values()) progress.heard = false;
+    for (const [id, progress] of leadership.progress) {
+      // It left and is silent: should it come back, what it asks is answered.
+      if (progress.leavingAt !== null && !progress.heard) leadership.progress.delete(id);
+      progress.heard = false;
+    }
   }
   if (leadership.heartbeatElapsed >= tuning.heartbeatTicks) broadcastHeartbeat(paxos, leadership);
 }
 
 /** Phase 1a at once, without asking first: a higher ballot than any that was seen here. */
 export function campaign(paxos: Paxos, handOver: boolean): void {
-  promiseBallot(paxos, nextBallot(paxos.proposers, paxos.id, paxos.hardState.epoch));
+  noteProven(paxos);
+  if (!isPromotable(paxos)) return;
+  promiseBallot(paxos, wanted(paxos));
   paxos.role = "candidate";
   paxos.leader = null;
   paxos.votes.clear();
@@ -91,20 +100,40 @@ export function handlePromise(paxos: Paxos, from: ReplicaId, message: Promised):
     if (message.granted) return countVote(paxos, from, true);
     if (message.epoch <= epoch) return countVote(paxos, from, false);
   }
-  if (message.epoch > epoch) return becomeFollower(paxos, message.epoch, null);
+  if (message.epoch > epoch) return answeredFromLater(paxos, from, message.epoch);
   if (message.pre || !message.granted || preparation === null || message.asked !== epoch) return;
-  noteReport(paxos, preparation, from, message);
+  if (mustPromise(paxos, preparation).some((configuration) => isVoter(configuration, from)))
+    noteReport(paxos, preparation, from, message);
 }
 
 function preCampaign(paxos: Paxos): void {
+  noteProven(paxos);
+  if (!isPromotable(paxos)) return;
   paxos.role = "pre_candidate";
-  askVoters(paxos, { epoch: wanted(paxos), pre: true, handOver: false }, () => paxos.commit + 1);
+  const question = { epoch: wanted(paxos), pre: true, handOver: false };
+  askVoters(paxos, openConfigurations(paxos), question, () => paxos.commit + 1);
   countVote(paxos, paxos.id, true);
 }
 
 /** The ballot that a campaign would take now. */
 function wanted(paxos: Paxos): number {
-  return nextBallot(paxos.proposers, paxos.id, paxos.hardState.epoch);
+  return nextBallot(paxos.configurations, paxos.id, paxos.hardState.epoch);
+}
+
+/** What the own log proves to be chosen need not be asked of a configuration that may be gone. */
+function noteProven(paxos: Paxos): void {
+  const proven = provenIndex(paxos, paxos.slots.lastIndex);
+  paxos.matched = Math.max(paxos.matched, proven);
+  setCommit(paxos, proven);
+}
+
+/** A quorum of each must promise: those that decide a slot from the first that is asked about on, as phase 1 found them. */
+function mustPromise(paxos: Paxos, { base, found }: Preparation): readonly Configuration[] {
+  const told = configurationsIn(paxos.tuning, found);
+  if (told === null) halt(paxos, "a configuration entry that an acceptor told cannot be read");
+  const known = paxos.configurations.filter(({ index }, i) => i === 0 || index <= base);
+  const configurations = [...known, ...(told ?? []).filter(({ index }) => index > 1)];
+  return configurationsFrom({ ...paxos, configurations }, base + 1).map(({ configuration }) => configuration);
 }
 
 function countVote(paxos: Paxos, from: ReplicaId, granted: boolean): void {
@@ -118,7 +147,7 @@ function countVote(paxos: Paxos, from: ReplicaId, granted: boolean): void {
 function askAll(paxos: Paxos, preparation: Preparation): void {
   const { epoch } = paxos.hardState;
   const { handOver, base, reports } = preparation;
-  askVoters(paxos, { epoch, pre: false, handOver }, (id) => {
+  askVoters(paxos, mustPromise(paxos, preparation), { epoch, pre: false, handOver }, (id) => {
     const report = reports.get(id);
     return report?.done === true ? null : (report?.next ?? base + 1);
   });
@@ -127,12 +156,14 @@ function askAll(paxos: Paxos, preparation: Preparation): void {
 
 function askVoters(
   paxos: Paxos,
+  configurations: readonly Configuration[],
   question: Pick<Prepare, "epoch" | "pre" | "handOver">,
   fromOf: (id: ReplicaId) => LogIndex | null,
 ): void {
   const { lastIndex } = paxos.slots;
-  for (const id of openMembers(paxos)) {
-    const from = id === paxos.id || !isOpenVoter(paxos, id) ? null : fromOf(id);
+  const voters = configurations.flatMap((each) => [...each.voters, ...each.votersOutgoing]);
+  for (const id of new Set(voters)) {
+    const from = id === paxos.id ? null : fromOf(id);
     if (from !== null) send(paxos, id, { kind: "prepare", ...question, from, lastIndex });
   }
 }
@@ -171,7 +202,9 @@ function noteReport(
 
 function finish(paxos: Paxos, preparation: Preparation): void {
   const done = (id: ReplicaId): boolean => preparation.reports.get(id)?.done === true;
-  if (done(paxos.id) && hasOpenQuorum(paxos, done)) becomeLeader(paxos, preparation);
+  if (!done(paxos.id)) return;
+  const promised = mustPromise(paxos, preparation).every((configuration) => hasQuorum(configuration, done));
+  if (promised && !paxos.halted) becomeLeader(paxos, preparation);
 }
 
 /**
@@ -186,7 +219,7 @@ function becomeLeader(paxos: Paxos, { base, reports, found }: Preparation): void
   if (base + entries.length === 0) entries.push({ index: 1, epoch, kind: "config", payload: paxos.genesis });
   const suffixEnd = base + entries.length;
   invariant(suffixEnd >= paxos.slots.lastIndex, `found up to ${suffixEnd}, the own end is ${paxos.slots.lastIndex}`);
-  const leadership: Leading = { ...createLeadership(), suffixEnd };
+  const leadership: Leading = { ...createLeadership(), suffixEnd, inForceIndex: 0, change: null, held: [] };
   paxos.role = "leader";
   paxos.leader = paxos.id;
   paxos.leadership = leadership;
@@ -194,7 +227,7 @@ function becomeLeader(paxos: Paxos, { base, reports, found }: Preparation): void
   syncMembers(paxos, leadership, base);
   const known = [...reports].filter(([, { done }]) => done).map(([, { commit }]) => commit);
   acceptOwn(paxos, leadership, entries);
-  setCommit(paxos, Math.min(suffixEnd, Math.max(...known)));
+  setCommit(paxos, Math.min(suffixEnd, Math.max(provenIndex(paxos, suffixEnd), ...known)));
   settleSuffix(paxos, leadership);
   broadcastHeartbeat(paxos, leadership);
 }

@@ -50,6 +50,7 @@ const KINDS: readonly MessageKind[] = [
   "refused",
   "hand_over",
   "halt",
+  "removed",
 ];
 const ENTRY_KINDS: readonly EntryKind[] = ["noop", "config", "command"];
 
@@ -95,6 +96,8 @@ function sizeOf(message: PaxosMessage): number {
       return HEADER_BYTES + 17 + pointSize(message.applied);
     case "halt":
       return HEADER_BYTES + pointSize(message.point);
+    case "removed":
+      return HEADER_BYTES + 8;
     case "refused":
     case "hand_over":
       return HEADER_BYTES;
@@ -138,6 +141,8 @@ function writeFields(writer: Writer, message: PaxosMessage): void {
       return writePoint(writer, message.applied);
     case "halt":
       return writePoint(writer, message.point);
+    case "removed":
+      return writeInteger(writer, message.index);
     case "refused":
     case "hand_over":
   }
@@ -175,6 +180,8 @@ function readFields(reader: Reader, kind: MessageKind, epoch: number): PaxosMess
       if (point === null) throw malformed("halt without a point");
       return { kind, epoch, point };
     }
+    case "removed":
+      return { kind, epoch, index: readInteger(reader) };
     case "refused":
     case "hand_over":
       return { kind, epoch };

@@ -102,6 +102,13 @@ export interface Halt {
   readonly point: AppliedPoint;
 }
 
+/** The receiver asked as a member, and the configuration in force at `index`, a chosen slot, does not hold it. */
+export interface Removed {
+  readonly kind: "removed";
+  readonly epoch: Epoch;
+  readonly index: LogIndex;
+}
+
 export type PaxosMessage =
   | Prepare
   | Promised
@@ -112,6 +119,7 @@ export type PaxosMessage =
   | HeartbeatReply
   | Refused
   | HandOver
-  | Halt;
+  | Halt
+  | Removed;
 
 export type MessageKind = PaxosMessage["kind"];

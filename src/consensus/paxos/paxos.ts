@@ -2,7 +2,8 @@
  * Owns `step`: which event and which message goes to which rule. The rules are in the files beside this one:
  * campaign and reporting (phase 1), proposing and accepting (phase 2), reads, transfer.
  *
- * The one thing to know: messages of strangers are ignored, and so is whoever speaks in a ballot that is not its own.
+ * The one thing to know: who asks need not be known here, for a lagging replica has members that it does not know yet;
+ * answers count from members only, and whoever speaks in a ballot that is known to be another's is ignored.
  */
 import type { Effect, EngineEvent, Entry, ReplicaId } from "../engine.ts";
 import { comparePoint, judge, notePoint } from "../shared/applied-points.ts";
@@ -14,7 +15,8 @@ import { handlePromise, reportOwn, takeOwnReport, tickElection, tickLeader } fro
 import type { HeartbeatReply, PaxosMessage } from "./messages.ts";
 import { forgetLoad, handleSnapshotEnd, sendAccepts, takeLoaded } from "./pipeline.ts";
 import { advanceCommit, handleAccepted, handleGap, propose } from "./proposing.ts";
-import { openConfigurations, openMembers } from "./quorums.ts";
+import { configure, handleRemoved, settleMembership, answeredFromLater } from "./membership.ts";
+import { configurationsFrom, openConfigurations } from "./quorums.ts";
 import { noteRound, requestRead } from "./reads.ts";
 import { forgetReport, handlePrepare, sendReport, takeReport } from "./reporting.ts";
 import { becomeFollower } from "./roles.ts";
@@ -25,6 +27,7 @@ import { handOver, startTransfer } from "./transfer.ts";
 export function step(paxos: Paxos, event: EngineEvent<PaxosMessage>): readonly Effect<PaxosMessage>[] {
   if (paxos.halted) return [];
   handleEvent(paxos, event);
+  settleMembership(paxos);
   return takeEffects(paxos);
 }
 
@@ -49,14 +52,10 @@ function handleEvent(paxos: Paxos, event: EngineEvent<PaxosMessage>): void {
       invariant(event.point.index <= paxos.commit, `applied ${event.point.index}, committed is ${paxos.commit}`);
       return notePoint(paxos.points, event.point);
     case "configure":
-      return void paxos.out.push({
-        kind: "rejected",
-        ticket: event.ticket,
-        reason: paxos.leadership === null ? "not_leader" : "invalid_change",
-        leader: paxos.leader,
-      });
+      return configure(paxos, event);
     case "compacted":
       invariant(event.index <= paxos.points.latest.index, `compacting at ${event.index}, which is not applied`);
+      paxos.configurations = configurationsFrom(paxos, event.index);
       return compactSlots(paxos.slots, event.index);
     case "snapshot_sent":
       return handleSnapshotEnd(paxos, event.to, event.index);
@@ -77,8 +76,7 @@ function handleEvent(paxos: Paxos, event: EngineEvent<PaxosMessage>): void {
 }
 
 function handleMessage(paxos: Paxos, from: ReplicaId, message: PaxosMessage): void {
-  const members = openMembers(paxos);
-  if (from === paxos.id || (!members.includes(from) && members.includes(paxos.id))) return;
+  if (from === paxos.id) return;
   switch (message.kind) {
     case "prepare":
     case "accept":
@@ -88,11 +86,13 @@ function handleMessage(paxos: Paxos, from: ReplicaId, message: PaxosMessage): vo
       return handleProposer(paxos, from, message);
     case "promise":
       return handlePromise(paxos, from, message);
+    case "removed":
+      return handleRemoved(paxos, message);
     case "accepted":
     case "gap":
     case "heartbeat_reply":
     case "refused":
-      if (message.epoch > paxos.hardState.epoch) return becomeFollower(paxos, message.epoch, null);
+      if (message.epoch > paxos.hardState.epoch) return answeredFromLater(paxos, from, message.epoch);
       if (message.kind === "accepted") return handleAccepted(paxos, from, message);
       if (message.kind === "gap") return handleGap(paxos, from, message);
       if (message.kind === "heartbeat_reply") return handleHeartbeatReply(paxos, from, message);
@@ -105,7 +105,8 @@ function handleProposer(
   from: ReplicaId,
   message: Extract<PaxosMessage, { kind: "prepare" | "accept" | "heartbeat" | "hand_over" | "halt" }>,
 ): void {
-  if (proposerOf(paxos.proposers, message.epoch) !== from) return;
+  const owner = proposerOf(paxos.proposers, message.epoch);
+  if (owner !== null && owner !== from) return;
   switch (message.kind) {
     case "prepare":
       return handlePrepare(paxos, from, message);
@@ -141,6 +142,10 @@ function handleHeartbeatReply(paxos: Paxos, from: ReplicaId, message: HeartbeatR
   if (leadership === null || progress === undefined || message.epoch !== paxos.hardState.epoch) return;
   if (message.voting) progress.heard = true;
   else noteUncounted(progress);
+  if (progress.leavingAt !== null && message.commit >= progress.leavingAt) {
+    leadership.progress.delete(from);
+    return;
+  }
   progress.probing = false;
   noteRound(paxos, leadership, from, message);
   if (message.applied !== null && comparePoint(paxos.points, progress, message.applied)) settleDifference(paxos);

@@ -6,15 +6,16 @@
  */
 import type { Entry, LogIndex, Proposal, ReplicaId } from "../engine.ts";
 import { backOff, createProgress, endSnapshot, noteAccepted, noteUncounted } from "../shared/progress.ts";
+import { configurationsIn } from "../shared/membership.ts";
 import type { Accepted, Gap } from "./messages.ts";
 import { sendAccepts } from "./pipeline.ts";
-import { chosenIndex, openMembers } from "./quorums.ts";
+import { chosenIndex, inForce, newestFrom, servedMembers } from "./quorums.ts";
 import { broadcastCommit, settleSuffix } from "./reads.ts";
 import { durableIndex, unwrittenBytes } from "./slots.ts";
-import { acceptSlots, configurationsIn, halt, type Leading, type Paxos, setCommit } from "./state.ts";
+import { acceptSlots, halt, type Leading, type Paxos, setCommit } from "./state.ts";
 import { advanceTransfer } from "./transfer.ts";
 
-/** Takes proposals in order: each gets the next slot in this ballot, or is rejected. The pipeline is α slots long. */
+/** Takes proposals in order: each gets a slot in this ballot as soon as the pipeline has room, or is rejected. */
 export function propose(paxos: Paxos, proposals: readonly Proposal[]): void {
   const { leadership, slots, tuning } = paxos;
   const reject = (proposal: Proposal, reason: "not_leader" | "overloaded" | "transferring"): void => {
@@ -22,36 +23,55 @@ export function propose(paxos: Paxos, proposals: readonly Proposal[]): void {
   };
   if (leadership === null) return proposals.forEach((proposal) => reject(proposal, "not_leader"));
   if (leadership.transfer !== null) return proposals.forEach((proposal) => reject(proposal, "transferring"));
-  const inFlight = slots.lastIndex - paxos.points.latest.index;
+  const inFlight = slots.lastIndex - paxos.points.latest.index + leadership.held.length;
   const full = unwrittenBytes(slots) > tuning.logCacheBytesMax;
   const room = full ? 0 : Math.max(0, tuning.proposalsInFlightMax - inFlight);
+  leadership.held = [...leadership.held, ...proposals.slice(0, room)];
+  for (const proposal of proposals.slice(room)) reject(proposal, "overloaded");
+  proposeHeld(paxos, leadership);
+}
+
+/** Gives the proposals that wait their slots, as far as the pipeline goes now. */
+export function proposeHeld(paxos: Paxos, leadership: Leading): void {
+  const { lastIndex } = paxos.slots;
+  const count = Math.min(leadership.held.length, lastProposable(paxos) - lastIndex);
+  // A change waits until nothing is under way.
+  if (count <= 0 || leadership.change !== null) return;
   const { epoch } = paxos.hardState;
-  const entries: Entry[] = [];
-  for (const proposal of proposals) {
-    if (entries.length >= room) {
-      reject(proposal, "overloaded");
-      continue;
-    }
-    const index = slots.lastIndex + entries.length + 1;
-    entries.push({ index, epoch, kind: "command", payload: proposal.payload });
-    paxos.out.push({ kind: "accepted", ticket: proposal.ticket, index, epoch });
-  }
-  if (entries.length > 0) acceptOwn(paxos, leadership, entries);
+  const entries: Entry[] = leadership.held.slice(0, count).map(({ payload, ticket }, i) => {
+    const index = lastIndex + 1 + i;
+    paxos.out.push({ kind: "accepted", ticket, index, epoch });
+    return { index, epoch, kind: "command", payload };
+  });
+  leadership.held = leadership.held.slice(count);
+  acceptOwn(paxos, leadership, entries);
+}
+
+/** α slots beyond what is applied; and none of a new configuration before all of the one before are chosen. */
+function lastProposable(paxos: Paxos): LogIndex {
+  const last = paxos.points.latest.index + paxos.alpha;
+  const lastBefore = newestFrom(paxos) - 1;
+  return paxos.commit >= lastBefore ? last : Math.min(last, lastBefore);
 }
 
 /** Accepts its own proposals and sends them at once: the leader's disk works in parallel with the network. */
 export function acceptOwn(paxos: Paxos, leadership: Leading, entries: readonly Entry[]): void {
-  const configurations = configurationsIn(paxos, entries);
+  const configurations = configurationsIn(paxos.tuning, entries);
   if (configurations === null) return halt(paxos, "its own configuration entry cannot be read");
   acceptSlots(paxos, entries, configurations);
   if (configurations.length > 0) syncMembers(paxos, leadership, paxos.commit);
   for (const [id, progress] of leadership.progress) sendAccepts(paxos, leadership, id, progress);
 }
 
-/** One progress for every other member of the open configurations; a new one is tried from after `from` on. */
+/** One progress for every other member that is served, and for those who left until they know; a new one is tried from
+ * after `from` on. */
 export function syncMembers(paxos: Paxos, leadership: Leading, from: LogIndex): void {
-  const members = openMembers(paxos);
-  for (const id of leadership.progress.keys()) if (!members.includes(id)) leadership.progress.delete(id);
+  const members = servedMembers(paxos);
+  leadership.inForceIndex = inForce(paxos).index;
+  for (const [id, progress] of leadership.progress) {
+    if (members.includes(id)) progress.leavingAt = null;
+    else progress.leavingAt ??= paxos.commit;
+  }
   for (const id of members) {
     if (id === paxos.id || leadership.progress.has(id)) continue;
     leadership.progress.set(id, createProgress(from));

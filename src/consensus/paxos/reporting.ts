@@ -7,11 +7,14 @@
  */
 import type { Entry, LogIndex, ReplicaId } from "../engine.ts";
 import type { Prepare } from "./messages.ts";
+import { rollElectionTimeout } from "../shared/timer.ts";
+import { tellRemoved } from "./membership.ts";
 import { becomeFollower } from "./roles.ts";
 import { cachedEntries, nextCached } from "./slots.ts";
-import { type Paxos, requestLoad, rollElectionTimeout, send } from "./state.ts";
+import { type Paxos, requestLoad, send } from "./state.ts";
 
 export function handlePrepare(paxos: Paxos, from: ReplicaId, message: Prepare): void {
+  tellRemoved(paxos, from);
   if (message.epoch < paxos.hardState.epoch) return answer(paxos, from, message, false, []);
   if (!message.handOver && hearsLeader(paxos)) return;
   if (message.pre) return answer(paxos, from, message, wouldPromise(paxos, message), []);
@@ -75,7 +78,7 @@ function hearsLeader(paxos: Paxos): boolean {
  * never turned away, and in every quorum somebody holds all that is chosen.
  */
 function wouldPromise(paxos: Paxos, { epoch, from, lastIndex }: Prepare): boolean {
-  const near = lastIndex + paxos.tuning.proposalsInFlightMax >= paxos.slots.lastIndex;
+  const near = lastIndex + paxos.alpha >= paxos.slots.lastIndex;
   return paxos.voting && near && from > paxos.slots.baseIndex && epoch > paxos.hardState.epoch;
 }
 

@@ -6,8 +6,10 @@
  *      └──── a leader, a higher ballot, no answer in time, or (leader) no quorum heard ────────────┘
  */
 import type { Epoch, ReplicaId } from "../engine.ts";
+import { rollElectionTimeout } from "../shared/timer.ts";
 import { failReads } from "./reads.ts";
-import { type Paxos, promiseBallot, rollElectionTimeout } from "./state.ts";
+import { type Paxos, promiseBallot } from "./state.ts";
+import { rejectWaiting } from "./waiting.ts";
 
 /** Enters `epoch` (the same or a later ballot) as an acceptor that follows `leader`, if that is known. */
 export function becomeFollower(
@@ -24,5 +26,7 @@ export function becomeFollower(
   paxos.preparation = null;
   paxos.votes.clear();
   rollElectionTimeout(paxos);
-  if (leadership !== null) failReads(paxos, leadership, readsFail);
+  if (leadership === null) return;
+  failReads(paxos, leadership, readsFail);
+  rejectWaiting(paxos, leadership, "not_leader");
 }

@@ -14,15 +14,20 @@ import type {
   Epoch,
   HardState,
   LogIndex,
+  Proposal,
   ReplicaId,
   Role,
 } from "../engine.ts";
 import { createPoints, type Points } from "../shared/applied-points.ts";
-import { ConsensusError, invariant } from "../shared/fault.ts";
+import { isMember } from "../shared/configuration.ts";
+import { invariant } from "../shared/fault.ts";
 import type { Leadership } from "../shared/leadership.ts";
+import type { Placed } from "../shared/membership.ts";
+import { checkStart, isNews } from "../shared/start.ts";
+import { rollElectionTimeout } from "../shared/timer.ts";
 import { proposerOf, proposersOf } from "./ballot.ts";
 import type { PaxosMessage } from "./messages.ts";
-import { configurationsFrom, isOpenVoter, type Placed } from "./quorums.ts";
+import { ALPHA, inForce, isServedVoter } from "./quorums.ts";
 import { createSlots, evict, noteWrite, putSlots, type Slots } from "./slots.ts";
 
 interface Draft {
@@ -55,6 +60,12 @@ export interface Preparation {
 export interface Leading extends Leadership {
   /** Last slot that phase 1 found: once it is chosen in this ballot, the commit index is the group's. */
   readonly suffixEnd: LogIndex;
+  /** The configuration in force that `progress` was made for. */
+  inForceIndex: LogIndex;
+  /** A change that waits until all that was proposed is chosen. */
+  change: { readonly ticket: number; readonly payload: Uint8Array } | null;
+  /** Proposals that wait for room in the pipeline, oldest first. */
+  held: readonly Proposal[];
 }
 
 export interface Paxos {
@@ -68,11 +79,14 @@ export interface Paxos {
   commit: LogIndex;
   matched: LogIndex;
   readonly points: Points;
-  /** By index; the first is the group's first. */
+  readonly alpha: number;
+  /** By index; the first is in force where the log begins. */
   configurations: readonly Placed[];
-  /** Who may have drawn a ballot. */
-  proposers: readonly ReplicaId[];
+  /** Who draws which ballots, as far as it is chosen. */
+  proposers: ReadonlyMap<number, ReplicaId>;
   voting: boolean;
+  /** A configuration in force left this replica out, and none that holds it was accepted since. */
+  removed: boolean;
   electionElapsed: number;
   electionTimeout: number;
   /** Who would promise; while a pre-candidate. */
@@ -93,11 +107,7 @@ export interface Paxos {
 }
 
 export function createPaxos(start: EngineStart, tuning: EngineTuning): Paxos {
-  invariant(tuning.electionTicksMin > tuning.heartbeatTicks && tuning.heartbeatTicks >= 1, "heartbeats beat elections");
-  invariant(tuning.electionTicksMax > tuning.electionTicksMin, "election timeouts are a range");
-  invariant(start.configurations.length > 0, "a replica knows the group's first configuration");
-  invariant(start.applied.index <= start.lastIndex, "what is applied is in the log");
-  invariant((start.base?.index ?? 0) <= start.applied.index, "what left the log is applied");
+  checkStart(start, tuning);
   for (const { epoch } of start.epochRuns) {
     invariant(epoch <= start.hardState.epoch, `a value of ballot ${epoch}, promised is ${start.hardState.epoch}`);
   }
@@ -112,9 +122,11 @@ export function createPaxos(start: EngineStart, tuning: EngineTuning): Paxos {
     commit: start.applied.index,
     matched: matchedAtStart(start),
     points: createPoints(start.applied),
-    configurations: [...start.configurations],
-    proposers: proposersOf(start.configurations),
+    alpha: tuning.alpha ?? ALPHA,
+    configurations: start.configurations.filter(({ index }, i) => i === 0 || index > 1),
+    proposers: new Map(),
     voting: start.voting,
+    removed: false,
     electionElapsed: 0,
     electionTimeout: 0,
     votes: new Map(),
@@ -130,21 +142,18 @@ export function createPaxos(start: EngineStart, tuning: EngineTuning): Paxos {
     lastStatus: null,
     halted: false,
   };
+  noteProposers(paxos);
   rollElectionTimeout(paxos);
   paxos.lastStatus = statusOf(paxos);
   return paxos;
 }
 
-/** May campaign. */
+/**
+ * May campaign: a voter of the configuration in force or of one that may follow. One that is out as soon as the next slot
+ * is chosen may be the only one that knows all slots before it, though it will not count itself.
+ */
 export function isPromotable(paxos: Paxos): boolean {
-  return paxos.voting && isOpenVoter(paxos, paxos.id);
-}
-
-/** Restarts the election timer with a new timeout in [min, max) ticks: duelling proposers part ("Paxos Made Simple" §2.4). */
-export function rollElectionTimeout(paxos: Paxos): void {
-  const { electionTicksMin: min, electionTicksMax: max, randomU32 } = paxos.tuning;
-  paxos.electionElapsed = 0;
-  paxos.electionTimeout = min + Math.floor((randomU32() / 2 ** 32) * (max - min));
+  return paxos.voting && !paxos.removed && isServedVoter(paxos, paxos.id);
 }
 
 /** Promises a ballot: nothing below it is promised or accepted any more, and what was accepted below counts no more. */
@@ -177,10 +186,12 @@ export function acceptSlots(paxos: Paxos, entries: readonly Entry[], configurati
   putSlots(paxos.slots, entries);
   noteWrite(paxos.slots, draft.token, entries);
   paxos.matched = last.index;
-  const kept = paxos.configurations.filter(({ index }) => index < first.index || index > last.index);
-  if (kept.length === paxos.configurations.length && configurations.length === 0) return;
-  paxos.configurations = [...kept, ...configurations].toSorted((a, b) => a.index - b.index);
-  paxos.proposers = proposersOf(paxos.configurations);
+  const kept = paxos.configurations.filter(({ index }, i) => i === 0 || index < first.index || index > last.index);
+  // Slot 1 repeats the group's first configuration.
+  const placed = configurations.filter(({ index }) => index > 1);
+  if (kept.length === paxos.configurations.length && placed.length === 0) return;
+  paxos.configurations = [...kept, ...placed].toSorted((a, b) => a.index - b.index);
+  if (placed.some(({ configuration }) => isMember(configuration, paxos.id))) paxos.removed = false;
 }
 
 /** Everything up to `index` is chosen. */
@@ -189,6 +200,7 @@ export function setCommit(paxos: Paxos, index: LogIndex): void {
   invariant(index <= paxos.matched, `commit ${index} is beyond what is held in this ballot, ${paxos.matched}`);
   paxos.commit = index;
   paxos.out.push({ kind: "commit", index });
+  if (paxos.configurations.length > 1) noteProposers(paxos);
 }
 
 /** Sends after the given write, and never before the ballot that the message speaks for is durable. */
@@ -224,7 +236,7 @@ export function takeEffects(paxos: Paxos): readonly Effect<PaxosMessage>[] {
   }
   evict(paxos.slots, paxos.tuning.logCacheBytesMax);
   const status = statusOf(paxos);
-  if (paxos.lastStatus === null || differs(paxos.lastStatus, status)) {
+  if (isNews(paxos.lastStatus, status)) {
     paxos.lastStatus = status;
     effects.push({ kind: "status", status });
   }
@@ -234,8 +246,6 @@ export function takeEffects(paxos: Paxos): readonly Effect<PaxosMessage>[] {
 }
 
 export function statusOf(paxos: Paxos): EngineStatus {
-  const [deciding] = configurationsFrom(paxos, paxos.commit + 1);
-  invariant(deciding, "some configuration decides the next slot");
   return {
     role: paxos.role,
     leader: paxos.leader,
@@ -243,24 +253,9 @@ export function statusOf(paxos: Paxos): EngineStatus {
     commit: paxos.commit,
     lastIndex: paxos.slots.lastIndex,
     committedInEpoch: paxos.leadership?.committedInEpoch ?? false,
-    configuration: deciding.configuration,
+    configuration: inForce(paxos).configuration,
     voting: paxos.voting,
   };
-}
-
-/** Reads the configurations out of entries before anything is changed; null when one cannot be read. */
-export function configurationsIn(paxos: Paxos, entries: readonly Entry[]): Placed[] | null {
-  const found: Placed[] = [];
-  for (const { kind, index, payload } of entries) {
-    if (kind !== "config") continue;
-    try {
-      found.push({ index, configuration: paxos.tuning.decodeConfiguration(payload) });
-    } catch (error) {
-      if (error instanceof ConsensusError) throw error;
-      return null;
-    }
-  }
-  return found;
 }
 
 /** What is applied is chosen; the slots that follow it count as far as they were accepted in the promised ballot. */
@@ -281,13 +276,7 @@ function draftOf(paxos: Paxos): Draft {
   return paxos.draft;
 }
 
-function differs(before: EngineStatus, after: EngineStatus): boolean {
-  return (
-    before.role !== after.role ||
-    before.leader !== after.leader ||
-    before.epoch !== after.epoch ||
-    before.committedInEpoch !== after.committedInEpoch ||
-    before.voting !== after.voting ||
-    before.configuration !== after.configuration
-  );
+/** An ordinal of a configuration that may still be overwritten says nothing of who speaks. */
+function noteProposers(paxos: Paxos): void {
+  paxos.proposers = proposersOf(paxos.configurations.filter(({ index }, i) => i === 0 || index <= paxos.commit));
 }

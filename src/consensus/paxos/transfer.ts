@@ -6,6 +6,7 @@ import type { ReplicaId } from "../engine.ts";
 import { sendAccepts } from "./pipeline.ts";
 import { isOpenVoter } from "./quorums.ts";
 import { type Leading, type Paxos, send } from "./state.ts";
+import { rejectWaiting } from "./waiting.ts";
 
 export function startTransfer(paxos: Paxos, to: ReplicaId): void {
   const { leadership } = paxos;
@@ -13,6 +14,7 @@ export function startTransfer(paxos: Paxos, to: ReplicaId): void {
   if (leadership === null || progress === undefined || !isOpenVoter(paxos, to)) return;
   if (leadership.transfer?.to === to) return;
   leadership.transfer = { to, elapsed: 0, told: false };
+  rejectWaiting(paxos, leadership, "transferring");
   advanceTransfer(paxos, leadership);
   if (leadership.transfer.told) return;
   sendAccepts(paxos, leadership, to, progress, true);

@@ -14,13 +14,13 @@ import type { Removed, VoteReply, VoteRequest } from "./messages.ts";
 import { broadcastHeartbeat, failReads } from "./read-index.ts";
 import { appendOwn, syncMembers } from "./replication.ts";
 import { createLeadership, type Leadership } from "../shared/leadership.ts";
+import { rollElectionTimeout } from "../shared/timer.ts";
 import {
   activeConfiguration,
   configurationIsCommitted,
   draftToken,
   isPromotable,
   type Raft,
-  rollElectionTimeout,
   send,
   setCommit,
   setHardState,

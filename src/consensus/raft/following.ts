@@ -6,10 +6,11 @@
  */
 import type { Entry, ReplicaId } from "../engine.ts";
 import { contradicts, pointToCompare } from "../shared/applied-points.ts";
+import { configurationsIn } from "../shared/membership.ts";
 import { becomeFollower, campaign } from "./election.ts";
 import { epochAt, lastIndexOfEpochUpTo, unwrittenBytes, writeCovering } from "./log-view.ts";
 import type { Append, Halt, Heartbeat, TimeoutNow } from "./messages.ts";
-import { configurationsIn, draftToken, halt, isPromotable, type Raft, send, setCommit, writeEntries } from "./state.ts";
+import { draftToken, halt, isPromotable, type Raft, send, setCommit, writeEntries } from "./state.ts";
 
 export function handleAppend(raft: Raft, from: ReplicaId, message: Append): void {
   if (!follow(raft, from, message.epoch)) return;
@@ -24,7 +25,7 @@ export function handleAppend(raft: Raft, from: ReplicaId, message: Append): void
     if (first.index <= raft.commit) return halt(raft, differsBelowCommit(first.index));
     // The disk is far behind: what was not taken is sent again.
     if (unwrittenBytes(log) > raft.tuning.logCacheBytesMax) return;
-    const configurations = configurationsIn(raft, fresh);
+    const configurations = configurationsIn(raft.tuning, fresh);
     if (configurations === null) return halt(raft, `configuration entry near ${first.index} cannot be read`);
     writeEntries(raft, fresh, configurations);
   }

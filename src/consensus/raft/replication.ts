@@ -12,7 +12,8 @@ import { sendAppends } from "./pipeline.ts";
 import { backOff, createProgress, endSnapshot, noteAccepted, noteUncounted } from "../shared/progress.ts";
 import { broadcastCommit, startWaitingReads } from "./read-index.ts";
 import type { Leadership } from "../shared/leadership.ts";
-import { activeConfiguration, configurationsIn, halt, type Raft, setCommit, writeEntries } from "./state.ts";
+import { configurationsIn } from "../shared/membership.ts";
+import { activeConfiguration, halt, type Raft, setCommit, writeEntries } from "./state.ts";
 import { advanceTransfer } from "./transfer.ts";
 
 type Rejection = Extract<RejectReason, "not_leader" | "overloaded" | "transferring">;
@@ -43,7 +44,7 @@ export function propose(raft: Raft, proposals: readonly Proposal[]): void {
 
 /** Appends to the own log and sends at once: the leader's disk works in parallel with the network (thesis §10.2.1). */
 export function appendOwn(raft: Raft, leadership: Leadership, entries: readonly Entry[]): void {
-  const configurations = configurationsIn(raft, entries);
+  const configurations = configurationsIn(raft.tuning, entries);
   if (configurations === null) return halt(raft, "its own configuration entry cannot be read");
   writeEntries(raft, entries, configurations);
   if (configurations.length > 0) syncMembers(raft, leadership);

@@ -20,9 +20,12 @@ import type {
 } from "../engine.ts";
 import { createPoints, type Points } from "../shared/applied-points.ts";
 import { isMember, isVoter } from "../shared/configuration.ts";
-import { ConsensusError, invariant } from "../shared/fault.ts";
-import { appendToView, createLogView, evict, lastEpoch, type LogView, noteWrite, truncateView } from "./log-view.ts";
+import { invariant } from "../shared/fault.ts";
 import type { Leadership } from "../shared/leadership.ts";
+import type { Placed } from "../shared/membership.ts";
+import { checkStart, isNews } from "../shared/start.ts";
+import { rollElectionTimeout } from "../shared/timer.ts";
+import { appendToView, createLogView, evict, lastEpoch, type LogView, noteWrite, truncateView } from "./log-view.ts";
 import type { RaftMessage } from "./messages.ts";
 
 interface Draft {
@@ -44,7 +47,7 @@ export interface Raft {
   /** Own log up to here is known to equal that of the leader of this epoch: what it says is committed stops here. */
   matched: LogIndex;
   readonly points: Points;
-  readonly configurations: { readonly index: LogIndex; readonly configuration: Configuration }[];
+  readonly configurations: Placed[];
   voting: boolean;
   /** A committed configuration left this replica out, and none that holds it came since. */
   removed: boolean;
@@ -66,11 +69,7 @@ export interface Raft {
 }
 
 export function createRaft(start: EngineStart, tuning: EngineTuning): Raft {
-  invariant(tuning.electionTicksMin > tuning.heartbeatTicks && tuning.heartbeatTicks >= 1, "heartbeats beat elections");
-  invariant(tuning.electionTicksMax > tuning.electionTicksMin, "election timeouts are a range");
-  invariant(start.configurations.length > 0, "a replica knows the group's first configuration");
-  invariant(start.applied.index <= start.lastIndex, "what is applied is in the log");
-  invariant((start.base?.index ?? 0) <= start.applied.index, "what left the log is applied");
+  checkStart(start, tuning);
   const raft: Raft = {
     id: start.id,
     tuning,
@@ -127,13 +126,6 @@ export function isPromotable(raft: Raft): boolean {
   return false;
 }
 
-/** Restarts the election timer with a new timeout in [min, max) ticks (Raft §5.2). */
-export function rollElectionTimeout(raft: Raft): void {
-  const { electionTicksMin: min, electionTicksMax: max, randomU32 } = raft.tuning;
-  raft.electionElapsed = 0;
-  raft.electionTimeout = min + Math.floor((randomU32() / 2 ** 32) * (max - min));
-}
-
 /** Epoch and vote, in one write with whatever else this step writes. A vote is write-once within its epoch (Raft §5.2). */
 export function setHardState(raft: Raft, epoch: Epoch, votedFor: ReplicaId | null): void {
   const before = raft.hardState;
@@ -151,11 +143,7 @@ export function setHardState(raft: Raft, epoch: Epoch, votedFor: ReplicaId | nul
  * Writes entries at their index and removes what was there and after. Configurations take effect here, and go back
  * with a truncation (thesis §4.1).
  */
-export function writeEntries(
-  raft: Raft,
-  entries: readonly Entry[],
-  configurations: readonly { readonly index: LogIndex; readonly configuration: Configuration }[],
-): void {
+export function writeEntries(raft: Raft, entries: readonly Entry[], configurations: readonly Placed[]): void {
   const first = entries[0];
   if (first === undefined) return;
   const draft = draftOf(raft);
@@ -223,7 +211,7 @@ export function takeEffects(raft: Raft): readonly Effect<RaftMessage>[] {
   }
   evict(raft.log, raft.tuning.logCacheBytesMax);
   const status = statusOf(raft);
-  if (raft.lastStatus === null || differs(raft.lastStatus, status)) {
+  if (isNews(raft.lastStatus, status)) {
     raft.lastStatus = status;
     effects.push({ kind: "status", status });
   }
@@ -245,24 +233,6 @@ export function statusOf(raft: Raft): EngineStatus {
   };
 }
 
-/** Reads the configurations out of entries before anything is changed; null when one cannot be read. */
-export function configurationsIn(
-  raft: Raft,
-  entries: readonly Entry[],
-): { index: LogIndex; configuration: Configuration }[] | null {
-  const found: { index: LogIndex; configuration: Configuration }[] = [];
-  for (const { kind, index, payload } of entries) {
-    if (kind !== "config") continue;
-    try {
-      found.push({ index, configuration: raft.tuning.decodeConfiguration(payload) });
-    } catch (error) {
-      if (error instanceof ConsensusError) throw error;
-      return null;
-    }
-  }
-  return found;
-}
-
 function draftOf(raft: Raft): Draft {
   raft.draft ??= { token: raft.lastToken + 1, hardState: false, removeFrom: null, put: [] };
   raft.lastToken = raft.draft.token;
@@ -273,15 +243,4 @@ function closeDraft(raft: Raft, draft: Draft): void {
   if (draft.hardState) raft.hardStateToken = draft.token;
   const first = draft.removeFrom ?? draft.put[0]?.index;
   if (first !== undefined) noteWrite(raft.log, draft.token, first);
-}
-
-function differs(before: EngineStatus, after: EngineStatus): boolean {
-  return (
-    before.role !== after.role ||
-    before.leader !== after.leader ||
-    before.epoch !== after.epoch ||
-    before.committedInEpoch !== after.committedInEpoch ||
-    before.voting !== after.voting ||
-    before.configuration !== after.configuration
-  );
 }

@@ -3,7 +3,7 @@
  * (2020); "PML" is Chandra et al., "Paxos Made Live" (2007).
  */
 import { describe, expect, it } from "vitest";
-import { proposerOf, proposersOf, roundOf } from "../../../src/consensus/paxos/ballot.ts";
+import { proposerOf, proposersOf, roundOf, withOrdinals } from "../../../src/consensus/paxos/ballot.ts";
 import { bytesOf, THREE } from "../single.ts";
 import { ballot, effectsOf, messagesOf, single, slot, slotsOf } from "./single.ts";
 
@@ -19,15 +19,22 @@ describe("ballots (PMS §2.2: no two proposers share a number)", () => {
   });
 
   it("name their proposer, also when a later configuration drops members and adds others", () => {
-    const later = { voters: ["C", "D"], votersOutgoing: [], learners: [] };
-    const proposers = proposersOf([{ configuration: THREE }, { configuration: later }]);
-    expect(proposers).toEqual(["A", "B", "C", "D"]);
-    expect([ballot(3, "B"), ballot(9, "D"), 0, 3 * 2 ** 16 + 9].map((epoch) => proposerOf(proposers, epoch))).toEqual([
-      "B",
-      "D",
-      null,
-      null,
+    const later = withOrdinals({ voters: ["C"], votersOutgoing: [], learners: ["D"] }, THREE);
+    expect(later?.ordinals).toEqual({ of: { C: 3, D: 4 }, last: 4 });
+    const proposers = proposersOf([
+      { index: 0, configuration: THREE },
+      { index: 5, configuration: later ?? THREE },
     ]);
+    const drawn = [ballot(3, "B"), ballot(9, "D"), 0, 3 * 2 ** 16 + 9];
+    expect(drawn.map((epoch) => proposerOf(proposers, epoch))).toEqual(["B", "D", null, null]);
+  });
+
+  it("an id that comes back draws from another set: what it proposed before may be forgotten", () => {
+    const without = withOrdinals({ voters: ["A", "B"], votersOutgoing: [], learners: [] }, THREE) ?? THREE;
+    const again = withOrdinals({ ...without, learners: ["C", "constructor"] }, without);
+    expect(again?.ordinals).toEqual({ of: { A: 1, B: 2, C: 4, constructor: 5 }, last: 5 });
+    const full = { ...THREE, ordinals: { of: { A: 1, B: 2, C: 3 }, last: 2 ** 16 - 1 } };
+    expect(withOrdinals({ ...THREE, learners: ["D"] }, full)).toBeNull();
   });
 
   it("that are not the sender's own are ignored", () => {
@@ -93,7 +100,7 @@ describe("an acceptor in phase 1 (PMS §2.2, 1b)", () => {
   });
 
   it("does not help one to lead that lacks more than a pipeline's worth; prepare itself is never refused for that", () => {
-    const { receive } = single({ log: slotsOf(Array.from({ length: 9 }, () => b1)) }, { proposalsInFlightMax: 4 });
+    const { receive } = single({ log: slotsOf(Array.from({ length: 9 }, () => b1)) }, { alpha: 4 });
     const would = (lastIndex: number): unknown =>
       messagesOf(receive("B", { ...ask, pre: true, lastIndex }), "promise")[0]?.granted;
     expect([would(4), would(5)]).toEqual([false, true]);
@@ -323,14 +330,23 @@ describe("reads", () => {
 });
 
 describe("the pipeline", () => {
-  it("holds α slots: a configuration chosen at i decides from i + α on (PMS §3)", () => {
-    const { lead, propose, run, receive, engine } = single({}, { proposalsInFlightMax: 3 });
+  it("holds α slots, so that who proposes one knows who decides it: more wait, and what is too much is refused", () => {
+    const { lead, propose, run, receive, engine } = single({}, { proposalsInFlightMax: 5, alpha: 3 });
     lead();
-    const reasons = effectsOf(propose("a", "b", "c", "d"), "rejected").map(({ reason }) => reason);
-    expect(reasons).toEqual(["overloaded", "overloaded"]);
+    const effects = propose("a", "b", "c", "d", "e");
+    expect(effectsOf(effects, "accepted").map(({ index }) => index)).toEqual([2, 3]);
+    expect(effectsOf(effects, "rejected").map(({ reason }) => reason)).toEqual(["overloaded"]);
     receive("B", { kind: "accepted", epoch: engine.status().epoch, match: 3, voting: true });
-    run({ kind: "applied", point: { index: 3, chain: "c" } });
-    expect(effectsOf(propose("d", "e", "f", "g"), "accepted").map(({ index }) => index)).toEqual([4, 5, 6]);
+    const applied = run({ kind: "applied", point: { index: 2, chain: "c" } });
+    expect(effectsOf(applied, "accepted").map(({ index }) => index)).toEqual([4, 5]);
+  });
+
+  it("what waits for room is refused when the lead is lost", () => {
+    const { lead, propose, receive } = single({}, { alpha: 2 });
+    lead();
+    expect(effectsOf(propose("a", "b"), "accepted")).toMatchObject([{ ticket: 0, index: 2 }]);
+    const lost = receive("C", { kind: "refused", epoch: ballot(9, "B") });
+    expect(effectsOf(lost, "rejected")).toMatchObject([{ ticket: 1, reason: "not_leader" }]);
   });
 
   it("a later configuration decides only its own slots, and a campaign needs a quorum of each", () => {
@@ -340,18 +356,10 @@ describe("the pipeline", () => {
       { index: 2, configuration: THREE },
     ];
     const log = slotsOf([ballot(1), ballot(1)]);
-    const { tick, engine } = single({ log, configurations }, { proposalsInFlightMax: 3 });
+    const { tick, engine } = single({ log, configurations }, { alpha: 3 });
     tick(10);
     expect(engine.status().role).toBe("pre_candidate");
     expect(engine.status().configuration).toBe(one);
-  });
-
-  it("a change of the membership is refused: there are no such commands yet", () => {
-    const { lead, run } = single();
-    const change = { kind: "configure", ticket: 3, change: { kind: "remove", id: "C" }, payload: bytesOf("") } as const;
-    expect(run(change)).toMatchObject([{ kind: "rejected", ticket: 3, reason: "not_leader" }]);
-    lead();
-    expect(run(change)).toMatchObject([{ kind: "rejected", ticket: 3, reason: "invalid_change" }]);
   });
 
   it("a follower that forgot in a restart what was chosen takes it again; what it acknowledged goes on counting", () => {

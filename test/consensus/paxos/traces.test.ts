@@ -9,7 +9,7 @@ import { type PaxosMessage, paxosEngine } from "../../../src/consensus/paxos/ind
 import { rangeOf, type Transcript, transcriptOf, type TranscriptSetup, type Wording } from "../transcript.ts";
 import { ballot } from "./single.ts";
 
-const NAMES = ["A", "B", "C", "D", "E"];
+const NAMES = new Map(["A", "B", "C", "D", "E"].map((id, i) => [i + 1, id]));
 
 function epochText(epoch: number): string {
   return epoch === 0 ? "0" : `${roundOf(epoch)}.${proposerOf(NAMES, epoch)}`;
