@@ -86,11 +86,10 @@ function settleLeader(paxos: Paxos, leadership: Leading): void {
     return becomeFollower(paxos, paxos.hardState.epoch, null);
   }
   if (leadership.transfer !== null) return;
-  if (paxos.commit === paxos.slots.lastIndex) {
-    if (leadership.change !== null) proposeChange(paxos, leadership, leadership.change);
-    else if (!isSettled(paxos)) fill(paxos, leadership);
-  }
+  const isIdle = (): boolean => paxos.commit === paxos.slots.lastIndex;
+  if (leadership.change !== null && isIdle()) proposeChange(paxos, leadership, leadership.change);
   proposeHeld(paxos, leadership);
+  if (isIdle() && !isSettled(paxos)) fill(paxos, leadership);
 }
 
 function proposeChange(

@@ -15,7 +15,20 @@ describe("a Multi-Paxos group under faults", () => {
   }
 
   it(`keeps every invariant and recovers, ${SEEDS} seeds of ${STEPS} steps`, () => {
-    const total = { elections: 0, commits: 0, crashes: 0, reads: 0, dropped: 0, removals: 0, loads: 0, restores: 0 };
+    const total = {
+      elections: 0,
+      commits: 0,
+      crashes: 0,
+      reads: 0,
+      dropped: 0,
+      removals: 0,
+      loads: 0,
+      restores: 0,
+      compactions: 0,
+      installs: 0,
+      destroyed: 0,
+      changes: 0,
+    };
     for (let seed = 0; seed < SEEDS; seed += 1) {
       const report = simulate(seed, STEPS, paxosEngine);
       for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += report[key];
@@ -30,6 +43,10 @@ describe("a Multi-Paxos group under faults", () => {
       removals: 5,
       loads: 5,
       restores: 0.3,
+      compactions: 1,
+      installs: 0.2,
+      destroyed: 0.5,
+      changes: 0.5,
     };
     for (const key of Object.keys(total) as (keyof typeof total)[]) {
       expect(total[key], key).toBeGreaterThan(least[key] * SEEDS);
