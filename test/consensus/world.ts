@@ -110,7 +110,8 @@ export function createWorld(seed: number, kind: EngineKind<SimMessage>): World {
     appendBytesMax: membership ? 700 : 64,
     inflightAppendsMax: 3,
     proposalsInFlightMax: 24,
-    alpha: 12,
+    // The shortest pipelines see the most changes.
+    alpha: !membership ? 24 : Math.floor(seed / SHAPES.length) % 2 === 0 ? 12 : 3,
     logCacheBytesMax: random() < 0.5 ? 900 : 5_000,
     randomU32,
     decodeConfiguration,
