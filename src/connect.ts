@@ -4,7 +4,8 @@
 import { createSession, type Notice, type Session } from "./client/session.ts";
 import { discover } from "./client/discover.ts";
 import { loadSettings, type SettingsOptions } from "./client/settings.ts";
-import { REAL_TIMING } from "./client/timing.ts";
+import { REAL_TIMING, startDeadline } from "./client/timing.ts";
+import { followConfigurations } from "./client/trust.ts";
 import { createGroup, type Group } from "./dataset.ts";
 import { ShardpactError } from "./model/errors.ts";
 import { LIMITS } from "./model/limits.ts";
@@ -59,6 +60,10 @@ export async function openConnection(o: ConnectOptions): Promise<Connection> {
     });
     const onNotice = o.onNotice ?? warn;
     const session = createSession({ transport, timing: REAL_TIMING, discovered, actor: settings.actor, onNotice });
+    if (discovered.newestConfiguration > 0) {
+      const deadline = startDeadline(REAL_TIMING, Math.max(100, timeoutMs - (performance.now() - startMs)), o.signal);
+      await followConfigurations(session, deadline, discovered.newestConfiguration);
+    }
     const stores = openStores({
       configured: settings.stores,
       hints: discovered.stores,

@@ -6,6 +6,7 @@
  */
 import type { CatalogAnswer, QueryKind, RevocationAnswer, VersionAnswer } from "../model/api.ts";
 import { formatDigest } from "../model/bytes.ts";
+import { decodeCommand, readStamp } from "../model/commands.ts";
 import { LIMITS } from "../model/limits.ts";
 import { nearestNames } from "../model/nearest.ts";
 import { hashBytes } from "../merkle/hash.ts";
@@ -83,6 +84,7 @@ export interface ListRows {
   revocations: RevocationRow;
   revoked_shards: RevocationRow;
   ledger: LedgerRow;
+  configurations: LedgerRow;
   outcome: LedgerRow;
 }
 export type ListKind = keyof ListRows & QueryKind;
@@ -129,6 +131,7 @@ const LISTS: { readonly [K in ListKind]: List<ListRows[K]> } = {
   revocations: { key: (row) => [row.index], json: withoutTable },
   revoked_shards: { key: (row) => [row.subject], json: withoutTable },
   ledger: { key: (row) => [row.index], json: ledgerJson },
+  configurations: { key: (row) => [row.index], json: configurationJson },
   outcome: { key: (row) => [row.index], json: ledgerJson },
 };
 
@@ -145,6 +148,12 @@ function withTable(row: RunRow | ReceiptRow): JsonRow {
 /** The payload is named by its plain BLAKE3: it may be a quarter of a megabyte. */
 function ledgerJson({ payload, ...rest }: LedgerRow): JsonRow {
   return { ...rest, payload: formatDigest(hashBytes(payload)), payloadBytes: payload.byteLength };
+}
+
+/** A configuration's own text, or the body of a signature. */
+function configurationJson({ index, kind, chain, payload }: LedgerRow): JsonRow {
+  if (kind === "config") return { index, kind, chain, payload: new TextDecoder().decode(payload) };
+  return { index, kind, body: decodeCommand(readStamp(payload).encoded).body };
 }
 
 /** Numbers by value, text by UTF-16 code units (names are ASCII: the order of COLLATE "C"). A prefix equals. */

@@ -5,6 +5,7 @@
  */
 import type { Command, CommandKind } from "../model/commands.ts";
 import { isShardpactError } from "../model/errors.ts";
+import { configurationSign } from "./configuration-sign.ts";
 import { readerLease } from "./lease.ts";
 import type { Outcome } from "./outcome.ts";
 import { pagePut } from "./page-put.ts";
@@ -29,6 +30,7 @@ const RULES: { readonly [K in CommandKind]: Rule<K> } = {
   "version.revoke": versionRevoke,
   "shard.revoke": shardRevoke,
   "reader.lease": readerLease,
+  "configuration.sign": configurationSign,
 };
 
 export interface Decision {

@@ -80,7 +80,7 @@ export async function initGroup(options: InitOptions): Promise<{ groupId: string
 }
 
 /** Fills the template in; a password is made once and kept beside the key, where the database's image can read it. */
-async function postgresUrl(template: string, member: GroupMember): Promise<string> {
+export async function postgresUrl(template: string, member: GroupMember): Promise<string> {
   const url = template.replaceAll("{id}", member.id);
   if (!url.includes("{password}")) return url;
   const file = join(member.dir, "postgres-password");
@@ -92,7 +92,7 @@ async function postgresUrl(template: string, member: GroupMember): Promise<strin
 }
 
 /** One database for all would be one copy of the log: each replica's must be another. */
-function checkPostgres(template: string, replicas: number): void {
+export function checkPostgres(template: string, replicas: number): void {
   if (!/^postgres(ql)?:\/\/./.test(template) || !URL.canParse(template)) {
     throw new ShardpactError("config_invalid", `'${template}' is not the address of a Postgres database`, {
       hint: "Write postgres://shardpact:{password}@db-{id}:5432/shardpact.",

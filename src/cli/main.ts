@@ -31,6 +31,8 @@ const VERBS: Readonly<Record<string, { readonly summary: string; load(): Promise
   backup: { summary: "write a snapshot of a replica's database to a file", load: () => import("./backup.ts") },
   restore: { summary: "make a replica's database from a snapshot", load: () => import("./restore.ts") },
   recover: { summary: "found a new group on what a lost one agreed on", load: () => import("./recover.ts") },
+  member: { summary: "list, add, promote, remove, replace replicas", load: () => import("./member.ts") },
+  transfer: { summary: "hand the lead to another replica", load: () => import("./transfer.ts") },
   init: { summary: "make keys and configuration files for a real group", load: () => import("./init.ts") },
   node: { summary: "run one replica", load: () => import("./node.ts") },
 };

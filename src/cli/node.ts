@@ -120,6 +120,17 @@ function snapshotLine({ step, peer, index, reason }: Extract<ReplicaEvent, { kin
   return `snapshot of index ${index} ${SNAPSHOT_STEPS[step]} ${peer}${reason === null ? "" : `: ${reason}`}`;
 }
 
+function membershipLine(
+  member: string,
+  { number, voters, votersOutgoing, learners }: Extract<ReplicaEvent, { kind: "membership" }>["configuration"],
+): string {
+  const ids = (members: readonly { id: string }[]): string => members.map(({ id }) => id).join(" ");
+  const parts = [`voters ${ids(voters)}`];
+  if (votersOutgoing.length > 0) parts.push(`with those before: ${ids(votersOutgoing)}`);
+  if (learners.length > 0) parts.push(`learners ${ids(learners)}`);
+  return `configuration ${number}: ${parts.join(", ")}; this replica: ${member === "none" ? "no member" : member}`;
+}
+
 function lineOf(event: ReplicaEvent): string {
   switch (event.kind) {
     case "state":
@@ -130,6 +141,8 @@ function lineOf(event: ReplicaEvent): string {
       return `booted: boot ${event.boot} of database ${event.incarnation}, log up to ${event.lastIndex}`;
     case "role":
       return `${event.role} in term ${event.term}, leader ${event.leader ?? "unknown"}`;
+    case "membership":
+      return membershipLine(event.member, event.configuration);
     case "stepped_down":
       return `gives up the lead: ${event.reason}`;
     case "snapshot":

@@ -7,7 +7,9 @@ import { join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Genesis } from "../model/api.ts";
+import { toShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
+import { memberIds } from "./embedded/group-files.ts";
 import { type LocalGroup, startLocalGroup } from "./embedded/local-group.ts";
 
 interface UpOptions {
@@ -39,6 +41,7 @@ async function up({ dir, port, ...options }: UpOptions): Promise<void> {
     console.log(`group '${group.group}' (${group.groupId.slice(0, 19)}…) is up, ${leader} leads`);
     await describe(group);
     using _watch = tellWhoEnds(group);
+    using _joins = startWhoJoins(group, resolve(dir));
     await stopped;
     console.log("stopping…");
   } finally {
@@ -73,6 +76,26 @@ function tellWhoEnds({ replicas }: LocalGroup): Disposable {
         `! replica ${id} has ended, its log says why: ${logFile}. The next \`shardpact up\` starts it again.`,
       );
     }
+  }, WATCH_MS);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+/** A replica that `shardpact member add` made a key for is started: the group has let it learn. */
+function startWhoJoins(group: LocalGroup, dir: string): Disposable {
+  let busy = false;
+  const look = async (): Promise<void> => {
+    const known = new Set(group.replicas.map((replica) => replica.id));
+    for (const id of (await memberIds(dir)).filter((each) => !known.has(each))) {
+      const { pid, logFile } = await group.join(id);
+      console.log(`replica ${id} joins as process ${pid}, log in ${logFile}`);
+    }
+  };
+  const timer = setInterval(() => {
+    if (busy) return;
+    busy = true;
+    void look()
+      .catch((error: unknown) => console.log(`! a replica could not be started: ${toShardpactError(error).message}`))
+      .finally(() => (busy = false));
   }, WATCH_MS);
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }

@@ -23,12 +23,16 @@ import { errorOf } from "./answers.ts";
 import type { SeenPoint, Session } from "./session.ts";
 import { startTally, type Agreement, type Tally } from "./tally.ts";
 import { backoffMs, startDeadline, type Deadline } from "./timing.ts";
+import { followConfigurations } from "./trust.ts";
 import type { Confirmation } from "./types.ts";
 
 /** After a majority, how long the rest is still listened to in the background, to name a replica that disagrees. */
 const STRAGGLERS_MS = 250;
 /** One attempt takes this long at first, and twice as long each time; then the next replica is asked. */
 const ATTEMPT_MS = 1_000;
+
+/** Of the attempts that come to nothing, one in so many looks whether there are other members now. */
+const FOLLOW_EVERY = 3;
 
 export interface CallOptions {
   readonly timeoutMs?: number;
@@ -90,6 +94,8 @@ export async function confirm(session: Session, query: CatalogQuery, o: CallOpti
       session.hintLeader(null);
       target = null;
     }
+    // The members may have changed since this client looked.
+    if (attempt % FOLLOW_EVERY === 1) await followConfigurations(session, deadline);
     const pauseMs = Math.min(backoffMs(attempt, session.timing.random), deadline.remainingMs());
     await session.timing.sleep(pauseMs, deadline.signal);
   }
@@ -97,9 +103,10 @@ export async function confirm(session: Session, query: CatalogQuery, o: CallOpti
   throw noQuorum(session, deadline, [...answered].sort(), ignored, last);
 }
 
-/** Round robin over the voters, from a random one on. */
+/** Round robin over all that are known, from a random one on. */
 function nextReplica(session: Session, attempt: number): string {
-  const replicas = session.replicas();
+  const voters = session.replicas();
+  const replicas = [...voters, ...session.askingOrder().filter((id) => !voters.includes(id))];
   const start = attempt === 0 ? Math.floor(session.timing.random() * replicas.length) : attempt;
   return replicas[start % replicas.length] ?? "";
 }

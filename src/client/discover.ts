@@ -5,15 +5,16 @@
  * caller holds (a lock file, a configuration) pins it; without one the first genesis seen is pinned (trust on first use).
  */
 import { decodeApi, discoverReply, SUBJECTS, type DiscoverReply, type Genesis } from "../model/api.ts";
-import { formatDigest, utf8 } from "../model/bytes.ts";
+import { type Digest, formatDigest, utf8 } from "../model/bytes.ts";
 import { canonicalJson } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
+import { isReplicaId } from "../model/names.ts";
 import { hashAs } from "../merkle/hash.ts";
 import type { Transport } from "../transport/port.ts";
 import { startDeadline, type Timing } from "./timing.ts";
 
 /** The digest of the group's first entry: its id for ever. */
-export function groupIdOf(genesis: Genesis): string {
+export function groupIdOf(genesis: Genesis): Digest {
   return formatDigest(hashAs("genesis", utf8(canonicalJson(genesis))));
 }
 
@@ -33,7 +34,12 @@ const GATHER_COMPLETE_MS = 40;
 const POLL_MS = 10;
 const REPLIES_MAX = 256;
 
-export type Discovered = Pick<DiscoverReply, "group" | "groupId" | "genesis" | "leader" | "stores">;
+export interface Discovered extends Pick<DiscoverReply, "group" | "groupId" | "genesis" | "leader" | "stores"> {
+  /** Ids of those that answered. */
+  readonly answered: readonly string[];
+  /** The highest number of a configuration that anybody named; 0: the genesis. */
+  readonly newestConfiguration: number;
+}
 
 /**
  * The one group that answers, or the one asked for.
@@ -87,7 +93,8 @@ function pushValid(replies: DiscoverReply[], data: Uint8Array): void {
 /** How long after the first reply others are waited for. */
 function gatherMs(replies: readonly DiscoverReply[], o: DiscoverOptions): number {
   const isComplete = (reply: DiscoverReply) =>
-    replies.filter((r) => r.groupId === reply.groupId).length >= reply.genesis.voters.length;
+    replies.filter((r) => r.groupId === reply.groupId).length >=
+    (reply.configuration?.voters ?? reply.genesis.voters.length);
   const wanted = replies.filter((reply) => isWanted(reply, o));
   if (wanted.length === 0 || !wanted.every(isComplete)) return GATHER_MS;
   return o.group === undefined && o.groupId === undefined ? GATHER_COMPLETE_MS : 0;
@@ -139,6 +146,8 @@ function chooseGroup(replies: readonly DiscoverReply[], o: DiscoverOptions): Dis
     groupId: first.groupId,
     genesis: first.genesis,
     leader: mostNamed(wanted.map((r) => r.leader)),
+    answered: [...new Set(wanted.map((r) => r.replica))].filter(isReplicaId),
+    newestConfiguration: Math.max(...wanted.map((r) => r.configuration?.number ?? 0)),
     stores: [...new Set(wanted.flatMap((r) => r.stores))].sort(),
   };
 }

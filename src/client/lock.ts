@@ -27,7 +27,21 @@ export type LockedDataset = z.infer<typeof lockedDataset>;
 
 const lockSchema = z.object({
   format: z.literal("shardpact-lock/1"),
-  group: z.object({ name: groupName, id: digest, voters: z.array(memberInfo) }),
+  group: z.object({
+    name: groupName,
+    id: digest,
+    /** Whose signatures counted. */
+    voters: z.array(memberInfo),
+    /** Of these voters; left out: the group's first. Readers of the file trust it, so that old keys prove nothing to them. */
+    configuration: z
+      .object({
+        number: z.number().int().positive(),
+        index: z.number().int().positive(),
+        digest,
+        votersOutgoing: z.array(memberInfo).optional(),
+      })
+      .optional(),
+  }),
   datasets: z.record(datasetName, lockedDataset),
 });
 export type Lock = z.infer<typeof lockSchema>;
@@ -43,8 +57,18 @@ export function lockOf(
   const { index, chain } = v.confirmation;
   const locked: LockedDataset = { version: v.version, root: v.root, index, chain, stores: [...stores] };
   const id = session.groupId as Lock["group"]["id"];
-  const voters = session.trusted().voters.map((voter) => ({ ...voter }));
-  return { group: { name: session.group, id, voters }, datasets: { [v.dataset]: locked } };
+  const { number, index: at, digest: named, votersOutgoing, ...trusted } = session.trusted();
+  const voters = trusted.voters.map((voter) => ({ ...voter }));
+  const outgoing = votersOutgoing.length === 0 ? {} : { votersOutgoing: votersOutgoing.map((voter) => ({ ...voter })) };
+  const configuration = number === 0 ? {} : { configuration: { number, index: at, digest: named, ...outgoing } };
+  return { group: { name: session.group, id, voters, ...configuration }, datasets: { [v.dataset]: locked } };
+}
+
+/** The session trusts what the file does. @throws ShardpactError `group_forked` when that contradicts what it trusts already */
+export function trustLock(session: Session, { group }: Pick<Lock, "group">): void {
+  if (group.configuration === undefined) return;
+  const { votersOutgoing = [], ...configuration } = group.configuration;
+  session.trust({ ...configuration, voters: group.voters, votersOutgoing }, null);
 }
 
 /** @throws ShardpactError `not_found`, `config_invalid` naming the field */
@@ -112,8 +136,9 @@ function formatLock(lock: Lock): string {
   const voters = [...lock.group.voters]
     .sort((a, b) => (a.id < b.id ? -1 : 1))
     .map(({ id, publicKey }) => ({ id, publicKey }));
-  const { name, id } = lock.group;
-  const ordered = { format: lock.format, group: { name, id, voters }, datasets: Object.fromEntries(datasets) };
+  const { name, id, configuration } = lock.group;
+  const group = { name, id, ...(configuration === undefined ? {} : { configuration }), voters };
+  const ordered = { format: lock.format, group, datasets: Object.fromEntries(datasets) };
   return `${JSON.stringify(ordered, null, 2)}\n`;
 }
 

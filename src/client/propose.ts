@@ -20,6 +20,7 @@ import { hashAs } from "../merkle/hash.ts";
 import { errorOf } from "./answers.ts";
 import type { CallOptions } from "./confirm.ts";
 import type { Session } from "./session.ts";
+import { followConfigurations } from "./trust.ts";
 import { backoffMs, requestOptions, startDeadline, type Deadline } from "./timing.ts";
 
 export interface Applied {
@@ -48,6 +49,8 @@ export function makeCommand<K extends CommandKind>(
 }
 
 const FIRST_WAIT_MS = 1_000;
+/** Of the attempts that come to nothing, one in so many looks whether there are other members now. */
+const FOLLOW_EVERY = 4;
 
 type Reached = { delivered: boolean; noLeader: boolean };
 
@@ -84,6 +87,8 @@ export async function propose(session: Session, command: Command, o: CallOptions
       cause = error;
       session.hintLeader(null);
     }
+    // Whoever leads may have joined since this client looked.
+    if (attempt % FOLLOW_EVERY === 2) await followConfigurations(session, deadline);
     const pauseMs = Math.min(backoffMs(attempt, session.timing.random), deadline.remainingMs());
     await session.timing.sleep(pauseMs, deadline.signal);
   }

@@ -46,7 +46,7 @@ export async function readFromAny<T>(session: Session, o: ReadOptions, fetch: (a
         noticeBad(session, replica, o.what, last);
       }
     }
-    if (bad.size === session.replicas().length) throw allBad(o.what, bad, last);
+    if (session.askingOrder().every((id) => bad.has(id))) throw allBad(o.what, bad, last);
     const pauseMs = Math.min(backoffMs(round, session.timing.random), deadline.remainingMs());
     await session.timing.sleep(pauseMs, deadline.signal);
   }

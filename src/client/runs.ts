@@ -10,7 +10,7 @@ import { confirm, type CallOptions, type Confirmed } from "./confirm.ts";
 import { makeCommand, propose, type Applied } from "./propose.ts";
 import type { Session } from "./session.ts";
 import { resolve, type Resolved } from "./open.ts";
-import type { Lock, LockedDataset } from "./lock.ts";
+import { type Lock, type LockedDataset, trustLock } from "./lock.ts";
 
 /** Proposes one command under a fresh id; lost answers are retried within the call. @throws as `propose` */
 export function command<K extends CommandKind>(
@@ -53,6 +53,7 @@ export async function resolveLocked(
       { details: { expected: lock.group.id, got: session.groupId }, hint: "Connect to the group of the lock file." },
     );
   }
+  trustLock(session, lock);
   const resolved = await resolve(session, { dataset, target: { kind: "version", version: locked.version } }, o);
   if (resolved.version.root !== locked.root) {
     throw new ShardpactError(

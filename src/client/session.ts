@@ -2,10 +2,13 @@
  * Owns what one client knows about one group: its identity, the configuration it trusts, who leads, how far it has seen.
  *
  * Trust moves only forward: the first configuration is pinned by the group id (it is in the genesis entry, whose digest
- * the id is); a later one is trusted once a majority of a trusted one has signed it (`confirm.ts`).
+ * the id is); a later one is trusted once a majority of a trusted one has signed an answer that names it (`confirm.ts`),
+ * once it is proven by the chain from there (`trust.ts`), or because a lock file of the caller's names it.
  */
 import type { AgreedPart, DiscoverReply, Genesis, MemberInfo } from "../model/api.ts";
+import type { Digest } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
+import { isReplicaId } from "../model/names.ts";
 import type { Transport } from "../transport/port.ts";
 import type { Timing } from "./timing.ts";
 
@@ -16,9 +19,12 @@ export interface Notice {
   readonly details: Readonly<Record<string, unknown>>;
 }
 
-/** Voters in force at `index`; `votersOutgoing` is non-empty during a joint change. */
+/** Voters in force from `index` on; `votersOutgoing` is non-empty during a joint change. */
 export interface TrustedConfiguration {
   readonly index: number;
+  /** How many came before it; 0 is the genesis, whose digest is the group id. */
+  readonly number: number;
+  readonly digest: Digest;
   readonly voters: readonly MemberInfo[];
   readonly votersOutgoing: readonly MemberInfo[];
 }
@@ -41,12 +47,22 @@ export interface Session {
   readonly storeHints: readonly string[];
   notice(notice: Notice): void;
   trusted(): TrustedConfiguration;
+  /**
+   * Trusts a later configuration, which the caller has proven or was given. `chain`: the hex chain after its entry, when
+   * that is proven with it; an earlier one must be one of those that led here. @throws ShardpactError `group_forked` when it contradicts what is trusted
+   */
+  trust(configuration: TrustedConfiguration, chain: string | null): void;
   /** Ids of all replicas in the trusted configuration. */
   replicas(): readonly string[];
-  /** The same in the order in which to ask them: those that answered last time first, each part from a random one on. */
+  /** More places to ask: they belong to the group by their own word. */
+  heardOf(ids: readonly string[]): void;
+  /**
+   * All of them in the order in which to ask: those that answered last time first, then the other voters, then who else was
+   * heard of, each part from a random one on.
+   */
   askingOrder(): readonly string[];
   leader(): string | null;
-  /** A hint, from anybody: ids outside the configuration are ignored. */
+  /** A hint, from anybody: whom to ask next. It may be one that this client doesn't know yet. */
   hintLeader(replica: string | null): void;
   /** Highest index and its chain that a majority has shown this client. */
   seen(): SeenPoint;
@@ -60,17 +76,40 @@ export interface Session {
 export interface SessionOptions {
   readonly transport: Transport;
   readonly timing: Timing;
-  readonly discovered: Pick<DiscoverReply, "group" | "groupId" | "genesis" | "leader" | "stores">;
+  readonly discovered: Pick<DiscoverReply, "group" | "groupId" | "genesis" | "leader" | "stores"> & {
+    /** Ids of those that answered. */
+    readonly answered?: readonly string[];
+  };
   readonly actor: string;
   readonly onNotice: (notice: Notice) => void;
 }
 
+/** Places to ask beside the voters. */
+const OTHERS_MAX = 32;
+
 export function createSession(o: SessionOptions): Session {
-  let trusted: TrustedConfiguration = { index: 0, voters: o.discovered.genesis.voters, votersOutgoing: [] };
+  const digest = o.discovered.groupId as Digest;
+  const { voters } = o.discovered.genesis;
+  let trusted: TrustedConfiguration = { index: 0, number: 0, digest, voters, votersOutgoing: [] };
+  /** Of every configuration that was trusted, by number: there is one of each. */
+  const digests = new Map([[0, digest]]);
+  let others: readonly string[] = o.discovered.answered ?? [];
   let leader: string | null = null;
   let seen = { index: 0, chain: "0".repeat(64) };
 
   let awake: readonly string[] = [];
+
+  function trust(next: TrustedConfiguration, chain: string | null): void {
+    if ((digests.get(next.number) ?? next.digest) !== next.digest) {
+      throw new ShardpactError("group_forked", `group ${o.discovered.group} has two configurations ${next.number}`, {
+        details: { trusted: digests.get(next.number), got: next.digest },
+        hint: "Another group runs under this id, or keys of voters were stolen. Stop, and ask whoever runs the group.",
+      });
+    }
+    digests.set(next.number, next.digest);
+    if (next.number > trusted.number) trusted = next;
+    if (chain !== null && next.index > seen.index) seen = { index: next.index, chain };
+  }
 
   const rotated = (ids: readonly string[]) => {
     const start = Math.floor(o.timing.random() * ids.length);
@@ -91,11 +130,16 @@ export function createSession(o: SessionOptions): Session {
     askingOrder: () => {
       const all = replicas();
       const asleep = all.filter((id) => !awake.includes(id));
-      return [...rotated(all.filter((id) => awake.includes(id))), ...rotated(asleep)];
+      const unknown = others.filter((id) => !all.includes(id));
+      return [...rotated(all.filter((id) => awake.includes(id))), ...rotated(asleep), ...rotated(unknown)];
     },
+    heardOf: (ids) => {
+      others = [...new Set([...ids, ...others])].slice(0, OTHERS_MAX);
+    },
+    trust,
     leader: () => leader,
     hintLeader: (replica) => {
-      leader = replica !== null && replicas().includes(replica) ? replica : null;
+      leader = replica !== null && isReplicaId(replica) ? replica : null;
     },
     seen: () => seen,
     learn: (agreed, since, answered) => {
@@ -113,7 +157,7 @@ export function createSession(o: SessionOptions): Session {
       awake = answered;
       if (agreed.index < seen.index) return;
       seen = { index: agreed.index, chain: agreed.chain };
-      trusted = { index: agreed.index, voters: agreed.voters, votersOutgoing: agreed.votersOutgoing };
+      trust({ ...agreed.configuration, voters: agreed.voters, votersOutgoing: agreed.votersOutgoing }, null);
     },
   };
   session.hintLeader(o.discovered.leader);

@@ -39,6 +39,9 @@ export const CONTEXTS = {
   splitKey: "shardpact split key/1",
   publishShuffle: "shardpact publish shuffle/1",
   answer: "shardpact answer/1",
+  configuration: "shardpact configuration/1",
+  configurationSignature: "shardpact configuration signature/1",
+  adminRequest: "shardpact admin request/1",
   snapshot: "shardpact snapshot/1",
 } as const;
 export type Context = keyof typeof CONTEXTS;

@@ -8,8 +8,11 @@
 import { Packr } from "msgpackr";
 import { z } from "zod";
 import { ShardpactError } from "./errors.ts";
+import { genesis, memberInfo } from "./group.ts";
 import { LIMITS } from "./limits.ts";
 import { datasetName, ref, runId } from "./names.ts";
+
+export { genesis, memberInfo, type Genesis, type MemberInfo } from "./group.ts";
 
 const digest = z.templateLiteral(["b3:", z.string().regex(/^[0-9a-f]{64}$/)]);
 const count = z.number().int().nonnegative();
@@ -34,6 +37,8 @@ export const catalogQuery = z.discriminatedUnion("kind", [
   /** Which of these shard file digests are revoked. */
   z.object({ kind: z.literal("revoked_shards"), digests: z.array(digest).max(LIMITS.apiRowsMax) }),
   z.object({ kind: z.literal("ledger"), after: count, limit }),
+  /** Configurations and the signatures under them, by index: what `merkle/certificate.ts` proves. */
+  z.object({ kind: z.literal("configurations"), after: count, limit }),
   /** The recorded outcome of a command id. */
   z.object({ kind: z.literal("outcome"), commandId: z.string() }),
 ]);
@@ -84,23 +89,6 @@ export type CatalogAnswer =
   | { readonly kind: "rows"; readonly rows: readonly Readonly<Record<string, unknown>>[] }
   | { readonly kind: "not_found"; readonly what: string; readonly nearest: readonly string[] };
 
-/** One replica, as the group's configuration names it. `publicKey`: Ed25519, raw 32 bytes in hex; signs answers. */
-export const memberInfo = z.object({ id: z.string(), publicKey: z.string().regex(/^[0-9a-f]{64}$/) });
-export type MemberInfo = z.infer<typeof memberInfo>;
-
-/** The group's first log entry. Its digest (`genesis` context, over its canonical JSON) is the group id. */
-export const genesis = z.object({
-  format: z.literal("shardpact-group/1"),
-  name: z.string(),
-  nonce: z.string(),
-  engine: z.enum(["raft", "paxos"]),
-  catalogLevel: z.number().int().positive(),
-  voters: z.array(memberInfo).min(1).max(LIMITS.votersMax),
-  /** A group founded over what another one agreed on, by `shardpact recover`: which, and up to where. */
-  parent: z.object({ groupId: z.string(), index: count, chain: z.string() }).optional(),
-});
-export type Genesis = z.infer<typeof genesis>;
-
 export const discoverReply = z.object({
   group: z.string(),
   groupId: z.string(),
@@ -109,6 +97,8 @@ export const discoverReply = z.object({
   genesis,
   /** Where this replica says shard bytes may be found; hints, never trusted. */
   stores: z.array(z.string()),
+  /** Number and voters' count of the newest configuration that this replica knows; a hint too. */
+  configuration: z.object({ number: count, voters: count }).optional(),
 });
 export type DiscoverReply = z.infer<typeof discoverReply>;
 
@@ -130,7 +120,8 @@ export const agreedPart = z.object({
   term: count,
   index: count,
   chain: z.string(),
-  /** Configuration at `index`: voters in force, by id. */
+  /** Configuration as of `index`: the newest `config` entry at or below it. The digest of the first is the group id. */
+  configuration: z.object({ index: count, number: count, digest }),
   voters: z.array(memberInfo),
   votersOutgoing: z.array(memberInfo),
   answer: z.unknown(),
@@ -203,6 +194,17 @@ export const readReply = z.union([
 ]);
 export type ReadReply = z.infer<typeof readReply>;
 
+/** A configuration in a status. `applied`: it is committed, and this replica has applied it. */
+export const configurationStatus = z.object({
+  number: count,
+  digest,
+  voters: z.array(memberInfo),
+  votersOutgoing: z.array(memberInfo),
+  learners: z.array(memberInfo),
+  applied: z.boolean(),
+});
+export type ConfigurationStatus = z.infer<typeof configurationStatus>;
+
 /** `status`: for people and for tests. */
 export const replicaStatus = z.object({
   group: z.string(),
@@ -210,8 +212,11 @@ export const replicaStatus = z.object({
   replica: z.string(),
   incarnation: z.string(),
   boot: count,
-  state: z.enum(["starting", "running", "recovering", "non_voting", "halted", "closed"]),
+  state: z.enum(["starting", "running", "recovering", "non_voting", "removed", "halted", "closed"]),
   role: z.string(),
+  /** What the configuration in force lets it do, and that configuration; null while nothing runs. */
+  member: z.enum(["voter", "learner", "none"]),
+  configuration: configurationStatus.nullable(),
   leader: z.string().nullable(),
   term: count,
   commit: count,
@@ -224,7 +229,7 @@ export const replicaStatus = z.object({
 });
 export type ReplicaStatus = z.infer<typeof replicaStatus>;
 
-export const API_VERBS = ["propose", "confirm", "read", "status"] as const;
+export const API_VERBS = ["propose", "confirm", "read", "status", "admin"] as const;
 export type ApiVerb = (typeof API_VERBS)[number];
 
 export const SUBJECTS = {

@@ -12,7 +12,7 @@ import { concatBytes, u32le, u64le, utf8 } from "./bytes.ts";
 import { ShardpactError } from "./errors.ts";
 import { LIMITS } from "./limits.ts";
 import { canonicalJson, jsonProblem } from "./json.ts";
-import { datasetName, runId, splitName, tagName, versionNumber } from "./names.ts";
+import { datasetName, replicaId, runId, splitName, tagName, versionNumber } from "./names.ts";
 
 export { canonicalJson };
 
@@ -105,6 +105,14 @@ const bodies = {
     version: versionNumber,
     run: runId,
     ttlMs: z.number().int().positive().max(LIMITS.readerLeaseMsMax),
+  }),
+  /** A voter's signature under the configuration that followed its own (merkle/certificate.ts). Replicas send it. */
+  "configuration.sign": z.object({
+    index: z.number().int().positive(),
+    chain: z.string().regex(/^[0-9a-f]{64}$/),
+    configuration: digest,
+    replica: replicaId,
+    signature: z.string().regex(/^[0-9a-f]{128}$/),
   }),
 } as const;
 

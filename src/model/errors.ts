@@ -9,11 +9,13 @@
 export const ERROR_CODES = {
   aborted: false, // the caller's AbortSignal fired
   budget_too_small: false, // the plan needs more memory than the caller allowed
+  change_in_progress: true, // the change of the membership before is not complete
   class_unknown: false, // a class value that is not in the agreed vocabulary
   closed: false, // the resource was closed by its owner
   column_unknown: false,
   command_id_reused: false, // the same command id with another body
   config_invalid: false, // a configuration file or option does not validate
+  configuration_moved: false, // the membership changed since the caller looked
   damaged: false, // stored bytes do not match their checksum or digest
   fenced: false, // another process runs with this replica's identity
   full_shuffle_too_costly: false,
@@ -26,6 +28,7 @@ export const ERROR_CODES = {
   loader_busy: false, // a second iterator consumes while the first still does
   lock_mismatch: false, // the lock file and the group disagree
   no_quorum: true, // a majority of voters did not answer in time
+  not_caught_up: true, // a learner lacks too much of the log to vote
   not_found: false,
   not_leader: true,
   null_found: false,

@@ -34,6 +34,7 @@ export const LIMITS = {
   /** One image of a folder that is published. */
   imageBytesMax: 256 * MiB,
   votersMax: 7,
+  learnersMax: 7,
   /** Entries and bytes in one append message, and append messages in flight to one follower. */
   appendEntriesMax: 512,
   appendBytesMax: 256 * KiB,

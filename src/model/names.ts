@@ -22,9 +22,10 @@ export const tagName = name("a tag").refine((t) => !/^v[0-9]+$/.test(t), "a tag 
 export const runId = name("a run id");
 export const splitName = name("a split name");
 export const groupName = name("a group name");
-export const replicaId = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, "a replica id is up to 32 lower-case letters, digits and '-'");
+const REPLICA_ID = /^[a-z0-9][a-z0-9-]{0,31}$/;
+export const replicaId = z.string().regex(REPLICA_ID, "a replica id is up to 32 lower-case letters, digits and '-'");
+/** The same check without its words: for every message of a peer. */
+export const isReplicaId = (text: string): boolean => REPLICA_ID.test(text);
 export const versionNumber = z.number().int().positive();
 
 /** What a reference points at: the head, a version, a tag, or a root digest. */

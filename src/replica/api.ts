@@ -37,6 +37,10 @@ export function serveApi(options: ApiOptions): Api {
   let inFlight = 0;
 
   function discover(message: Message): void {
+    // Whoever left the group is no way into it.
+    if (shell.state() === "removed") return;
+    const { configuration } = shell.status();
+    const hint = configuration && { number: configuration.number, voters: configuration.voters.length };
     const reply: DiscoverReply = {
       group,
       groupId: identity.groupId,
@@ -44,6 +48,7 @@ export function serveApi(options: ApiOptions): Api {
       leader: leader(shell),
       genesis: config.genesis,
       stores: config.stores,
+      ...(hint === null ? {} : { configuration: hint }),
     };
     answer(transport, message, reply);
   }
@@ -85,6 +90,10 @@ export function serveApi(options: ApiOptions): Api {
         const request = decodeApi(readRequest, message.data);
         answer(transport, message, await answerRead(session, catalog, request));
       }),
+    admin: (message, session) =>
+      void guarded(message, session, async () =>
+        answer(transport, message, await session.membership.admin.handle(message.data)),
+      ),
   };
 
   function receive(message: Message): void {

@@ -49,6 +49,8 @@ export interface ApplyLoopOptions {
   /** True while clients wait for what is applied here. */
   isLeader(): boolean;
   after(ms: number, fn: () => void): () => void;
+  /** A `config` entry is applied; told before anybody who waits for its index. */
+  onConfiguration(entry: Entry): void;
   onApplied(entries: readonly AppliedEntry[], applied: AppliedState): void;
   onFailure(error: unknown): void;
 }
@@ -107,6 +109,7 @@ export function createApplyLoop(options: ApplyLoopOptions): ApplyLoop {
     const last = results.at(-1);
     if (!last || stopped) return;
     applied = catalog.applied();
+    for (const entry of entries) if (entry.kind === "config") options.onConfiguration(entry);
     recent.dropThrough(applied.index);
     for (const { index, epoch, chain } of results) {
       chains.set(index, chain);

@@ -97,7 +97,7 @@ export function parseReplicaConfig(value: unknown, source = "the configuration")
   return parsed.data;
 }
 
-/** Key and group id; checks that the key is the one that the group lists for this replica. @throws ShardpactError `config_invalid` */
+/** Key and group id; checks that the key is the one that the genesis lists for this replica, if it does. @throws ShardpactError `config_invalid` */
 export function groupIdentity(config: ReplicaConfig, source = "the configuration"): GroupIdentity {
   const key = signingKey(config.seed);
   const { voters } = config.genesis;
@@ -105,16 +105,8 @@ export function groupIdentity(config: ReplicaConfig, source = "the configuration
   if (new Set(voters.map((voter) => voter.id)).size !== voters.length) {
     throw new ShardpactError("config_invalid", `${source}: genesis.voters names a replica twice`);
   }
-  if (!own) {
-    throw new ShardpactError(
-      "config_invalid",
-      `${source}: genesis.voters does not name the replica '${config.replica}'`,
-      {
-        details: { voters: voters.map((voter) => voter.id) },
-      },
-    );
-  }
-  if (own.publicKey !== key.publicKeyHex) {
+  // One that joins later is named by a later configuration.
+  if (own && own.publicKey !== key.publicKeyHex) {
     throw new ShardpactError(
       "config_invalid",
       `${source}: the seed is not the key that the group lists for '${config.replica}'`,

@@ -4,7 +4,9 @@
  *
  * Why a majority of equal answers is a linearizable read: the leader has committed in its own term, so its commit index
  * covers everything acknowledged in earlier terms (Raft §8); a write acknowledged in a later term before the request would
- * need a majority of voters in that term, and one of them would have refused to answer in this one.
+ * need a majority of voters in that term, and one of them would have refused to answer in this one. The majority is one
+ * of the configuration as of R, of both halves if it is joint: a later configuration that elected somebody was committed
+ * by a majority of this one, in a term that those voters have not left since.
  */
 import { z } from "zod";
 import {
@@ -22,6 +24,7 @@ import {
 import { utf8 } from "../model/bytes.ts";
 import { canonicalJson } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
+import { type MemberInfo, votersOf } from "../model/group.ts";
 import { sign } from "../model/keys.ts";
 import { hashAs } from "../merkle/hash.ts";
 import type { CatalogStore } from "../storage/port.ts";
@@ -57,7 +60,9 @@ export async function leadConfirm(context: ConfirmContext, session: Session, dat
   }
   const order: Forwarded = { request, term: epoch, index: commit };
   const body = encodeApi(order);
-  for (const voter of new Set([...configuration.voters, ...configuration.votersOutgoing])) {
+  // Of the configuration in force, and of the one as of R, as far as it is known here: a few too many do no harm.
+  const asOf = votersOf(session.membership.at(commit)).map((member) => member.id);
+  for (const voter of new Set([...configuration.voters, ...configuration.votersOutgoing, ...asOf])) {
     if (voter !== context.config.replica) session.peers.send("confirm", voter, body);
   }
   await answerAsVoter(context, session, order);
@@ -76,6 +81,9 @@ async function answerAsVoter(context: ConfirmContext, session: Session, order: F
   const { voting, epoch } = session.engineStatus();
   if (!voting || epoch !== term) return;
   if (!(await session.apply.waitFor(index, request.waitMs))) return;
+  const configuration = session.membership.at(index);
+  // Neither a learner nor one that has left or is still to come is a voter as of R.
+  if (!votersOf(configuration).some((member) => isSelf(context, member))) return;
   const [answer, chain] = await Promise.all([
     catalog.query(request.query, index),
     session.apply.recentChain(index) ?? catalog.chainAt(index),
@@ -90,8 +98,9 @@ async function answerAsVoter(context: ConfirmContext, session: Session, order: F
     term,
     index,
     chain,
-    voters: config.genesis.voters,
-    votersOutgoing: [],
+    configuration: { index: configuration.index, number: configuration.number, digest: configuration.digest },
+    voters: [...configuration.voters],
+    votersOutgoing: [...configuration.votersOutgoing],
     answer,
   };
   const own: OwnPart = {
@@ -105,6 +114,10 @@ async function answerAsVoter(context: ConfirmContext, session: Session, order: F
   const signature = sign(identity.key, hashAs("answer", agreedBytes, ownBytes));
   const message = { agreed: agreedBytes, own: ownBytes, signature } satisfies Record<keyof ConfirmAnswer, Uint8Array>;
   transport.publish(request.answerTo, encodeApi(message));
+}
+
+function isSelf({ config, identity }: ConfirmContext, { id, publicKey }: MemberInfo): boolean {
+  return id === config.replica && publicKey === identity.key.publicKeyHex;
 }
 
 /** A revocation of what was answered, committed after `index`, that this replica has applied already. */

@@ -19,6 +19,7 @@ export interface EffectPorts<M> {
   status(effect: EffectOf<M, "status">): void;
   readReady(effect: EffectOf<M, "read_ready">): void;
   readFailed(effect: EffectOf<M, "read_failed">): void;
+  removed(index: LogIndex): void;
   halt(reason: string): void;
 }
 
@@ -53,15 +54,14 @@ export function createEffectRunner<M>(ports: EffectPorts<M>): EffectRunner<M> {
         return ports.sendSnapshot(effect.to, effect.indexMin);
       case "status":
         return ports.status(effect);
+      case "removed":
+        return ports.removed(effect.index);
       case "halt":
         return ports.halt(effect.reason);
       case "read_ready":
         return ports.readReady(effect);
       case "read_failed":
         return ports.readFailed(effect);
-      // The shell does not change its group: the engine has no cause for this.
-      case "removed":
-        return;
     }
   }
 

@@ -1,10 +1,10 @@
 /**
  * Owns how an engine is made from what the store holds. It starts without a vote: the greeting comes first.
  */
-import type { Configuration, Engine } from "../consensus/engine.ts";
-import { genesis } from "../model/api.ts";
+import type { Engine } from "../consensus/engine.ts";
 import { LIMITS } from "../model/limits.ts";
 import type { LogState } from "../storage/port.ts";
+import { createConfigurationEncoder, decodeConfiguration } from "./configurations.ts";
 import type { SessionContext } from "./context.ts";
 
 export function createEngine<M>(context: SessionContext<M>, start: LogState): Engine<M> {
@@ -38,6 +38,7 @@ export function createEngine<M>(context: SessionContext<M>, start: LogState): En
       logCacheBytesMax: LIMITS.logCacheBytesMax,
       randomU32: () => runtime.randomU32(),
       decodeConfiguration,
+      encodeConfiguration: createConfigurationEncoder(identity.groupId),
     },
   );
 }
@@ -46,10 +47,4 @@ export function createEngine<M>(context: SessionContext<M>, start: LogState): En
 export function whyNotVoting(start: LogState): string | null {
   if (start.damaged.length > 0) return `log entries are damaged or missing: ${start.damaged.slice(0, 8).join(", ")}`;
   return start.voting ? null : "this database has lost promises that it made";
-}
-
-/** The configuration that a `config` entry holds: at this catalog level always the group's first. */
-function decodeConfiguration(payload: Uint8Array): Configuration {
-  const { voters } = genesis.parse(JSON.parse(new TextDecoder().decode(payload)));
-  return { voters: voters.map((voter) => voter.id), votersOutgoing: [], learners: [] };
 }

@@ -39,10 +39,10 @@ export interface PeerTable {
   heard(header: PeerHeader, nowMs: number, monotonicMs: number): void;
   /** Empty when the peer has not been heard of. */
   incarnationOf(peer: string): string;
-  /** The peer that was heard of last, at or after `sinceMs`. */
-  lastHeard(sinceMs: number): string | null;
-  /** Peers' wall clocks minus ours in ms, heard within the last `windowMs`. */
-  clockOffsetsMs(monotonicMs: number, windowMs: number): readonly number[];
+  /** Of these the one that was heard of last, at or after `sinceMs`. */
+  lastHeard(ids: readonly string[], sinceMs: number): string | null;
+  /** Wall clocks of these minus ours in ms, heard within the last `windowMs`. */
+  clockOffsetsMs(ids: readonly string[], monotonicMs: number, windowMs: number): readonly number[];
 }
 
 interface Peer {
@@ -114,13 +114,13 @@ export function createPeerTable(records: readonly PeerRecord[], engine: StoreIde
       peer.heardAtMs = monotonicMs;
     },
     incarnationOf: (id) => peers.get(id)?.record.incarnation ?? "",
-    lastHeard(sinceMs) {
-      const lately = [...peers].filter(([, peer]) => peer.heardAtMs >= sinceMs);
+    lastHeard(ids, sinceMs) {
+      const lately = [...peers].filter(([id, peer]) => ids.includes(id) && peer.heardAtMs >= sinceMs);
       return lately.toSorted(([, a], [, b]) => b.heardAtMs - a.heardAtMs)[0]?.[0] ?? null;
     },
-    clockOffsetsMs(monotonicMs, windowMs) {
-      const lately = [...peers.values()].filter((peer) => monotonicMs - peer.heardAtMs <= windowMs);
-      return lately.map((peer) => peer.clockOffsetMs);
+    clockOffsetsMs(ids, monotonicMs, windowMs) {
+      const lately = [...peers].filter(([id, peer]) => ids.includes(id) && monotonicMs - peer.heardAtMs <= windowMs);
+      return lately.map(([, peer]) => peer.clockOffsetMs);
     },
   };
 }

@@ -2,22 +2,27 @@
  * Owns the channel between replicas: envelopes out, envelopes in, and the greeting at the start of each life.
  *
  * After every boot a replica says hello until every other voter has welcomed it or one election timeout has passed; only
- * then may it vote. Whoever knows of a promise that its database has lost says so instead. It goes on without answers
+ * then may it vote. Who is a member follows the configuration in force; who else writes is heard too (`peer-set.ts`). Whoever knows of a promise that its database has lost says so instead. It goes on without answers
  * because a whole group must be able to start at once, and because one dead peer must not keep the others from voting.
  */
 import { z } from "zod";
+import type { Configuration } from "../consensus/engine.ts";
 import { SUBJECTS } from "../model/api.ts";
 import { bytesEqual } from "../model/bytes.ts";
 import { toShardpactError } from "../model/errors.ts";
+import { isReplicaId } from "../model/names.ts";
 import type { LogState, LogStore, PeerRecord, StoreIdentity } from "../storage/port.ts";
 import type { Message, Transport } from "../transport/port.ts";
 import { type DurablePoint, type PeerHeader, type PeerKind, createEnvelopeCodec } from "./envelope.ts";
-import { type ChosenEpochAt, createPeerTable } from "./identity.ts";
+import type { ChosenEpochAt } from "./identity.ts";
+import { createPeerSet } from "./peer-set.ts";
 import type { Runtime } from "./runtime.ts";
 
 const HELLO_EVERY_MS = 50;
 /** Messages of one peer that wait while its new boot is made durable; what is more is lost, as on any bad link. */
 const HELD_BACK_MAX = 256;
+/** Members, and who else was answered. */
+const SUBJECTS_KEPT = 64;
 const NO_BODY = new Uint8Array(0);
 
 /** `about`: which life is told; a later one is not concerned. */
@@ -29,8 +34,10 @@ export interface Peers {
   greet(deadlineMs: number, done: () => void): void;
   /** Peers' wall clocks minus ours in ms, heard lately. */
   clockOffsetsMs(windowMs: number): readonly number[];
-  /** The peer that was heard of last within `windowMs`. */
+  /** The voter that was heard of last within `windowMs`. */
   lastHeard(windowMs: number): string | null;
+  /** Another configuration is in force. */
+  follow(configuration: Configuration): void;
   stop(): Promise<void>;
 }
 
@@ -39,7 +46,8 @@ export interface PeersOptions {
   readonly groupId: string;
   readonly replica: string;
   readonly engine: StoreIdentity["engine"];
-  readonly others: readonly string[];
+  /** In force at the start. */
+  readonly configuration: Configuration;
   readonly start: LogState;
   readonly transport: Transport;
   readonly log: LogStore;
@@ -65,9 +73,8 @@ interface Held {
 
 export function createPeers(options: PeersOptions): Peers {
   const { group, replica, start, transport, runtime, log } = options;
-  const others = new Set(options.others);
   const codec = createEnvelopeCodec(options.groupId);
-  const table = createPeerTable(start.peers, options.engine);
+  const set = createPeerSet(replica, options.configuration, start.peers, options.engine);
   const life = runtime.randomU32();
   const heldBack = new Map<string, Held[]>();
   const recordings = new Set<Promise<void>>();
@@ -76,11 +83,18 @@ export function createPeers(options: PeersOptions): Peers {
   let cancelGreeting = (): void => undefined;
   let stopped = false;
 
-  const subjects = new Map(options.others.map((to) => [to, SUBJECTS.peer(group, to, replica)]));
+  const subjects = new Map<string, string>();
+
+  function subjectOf(to: string): string {
+    let subject = subjects.get(to);
+    if (subject !== undefined) return subject;
+    if (subjects.size >= SUBJECTS_KEPT) subjects.clear();
+    subjects.set(to, (subject = SUBJECTS.peer(group, to, replica)));
+    return subject;
+  }
 
   function send(kind: PeerKind, to: string, body: Uint8Array): void {
-    const subject = subjects.get(to);
-    if (stopped || subject === undefined || !transport.connected) return;
+    if (stopped || !transport.connected) return;
     const header: PeerHeader = {
       kind,
       from: replica,
@@ -88,12 +102,12 @@ export function createPeers(options: PeersOptions): Peers {
       boot: start.boot,
       life,
       to,
-      toIncarnation: table.incarnationOf(to),
+      toIncarnation: set.incarnationOf(to),
       clockMs: runtime.nowMs(),
       durable: options.durable(),
       voting: options.voting(),
     };
-    transport.publish(subject, codec.encode(header, body));
+    transport.publish(subjectOf(to), codec.encode(header, body));
   }
 
   function receive({ subject, data }: Message): void {
@@ -105,7 +119,9 @@ export function createPeers(options: PeersOptions): Peers {
     }
     const { header } = decoded;
     const { from } = header;
-    if (stopped || !others.has(from) || header.to !== replica || !subject.endsWith(`.${from}`)) return;
+    // Only the key of `from` may publish on this subject (nats.conf): that is what proves who asks.
+    if (stopped || !isReplicaId(from) || from === replica) return;
+    if (header.to !== replica || !subject.endsWith(`.${from}`)) return;
     // Meant for another database of this id. Which of the two has lost its place is for the sender to say (`lost`).
     if (header.toIncarnation !== "" && header.toIncarnation !== start.incarnation && header.kind !== "lost") return;
     accept(decoded);
@@ -119,9 +135,14 @@ export function createPeers(options: PeersOptions): Peers {
   }
 
   function admit(message: Held): void {
+    const { table, durable } = set.tableOf(message.header);
     const admission = table.admit(message.header);
     if (admission.kind === "process") return process(message);
     if (admission.kind === "refuse") return refuse(message.header, admission.reason);
+    if (!durable) {
+      table.recorded(admission.record, message.header.life);
+      return process(message);
+    }
     heldBack.set(admission.record.peer, [message]);
     const recording = record(admission.record, message.header.life).finally(() => recordings.delete(recording));
     recordings.add(recording);
@@ -134,7 +155,7 @@ export function createPeers(options: PeersOptions): Peers {
       heldBack.delete(entry.peer);
       return options.onFailure(error);
     }
-    table.recorded(entry, peerLife);
+    set.known.recorded(entry, peerLife);
     const held = heldBack.get(entry.peer) ?? [];
     heldBack.delete(entry.peer);
     for (const message of held) {
@@ -151,10 +172,11 @@ export function createPeers(options: PeersOptions): Peers {
 
   function process({ header, body }: Held): void {
     const { from } = header;
+    const { table } = set.tableOf(header);
     const verdict = table.judge(header, options.chosenEpochAt);
     // One that gave up its vote is helped to catch up; one that may still use it is told, and not listened to.
     if (verdict.kind === "lost" && (header.voting || header.kind === "hello")) return refuse(header, verdict.reason);
-    if (verdict.kind === "doubtful") options.onDoubt(verdict.reason);
+    if (verdict.kind === "doubtful" && set.isVoter(from)) options.onDoubt(verdict.reason);
     table.heard(header, runtime.nowMs(), runtime.monotonicMs());
     switch (header.kind) {
       case "engine":
@@ -191,14 +213,15 @@ export function createPeers(options: PeersOptions): Peers {
     send,
     greet(deadlineMs, done) {
       const sayHello = (): void => {
-        for (const to of others) if (!welcomed.has(to)) send("hello", to, NO_BODY);
+        for (const to of set.members()) if (!welcomed.has(to)) send("hello", to, NO_BODY);
       };
       const over = (): void => {
         cancelGreeting();
         onWelcome = () => undefined;
         if (!stopped) done();
       };
-      if (others.size === 0) return over();
+      const complete = (): boolean => set.voters().every((id) => welcomed.has(id));
+      if (complete()) return over();
       const cancelEvery = runtime.every(HELLO_EVERY_MS, sayHello);
       const cancelAfter = runtime.after(deadlineMs, over);
       cancelGreeting = () => {
@@ -206,12 +229,13 @@ export function createPeers(options: PeersOptions): Peers {
         cancelAfter();
       };
       onWelcome = () => {
-        if (welcomed.size === others.size) over();
+        if (complete()) over();
       };
       sayHello();
     },
-    clockOffsetsMs: (windowMs) => table.clockOffsetsMs(runtime.monotonicMs(), windowMs),
-    lastHeard: (windowMs) => table.lastHeard(runtime.monotonicMs() - windowMs),
+    clockOffsetsMs: (windowMs) => set.known.clockOffsetsMs(set.voters(), runtime.monotonicMs(), windowMs),
+    lastHeard: (windowMs) => set.known.lastHeard(set.voters(), runtime.monotonicMs() - windowMs),
+    follow: (configuration) => set.follow(configuration),
     async stop() {
       stopped = true;
       subscription.close();

@@ -9,7 +9,7 @@ import { admitPayload, type AppliedEntry } from "../catalog/apply.ts";
 import type { Effect, Epoch, LogIndex, Proposal, ReplicaId } from "../consensus/engine.ts";
 import type { ProposeReply } from "../model/api.ts";
 import { bytesEqual } from "../model/bytes.ts";
-import { stampCommand } from "../model/commands.ts";
+import { type Command, stampCommand } from "../model/commands.ts";
 import { type ErrorCode, ShardpactError, toShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 
@@ -31,6 +31,8 @@ export interface Proposals {
 
 export interface ProposalsOptions {
   propose(proposals: readonly Proposal[]): void;
+  /** What only this replica can tell of a valid command. @throws ShardpactError the refusal */
+  admit(command: Command): void;
   isLeader(): boolean;
   leader(): ReplicaId | null;
   nowMs(): number;
@@ -72,7 +74,9 @@ export function createProposals(options: ProposalsOptions): Proposals {
     let commandId: string;
     const payload = stampCommand(encoded, options.nowMs());
     try {
-      commandId = admitPayload(payload).id;
+      const command = admitPayload(payload);
+      options.admit(command);
+      commandId = command.id;
     } catch (error) {
       const { code, message, hint } = toShardpactError(error);
       return reply(refusal(code, message, hint));

@@ -4,7 +4,7 @@
  * It only connects: engine events come from ticks, peers, proposals, the disk and the apply loop, and each effect goes to
  * the part that owns it. A failed or unknown write ends the session for good; the shell boots the store again.
  */
-import type { EngineStatus } from "../consensus/engine.ts";
+import type { EngineStatus, LogIndex } from "../consensus/engine.ts";
 import { ShardpactError, isShardpactError } from "../model/errors.ts";
 import type { LogState } from "../storage/port.ts";
 import { type ApplyLoop, createApplyLoop } from "./apply-loop.ts";
@@ -12,6 +12,7 @@ import type { SessionContext } from "./context.ts";
 import { type Driver, type DriverEvents, createDriver } from "./driver.ts";
 import { type EffectRunner, createEffectRunner } from "./effects.ts";
 import { createEngine, whyNotVoting } from "./engine-start.ts";
+import { type Membership, createMembership } from "./membership.ts";
 import { type Peers, createPeers } from "./peers.ts";
 import { type PersistQueue, type Promised, createPersistQueue } from "./persist-queue.ts";
 import { type Proposals, createProposals } from "./proposals.ts";
@@ -24,6 +25,8 @@ import { createWatchdog } from "./watchdog.ts";
 
 export interface SessionEvents extends DriverEvents {
   status(status: EngineStatus): void;
+  /** A committed configuration, of `index` or before, does not hold this replica any more. */
+  removed(index: LogIndex): void;
   /** A peer's confirmation to answer. */
   confirm(body: Uint8Array): void;
   /** What became of a snapshot for `to`. */
@@ -37,6 +40,7 @@ export interface Session {
   readonly peers: Peers;
   readonly readIndex: ReadIndex;
   monotonicMs(): number;
+  readonly membership: Membership;
   engineStatus(): EngineStatus;
   /** What the database must still hold at the next boot. */
   promised(): Promised;
@@ -64,6 +68,7 @@ interface Parts<M> {
   readonly readIndex: ReadIndex;
   readonly peers: Peers;
   readonly upkeep: Upkeep;
+  readonly membership: Membership;
 }
 
 export function startSession<M>(context: SessionContext<M>, start: LogState, events: SessionEvents): Session {
@@ -72,7 +77,7 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
   const electionMaxMs = tickMs * electionTicksMax;
   const notVoting = whyNotVoting(start);
   const parts = buildParts(context, start, events, notVoting === null);
-  const { driver, disk, apply, proposals, peers, readIndex } = parts;
+  const { driver, disk, apply, proposals, peers, readIndex, membership } = parts;
 
   const watchdog = createWatchdog({
     tickMs,
@@ -94,11 +99,7 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
   events.status(driver.status());
 
   return {
-    start,
-    apply,
-    proposals,
-    peers,
-    readIndex,
+    ...{ start, apply, proposals, peers, readIndex, membership },
     monotonicMs: () => runtime.monotonicMs(),
     engineStatus: () => driver.status(),
     promised: () => disk.promised(),
@@ -112,6 +113,7 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
       cancelTicks();
       proposals.failAll(error);
       readIndex.stop();
+      membership.stop();
       await Promise.all([parts.upkeep.stop(), peers.stop(), disk.stop(), apply.stop()]);
     },
   };
@@ -132,9 +134,11 @@ function buildParts<M>(context: SessionContext<M>, start: LogState, events: Sess
     events,
     recent: createRecentEntries(),
     driver,
+    membership: createMembership(context, start, driver, late),
     effects: effectsOf(late, context),
     proposals: createProposals({
       propose: (proposals) => driver.feed({ kind: "propose", proposals }),
+      admit: (command) => late().membership.signatures.admit(command),
       isLeader: () => driver.status().role === "leader",
       leader: () => driver.status().leader,
       nowMs: () => runtime.nowMs(),
@@ -183,15 +187,17 @@ function effectsOf<M>(late: () => Parts<M>, { engine, stores }: SessionContext<M
     send: (to, message) => late().peers.send("engine", to, engine.encodeMessage(message)),
     load: (effect) => void load({ driver: late().driver, log: stores.log }, effect),
     commit: (index) => late().apply.commit(index),
-    accepted: (effect) => late().proposals.accepted(effect),
-    rejected: (effect) => late().proposals.rejected(effect),
+    accepted: (effect) => late().membership.admin.accepted(effect) || late().proposals.accepted(effect),
+    rejected: (effect) => late().membership.admin.rejected(effect) || late().proposals.rejected(effect),
     sendSnapshot: (to, indexMin) => late().upkeep.sendSnapshot(to, indexMin),
     status({ status }) {
       late().upkeep.status(status);
+      late().peers.follow(status.configuration);
       late().events.status(status);
     },
     readReady: ({ ticket, index }) => late().readIndex.ready(ticket, index),
     readFailed: ({ ticket }) => late().readIndex.failed(ticket),
+    removed: (index) => late().events.removed(index),
     halt: (reason) =>
       late().driver.halt(
         new ShardpactError("replica_diverged", reason, {
@@ -230,6 +236,7 @@ function applyOf<M>(parts: Parts<M>): ApplyLoop {
     durableLast: () => parts.disk.settledLast(),
     isLeader: () => driver.status().role === "leader",
     after: (ms, fn) => context.runtime.after(ms, fn),
+    onConfiguration: ({ index, payload }) => parts.membership.applied(index, payload),
     onApplied(entries, { index, chain }) {
       if (driver.over()) return;
       proposals.applied(entries);
@@ -263,7 +270,7 @@ function peersOf<M>(parts: Parts<M>): Peers {
     groupId: identity.groupId,
     replica: config.replica,
     engine: engine.name,
-    others: config.genesis.voters.map((voter) => voter.id).filter((id) => id !== config.replica),
+    configuration: driver.status().configuration,
     start,
     transport,
     log,

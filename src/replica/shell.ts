@@ -6,8 +6,9 @@
  *              halted        closed          halted answers `status` and keeps the evidence; fenced ends the process
  */
 import type { EngineStatus, Role } from "../consensus/engine.ts";
-import type { ReplicaStatus } from "../model/api.ts";
+import type { ConfigurationStatus, ReplicaStatus } from "../model/api.ts";
 import { ShardpactError, isShardpactError, toShardpactError } from "../model/errors.ts";
+import type { MemberRole } from "../model/group.ts";
 import type { Files, LogState } from "../storage/port.ts";
 import type { Refusal } from "../transport/port.ts";
 import { checkGenesis, isContradicted, isFinal, wentBack } from "./boot-checks.ts";
@@ -37,6 +38,8 @@ export type ReplicaEvent =
       readonly index: number;
       readonly reason: string | null;
     }
+  /** Another configuration is in force here; it may not be committed yet. */
+  | { readonly kind: "membership"; readonly member: MemberRole; readonly configuration: ConfigurationStatus }
   /** `refused`: a subject that the server does not let this replica use; null when only the connection changed. */
   | { readonly kind: "nats"; readonly connected: boolean; readonly refused: Refusal | null }
   | { readonly kind: "postgres"; readonly up: boolean; readonly reason: string | null };
@@ -76,6 +79,7 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
   /** The newest life, also when it is over: it knows what it had written. */
   let latest: Session | null = null;
   let shown: EngineStatus | null = null;
+  const tellMembership = createMembershipTeller(onEvent);
   let recovery: Promise<void> | null = null;
   /** Index of a snapshot that the next boot may find installed. */
   let awaited: number | null = null;
@@ -131,6 +135,7 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     setState("running", null);
     session = startSession(options, { ...start, voting }, events);
     latest = session;
+    tellMembership(session, session.engineStatus());
   }
 
   /** Ends what no boot would heal, and starts the recovery from everything else. */
@@ -222,17 +227,19 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
       const changed = shown?.role !== status.role || shown.leader !== status.leader || shown.epoch !== status.epoch;
       shown = status;
       if (changed) onEvent({ kind: "role", role: status.role, leader: status.leader, term: status.epoch });
+      if (tellMembership(session, status) && state === "removed") setState("running", null);
     },
+    removed: (index) => setState("removed", `it is no member any more as of index ${index}; its data stays as it is`),
     nonVoting: (why) => setState("non_voting", why),
     steppedDown: (why) => onEvent({ kind: "stepped_down", reason: why }),
-    confirm: options.onConfirm,
     snapshot: (step, peer, index, why) => onEvent({ kind: "snapshot", step, peer, index, reason: why }),
-    failed: settle,
+    ...{ confirm: options.onConfirm, failed: settle },
     halted: (error) => void halt(error),
   };
 
   function status(): ReplicaStatus {
     const engine = session?.engineStatus();
+    const membership = engine && session?.membership.status(engine);
     const applied = session?.apply.applied() ?? before?.applied;
     return {
       group: config.genesis.name,
@@ -242,6 +249,8 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
       boot: before?.boot ?? 0,
       state,
       role: engine?.role ?? "none",
+      member: membership?.member ?? "none",
+      configuration: membership?.configuration ?? null,
       leader: engine?.leader ?? null,
       term: engine?.epoch ?? 0,
       commit: engine?.commit ?? 0,
@@ -266,4 +275,18 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
   }
 
   return { state: () => state, session: () => session, status, install, ended, close };
+}
+
+/** Tells a configuration once; true when it is new and holds this replica. */
+function createMembershipTeller(
+  onEvent: (event: ReplicaEvent) => void,
+): (session: Session | null, engine: EngineStatus) => boolean {
+  let shown = "";
+  return (session, engine) => {
+    const told = session?.membership.status(engine);
+    if (!told || told.configuration.digest === shown) return false;
+    shown = told.configuration.digest;
+    onEvent({ kind: "membership", ...told });
+    return told.member !== "none";
+  };
 }

@@ -62,6 +62,8 @@ export interface CatalogSource {
   revocations(dataset: string, limit: number): Maybe<readonly RevocationRow[]>;
   revoked(subjects: readonly string[]): Maybe<readonly RevocationRow[]>;
   ledger(after: number, limit: number): Maybe<readonly LedgerRow[]>;
+  /** Entries of kind `config`, and signatures that are no retries. */
+  configurations(after: number, limit: number): Maybe<readonly LedgerRow[]>;
   ledgerOf(commandId: string): Maybe<LedgerRow | null>;
 }
 
@@ -120,6 +122,8 @@ export async function answerQuery(source: CatalogSource, query: CatalogQuery): P
       return rowsAnswer("revoked_shards", await source.revoked(query.digests));
     case "ledger":
       return rowsAnswer("ledger", await source.ledger(query.after, query.limit), query);
+    case "configurations":
+      return rowsAnswer("configurations", await source.configurations(query.after, query.limit), query);
     case "outcome": {
       const row = await source.ledgerOf(query.commandId);
       return rowsAnswer("outcome", row ? [row] : []);

@@ -130,6 +130,7 @@ describe("confirm", () => {
     if (!r1 || !r2 || !r3 || !r4 || !r5) throw new Error("five replicas");
     group.voters = [r1, r4, r5];
     group.votersOutgoing = [r1, r2, r3];
+    group.configuration = { index: 6, number: 1, digest: `b3:${"1".repeat(64)}` };
     for (const id of ["r4", "r5"]) replica(group, id).down = true;
     // A majority of the genesis voters (3 of 5) and of the outgoing half, but not of the incoming one.
     await expect(confirm(group.session(), QUERY, quick)).rejects.toMatchObject({ code: "no_quorum" });
@@ -143,6 +144,7 @@ describe("confirm", () => {
     const group = startResponders(5);
     const session = group.session();
     group.voters = group.replicas.slice(0, 3).map((r) => r.member);
+    group.configuration = { index: 6, number: 2, digest: `b3:${"2".repeat(64)}` };
     for (const id of ["r4", "r5"]) replica(group, id).down = true;
     await confirm(session, QUERY, quick);
     expect(session.replicas()).toEqual(["r1", "r2", "r3"]);

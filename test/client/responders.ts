@@ -55,6 +55,7 @@ export interface Responders {
   leader: string | null;
   index: number;
   chain: string;
+  configuration: AgreedPart["configuration"];
   voters: readonly MemberInfo[];
   votersOutgoing: readonly MemberInfo[];
   answer: (query: CatalogQuery) => CatalogAnswer;
@@ -91,6 +92,7 @@ export function startResponders(count: number, name = "test"): Responders {
     leader: "r1",
     index: 7,
     chain: "c".repeat(64),
+    configuration: { index: 1, number: 0, digest: groupId },
     voters: members,
     votersOutgoing: [],
     answer: () => ({ kind: "rows", rows: [{ name: "mnist" }] }),
@@ -151,6 +153,7 @@ function answerConfirm(
       term: 3,
       index: all.index,
       chain: all.chain,
+      configuration: all.configuration,
       voters: [...all.voters],
       votersOutgoing: [...all.votersOutgoing],
       answer: all.answer(request.query),

@@ -42,7 +42,22 @@ export function scriptedEntries(seed: number, count: number): Entry[] {
   push(script, "config", new TextEncoder().encode("voters"));
   commit(script, "mnist");
   while (script.entries.length < count) pick(script, ACTIONS)(script);
+  changeMembers(script);
   return script.entries;
+}
+
+/** A configuration and a signature under it. */
+function changeMembers(script: Script): void {
+  push(script, "config", new TextEncoder().encode(`{"number":1}`));
+  const index = script.entries.length;
+  const signed = {
+    index,
+    chain: "c".repeat(64),
+    configuration: digestOf("one"),
+    replica: "r1",
+    signature: "5".repeat(128),
+  };
+  push(script, "command", payloadOf("configuration.sign", signed, { id: idOf(0xc0f), timeMs: T0 }));
 }
 
 /** Every kind of query, about things that are there, were there, and never were. */
@@ -85,6 +100,8 @@ export function questions(asOf: number): CatalogQuery[] {
     { kind: "revoked_shards", digests: [digestOf("shard 1"), digestOf("shard 2"), digestOf("shard 3")] },
     { kind: "ledger", after: 0, limit: 5 },
     { kind: "ledger", after: Math.max(0, asOf - 3), limit: 1000 },
+    { kind: "configurations", after: 0, limit: 1000 },
+    { kind: "configurations", after: Math.floor(asOf / 2), limit: 2 },
     { kind: "outcome", commandId: idOf(1) },
     { kind: "outcome", commandId: idOf(1_000_000) },
   ];

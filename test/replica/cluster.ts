@@ -10,6 +10,7 @@ import {
   type CatalogQuery,
   type ConfirmRequest,
   type Genesis,
+  type MemberInfo,
   type ProposeReply,
   SUBJECTS,
   agreedPart,
@@ -50,10 +51,16 @@ export interface ClusterOptions {
 
 export interface Cluster {
   readonly genesis: Genesis;
+  /** The first voters'. */
   readonly ids: readonly string[];
+  readonly groupId: string;
   readonly client: Transport;
   readonly events: Map<string, ReplicaEvent[]>;
   start(id: string): Promise<Replica>;
+  /** Makes the key and configuration of a replica that the genesis does not name; it is not started. */
+  make(id: string): MemberInfo;
+  /** The replica's seed: an operator signs with it. */
+  seedOf(id: string): string;
   /** Ends the replica as a crash would: its stores and its transport go away under it. */
   kill(id: string): Promise<void>;
   replica(id: string): Replica;
@@ -97,7 +104,7 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
   const events = new Map<string, ReplicaEvent[]>(ids.map((id) => [id, []]));
   const client = await options.connect("client");
   const members = new Map<string, Member>();
-  for (const id of ids) {
+  function configure(id: string): void {
     const input = {
       replica: id,
       seed: seeds.get(id),
@@ -110,6 +117,7 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     };
     members.set(id, { config: parseReplicaConfig(input), files: createMemoryFiles(), running: null });
   }
+  for (const id of ids) configure(id);
   const member = (id: string): Member => {
     const found = members.get(id);
     if (!found) throw new Error(`no member ${id}`);
@@ -195,9 +203,17 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
   return {
     genesis,
     ids,
+    groupId,
     client,
     events,
     start,
+    make(id) {
+      seeds.set(id, createSeed());
+      events.set(id, []);
+      configure(id);
+      return { id, publicKey: publicKeyHex(seeds.get(id) ?? "") };
+    },
+    seedOf: (id) => seeds.get(id) ?? "",
     kill: (id) => stop(id, true),
     replica: (id) => {
       const it = member(id).running;
@@ -219,7 +235,7 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     },
     confirm,
     async close() {
-      await Promise.all(ids.map((id) => stop(id, false)));
+      await Promise.all([...members.keys()].map((id) => stop(id, false)));
       await client.close();
     },
   };

@@ -112,6 +112,10 @@ describe("configuration", () => {
   };
   const input = { replica: "r1", seed, genesis, nats: ["nats://x"], postgres: "postgres://x", stores: [] };
 
+  test("one that joins later has a key of its own and is in no genesis", () => {
+    expect(parseReplicaConfig({ ...input, replica: "r2", seed: createSeed() }).replica).toBe("r2");
+  });
+
   test("defaults hold", () => {
     expect(parseReplicaConfig(input).timing).toEqual({
       tickMs: 20,
@@ -123,8 +127,13 @@ describe("configuration", () => {
 
   test.each([
     ["a field that is missing", { ...input, nats: undefined }, /nats/],
-    ["a stranger", { ...input, replica: "r2" }, /does not name the replica 'r2'/],
+    ["an id that no subject can hold", { ...input, replica: "r.2" }, /a replica id/],
     ["another's key", { ...input, seed: createSeed() }, /not the key that the group lists/],
+    [
+      "a group that names a replica twice",
+      { ...input, genesis: { ...genesis, voters: [...genesis.voters, ...genesis.voters] } },
+      /twice/,
+    ],
     ["a seed that is none", { ...input, seed: "SU" }, /not a user NKey seed/],
     ["timing that cannot work", { ...input, timing: { heartbeatTicks: 10 } }, /three heartbeats/],
   ])("refuses %s", (_what, value, message) => {

@@ -47,7 +47,7 @@ async function openBench(): Promise<Bench> {
     groupId: GROUP_ID,
     replica: "r1",
     engine: "raft",
-    others: ["r2"],
+    configuration: { voters: ["r1", "r2"], votersOutgoing: [], learners: [] },
     start,
     transport: own,
     log: {

@@ -6,11 +6,11 @@
  */
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Genesis, genesis as genesisSchema } from "../../model/api.ts";
 import { ShardpactError, toShardpactError } from "../../model/errors.ts";
-import { groupName } from "../../model/names.ts";
+import { groupName, isReplicaId } from "../../model/names.ts";
 import { createSeed, nkeyOf, publicKeyHex } from "../../model/keys.ts";
 import { type ReplicaConfigInput, genesisPayload, groupIdOf, parseReplicaConfig } from "../../replica/config.ts";
 import type { NatsMember } from "./nats-config.ts";
@@ -33,6 +33,7 @@ export interface GroupMember extends NatsMember {
 export interface GroupFiles {
   readonly genesis: Genesis;
   readonly groupId: string;
+  /** The first voters, then whoever has a key here and came later (`shardpact member add`), by name. */
   readonly members: readonly GroupMember[];
 }
 
@@ -46,15 +47,36 @@ export async function openGroupFiles(options: GroupOptions): Promise<GroupFiles>
   checkName(options.name);
   const known = existsSync(file) ? await readGenesis(file) : null;
   if (known !== null) checkSame(known, options, ids, file);
-  const members = await Promise.all(ids.map((id) => openMember(options.dir, id, known !== null)));
-  const genesis = known ?? newGenesis(options, members);
+  const voters = await Promise.all(ids.map((id) => openMember(options.dir, id, known !== null)));
+  const genesis = known ?? newGenesis(options, voters);
   if (known === null) await writeWhole(file, genesis, 0o644);
+  const joined = (await memberIds(options.dir)).filter((id) => !ids.includes(id));
+  const members = [...voters, ...(await Promise.all(joined.map((id) => openMember(options.dir, id, true))))];
   return { genesis, groupId: groupIdOf(genesisPayload(genesis)), members };
+}
+
+/** Ids of all who have a key in a group's folder, by name. */
+export async function memberIds(dir: string): Promise<string[]> {
+  const entries = await readdir(dir, { withFileTypes: true });
+  const folders = entries.filter((entry) => entry.isDirectory() && isReplicaId(entry.name));
+  return folders
+    .map((entry) => entry.name)
+    .filter((id) => existsSync(join(dir, id, "seed.nk")))
+    .toSorted();
+}
+
+/** The genesis of a group's folder. @throws ShardpactError `not_found`, `config_invalid` */
+export async function openGenesis(dir: string): Promise<Genesis> {
+  const file = join(dir, "group.json");
+  if (existsSync(file)) return await readGenesis(file);
+  throw new ShardpactError("not_found", `${file} is not there`, {
+    hint: "Name the folder that `shardpact init` or `shardpact up` made: --dir <dir>.",
+  });
 }
 
 /** Writes the member's configuration file. @throws ShardpactError `config_invalid` when it would not validate */
 export async function writeReplicaConfig(
-  { genesis }: GroupFiles,
+  { genesis }: Pick<GroupFiles, "genesis">,
   member: GroupMember,
   where: Pick<ReplicaConfigInput, "nats" | "postgres" | "stores" | "log" | "snapshotDir">,
 ): Promise<void> {
@@ -70,7 +92,8 @@ export async function writeWhole(file: string, value: unknown, mode: number): Pr
   await rename(fresh, file);
 }
 
-async function openMember(groupDir: string, id: string, mustExist: boolean): Promise<GroupMember> {
+/** A member's files; its key is made when it isn't there, unless it must be. */
+export async function openMember(groupDir: string, id: string, mustExist: boolean): Promise<GroupMember> {
   const dir = join(groupDir, id);
   const seedFile = join(dir, "seed.nk");
   await mkdir(dir, { recursive: true });

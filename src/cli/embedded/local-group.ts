@@ -5,16 +5,22 @@
 import { existsSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { z } from "zod";
-import { type ReplicaStatus, SUBJECTS, decodeApi, replicaStatus } from "../../model/api.ts";
 import { ShardpactError } from "../../model/errors.ts";
 import type { ReplicaConfigInput } from "../../replica/index.ts";
 import { connectNats } from "../../transport/nats.ts";
 import type { Transport } from "../../transport/port.ts";
 import { type Cleanup, createCleanup } from "./cleanup.ts";
-import { type GroupFiles, openGroupFiles, writeReplicaConfig, writeWhole } from "./group-files.ts";
+import {
+  type GroupFiles,
+  type GroupMember,
+  openGroupFiles,
+  openMember,
+  writeReplicaConfig,
+  writeWhole,
+} from "./group-files.ts";
+import { askStatus, waitForLeader } from "./local-leader.ts";
 import { type LocalReplica, localReplica } from "./local-replica.ts";
 import type { EmbeddedNats } from "./nats.ts";
 import { type Between, type NatsPorts, natsName, startNatsCluster } from "./nats-cluster.ts";
@@ -53,6 +59,11 @@ export interface LocalGroup extends AsyncDisposable {
   /** One server a replica, in the order of `replicas`. */
   readonly postgres: readonly EmbeddedPostgres[];
   readonly replicas: readonly LocalReplica[];
+  /**
+   * Starts one more replica, with a database and a key of its own (kept if they are there). It is no member yet: that is
+   * for the group to decide (`shardpact member add`). Resolves when it answers.
+   */
+  join(id: string): Promise<LocalReplica>;
   /** A second process with the identity of a replica, as by a mistaken deployment. Stopped by `close`. */
   startTwin(id: string): Promise<LocalReplica>;
   /** Resolves with the id of the replica that leads and that a majority follows. @throws ShardpactError `timeout` */
@@ -62,8 +73,6 @@ export interface LocalGroup extends AsyncDisposable {
 }
 
 const DATABASE = "shardpact";
-const STATUS_TIMEOUT_MS = 500;
-const LEADER_POLL_MS = 50;
 
 const portsFile = z.object({
   nats: z.number(),
@@ -82,10 +91,11 @@ export async function startLocalGroup(options: LocalGroupOptions): Promise<Local
     const storeDir = join(dir, "store");
     await mkdir(storeDir, { recursive: true });
     const files = await openGroupFiles({ dir, name, engine, replicas: count });
-    const ports = await choosePorts(dir, count, options);
+    const ports = await choosePorts(dir, files.members.length, options);
 
     const postgres = await startAll(files, ports, cleanup);
-    for (const [i, server] of postgres.entries()) say(`postgres of r${i + 1} at 127.0.0.1:${server.port}`);
+    for (const [i, server] of postgres.entries())
+      say(`postgres of ${files.members[i]?.id} at 127.0.0.1:${server.port}`);
     const between = options.between ?? null;
     const access = { group: name, members: files.members };
     const nats = await startNatsCluster({ dir: join(dir, "nats"), access, ports: ports.cluster, between }, cleanup);
@@ -96,11 +106,14 @@ export async function startLocalGroup(options: LocalGroupOptions): Promise<Local
     const client = await connectNats({ servers, name: "local group", timeoutMs: 10_000 });
     cleanup.defer(() => client.close());
     const stores = [pathToFileURL(storeDir).href];
-    const replicas = await configure({ files, postgres, nats, stores, client, between, log: options.log });
+    const where = { genesis: files.genesis, nats, stores, client, between, log: options.log };
+    const replicas = await Promise.all(
+      files.members.map((member, i) => configure(where, member, postgres[i]?.url(DATABASE) ?? "", `p${i + 1}`)),
+    );
     cleanup.defer(() => Promise.all(replicas.map((replica) => replica.stop())));
     await Promise.all(replicas.map((replica) => replica.restart()));
     for (const replica of replicas) say(`replica ${replica.id} is process ${replica.pid}, log in ${replica.logFile}`);
-    return assemble({ options: { dir, name, storeDir }, files, nats, postgres, replicas, client, cleanup });
+    return assemble({ options: { dir, name, storeDir }, files, where, ports, postgres, replicas, cleanup });
   } catch (error) {
     await cleanup.run().catch(() => {});
     throw error;
@@ -110,14 +123,17 @@ export async function startLocalGroup(options: LocalGroupOptions): Promise<Local
 interface Parts {
   readonly options: { readonly dir: string; readonly name: string; readonly storeDir: string };
   readonly files: GroupFiles;
-  readonly nats: readonly EmbeddedNats[];
-  readonly postgres: readonly EmbeddedPostgres[];
-  readonly replicas: readonly LocalReplica[];
-  readonly client: Transport;
+  readonly where: Where;
+  readonly ports: Ports;
+  /** Both grow when a replica joins. */
+  readonly postgres: EmbeddedPostgres[];
+  readonly replicas: LocalReplica[];
   readonly cleanup: Cleanup;
 }
 
-function assemble({ options, files, nats, postgres, replicas, client, cleanup }: Parts): LocalGroup {
+function assemble(parts: Parts): LocalGroup {
+  const { options, files, where, postgres, replicas, cleanup } = parts;
+  const { nats, client } = where;
   let closing: Promise<void> | null = null;
   const close = () => (closing ??= cleanup.run());
   const [first] = nats;
@@ -131,6 +147,7 @@ function assemble({ options, files, nats, postgres, replicas, client, cleanup }:
     natsServers: nats,
     postgres,
     replicas,
+    join: (id) => joinGroup(parts, id),
     async startTwin(id) {
       const at = files.members.findIndex((member) => member.id === id);
       const member = files.members[at];
@@ -155,6 +172,25 @@ function assemble({ options, files, nats, postgres, replicas, client, cleanup }:
   };
 }
 
+async function joinGroup(
+  { options, where, ports, postgres, replicas, cleanup }: Parts,
+  id: string,
+): Promise<LocalReplica> {
+  const known = replicas.find((replica) => replica.id === id);
+  if (known) return known;
+  const member = await openMember(options.dir, id, false);
+  const server = await startPostgres({ dir: join(member.dir, "postgres") });
+  cleanup.defer(() => server.stop());
+  await server.createDatabase(DATABASE);
+  postgres.push(server);
+  await writeWhole(join(options.dir, "ports.json"), { ...ports, postgres: postgres.map(({ port }) => port) }, 0o644);
+  for (const each of where.nats) await each.admit(options.name, member);
+  const replica = await configure(where, member, server.url(DATABASE), `p${postgres.length}`);
+  replicas.push(replica);
+  await replica.restart();
+  return replica;
+}
+
 async function startAll(files: GroupFiles, ports: Ports, cleanup: Cleanup): Promise<EmbeddedPostgres[]> {
   const starting = files.members.map(async ({ dir }, i) => {
     const port = ports.postgres[i];
@@ -168,9 +204,8 @@ async function startAll(files: GroupFiles, ports: Ports, cleanup: Cleanup): Prom
   return Promise.all(starting);
 }
 
-interface Configured {
-  readonly files: GroupFiles;
-  readonly postgres: readonly EmbeddedPostgres[];
+interface Where {
+  readonly genesis: GroupFiles["genesis"];
   readonly nats: readonly EmbeddedNats[];
   readonly stores: string[];
   readonly client: Transport;
@@ -178,24 +213,25 @@ interface Configured {
   readonly log: LocalGroupOptions["log"];
 }
 
-/** Every replica knows all nats-servers. */
-async function configure({ files, postgres, nats, stores, client, between, log }: Configured): Promise<LocalReplica[]> {
-  return Promise.all(
-    files.members.map(async (member, i) => {
-      const { id, dir, configFile } = member;
-      const portOf = (to: string, port: number) => between?.({ from: id, to, port }) ?? Promise.resolve(port);
-      const urls = nats.map(async ({ port }, n) => `nats://127.0.0.1:${await portOf(natsName(n), port)}`);
-      const postgresUrl = postgres[i]?.url(DATABASE) ?? "";
-      const dialled = new URL(postgresUrl);
-      dialled.port = String(await portOf(`p${i + 1}`, Number(dialled.port)));
-      await writeReplicaConfig(files, member, {
-        ...{ nats: await Promise.all(urls), postgres: dialled.href, stores, snapshotDir: join(dir, "snapshots") },
-        ...(log === undefined ? {} : { log }),
-      });
-      const ready = async () => (await askStatus(client, files.genesis.name, id)) !== null;
-      return localReplica({ id, dir, configFile, logName: "replica.log", postgresUrl, ready });
-    }),
-  );
+/** Every replica knows all nats-servers. `databaseName`: for `between`. */
+async function configure(
+  where: Where,
+  member: GroupMember,
+  postgresUrl: string,
+  databaseName: string,
+): Promise<LocalReplica> {
+  const { genesis, nats, stores, client, between, log } = where;
+  const { id, dir, configFile } = member;
+  const portOf = (to: string, port: number) => between?.({ from: id, to, port }) ?? Promise.resolve(port);
+  const urls = nats.map(async ({ port }, n) => `nats://127.0.0.1:${await portOf(natsName(n), port)}`);
+  const dialled = new URL(postgresUrl);
+  dialled.port = String(await portOf(databaseName, Number(dialled.port)));
+  await writeReplicaConfig({ genesis }, member, {
+    ...{ nats: await Promise.all(urls), postgres: dialled.href, stores, snapshotDir: join(dir, "snapshots") },
+    ...(log === undefined ? {} : { log }),
+  });
+  const ready = async () => (await askStatus(client, genesis.name, id)) !== null;
+  return localReplica({ id, dir, configFile, logName: "replica.log", postgresUrl, ready });
 }
 
 /** The ports of the last start where they are still free: what people wrote down stays true. */
@@ -218,46 +254,4 @@ async function choosePorts(dir: string, replicas: number, options: LocalGroupOpt
   const postgres: number[] = [];
   for (let i = 0; i < replicas; i++) postgres.push(await freePortNear(known?.postgres[i] ?? null));
   return { nats, cluster, postgres };
-}
-
-async function waitForLeader(
-  client: Transport,
-  group: string,
-  replicas: readonly LocalReplica[],
-  timeoutMs: number,
-): Promise<string> {
-  const deadline = performance.now() + timeoutMs;
-  for (;;) {
-    const asked = await Promise.all(replicas.map((replica) => askStatus(client, group, replica.id)));
-    const heard = asked.filter((status) => status !== null);
-    const leader = electedLeader(heard, replicas.length);
-    if (leader !== null) return leader;
-    if (performance.now() > deadline) {
-      const said =
-        heard.map((s) => `${s.replica}: ${s.state}, ${s.role}, term ${s.term}`).join("; ") || "nobody answers";
-      throw new ShardpactError("timeout", `no leader within ${timeoutMs} ms (${said})`, {
-        details: { heard },
-        hint: `Logs: ${replicas.map((replica) => replica.logFile).join(", ")}.`,
-      });
-    }
-    await sleep(LEADER_POLL_MS);
-  }
-}
-
-/** One that says itself that it leads, and that a majority names in the same term. */
-function electedLeader(heard: readonly ReplicaStatus[], voters: number): string | null {
-  for (const { replica, role, term } of heard) {
-    const followers = heard.filter((status) => status.leader === replica && status.term === term);
-    if (role === "leader" && followers.length * 2 > voters) return replica;
-  }
-  return null;
-}
-
-async function askStatus(client: Transport, group: string, id: string): Promise<ReplicaStatus | null> {
-  try {
-    const subject = SUBJECTS.api(group, id, "status");
-    return decodeApi(replicaStatus, await client.request(subject, new Uint8Array(0), { timeoutMs: STATUS_TIMEOUT_MS }));
-  } catch {
-    return null;
-  }
 }

@@ -38,6 +38,7 @@ export interface NatsClusterConfig {
 
 /** Password of the user that the server gives to connections without credentials. No secret: see above. */
 const CLIENT = "client";
+const USERS_END = "\n  ]\n}";
 
 /** What replicas say to each other: `<kind>.<to>.<from>`. */
 const REPLICA_SUBJECTS = ["peer", "snapshot", "bulk"];
@@ -66,15 +67,23 @@ authorization {
   users = [
     # Connections without credentials: training processes, the command line, auditors.
     { user: "${CLIENT}", password: "${CLIENT}", permissions: $CLIENT }
-${members.map((member) => memberBlock(group, member)).join("\n")}
-  ]
-}
+${members.map((member) => memberBlock(group, member)).join("\n")}${USERS_END}
 no_auth_user: "${CLIENT}"
 `;
 }
 
+/**
+ * A shipped configuration that lets one more member in; whatever else was written into it stays. Unchanged when its key
+ * is there. Null when the place for it isn't found.
+ */
+export function withMember(config: string, group: string, member: NatsMember): string | null {
+  if (config.includes(`"${member.nkey}"`)) return config;
+  const end = config.indexOf(USERS_END);
+  return end < 0 ? null : `${config.slice(0, end)}\n${memberBlock(group, member)}${config.slice(end)}`;
+}
+
 /** Publishing on `api` lets a replica forward to another what a client sent to it. */
-function memberBlock(group: string, { id, nkey }: NatsMember): string {
+export function memberBlock(group: string, { id, nkey }: NatsMember): string {
   const own = `shardpact.${group}`;
   const inName = (to: string, from: string): string =>
     REPLICA_SUBJECTS.map((kind) => `"${own}.${kind}.${to}.${from}"`).join(", ");

@@ -3,11 +3,12 @@
  */
 import { execFile } from "node:child_process";
 import { accessSync, constants, mkdirSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { ShardpactError } from "../../model/errors.ts";
-import { type NatsAccess, type NatsClusterConfig, natsConfig } from "./nats-config.ts";
+import { type NatsAccess, type NatsClusterConfig, type NatsMember, natsConfig, withMember } from "./nats-config.ts";
 import { freePort, greets } from "./ports.ts";
 import { createServerProcess } from "./server-process.ts";
 
@@ -35,6 +36,8 @@ export interface EmbeddedNats extends AsyncDisposable {
   readonly pid: number | null;
   readonly logFile: string;
   kill(signal: NodeJS.Signals): Promise<void>;
+  /** Lets one more member in; connections stay. */
+  admit(group: string, member: NatsMember): Promise<void>;
   stop(): Promise<void>;
   /** Starts again, stopping it first when it runs; the port stays. */
   restart(): Promise<void>;
@@ -68,6 +71,12 @@ export async function startNats(options: NatsOptions): Promise<EmbeddedNats> {
       return server.pid;
     },
     kill: (signal) => server.kill(signal),
+    async admit(group, member) {
+      const changed = withMember(await readFile(configFile, "utf8"), group, member);
+      if (changed === null) throw new ShardpactError("setup_failed", `${configFile} has no list of users`);
+      writeFileSync(configFile, changed, { mode: 0o600 });
+      await server.kill("SIGHUP"); // reloads
+    },
     stop: () => server.stop(),
     restart: () => server.restart(),
     [Symbol.asyncDispose]: () => server.stop(),

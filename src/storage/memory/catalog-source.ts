@@ -109,6 +109,11 @@ export function createMemorySource(disk: MemoryDisk, asOf: LogIndex): CatalogSou
       return all("revocation", (row) => wanted.has(row.subject) && row.index <= asOf);
     },
     ledger: (after, limit) => disk.ledger.slice(after, Math.min(after + limit, asOf)),
+    configurations: (after, limit) =>
+      disk.ledger
+        .slice(after, asOf)
+        .filter((row) => row.kind === "config" || (row.kind === "configuration.sign" && row.commandId !== null))
+        .slice(0, limit),
     ledgerOf: (commandId) => {
       const row = disk.outcomes.get(commandId);
       return row && row.index <= asOf ? row : null;

@@ -17,6 +17,7 @@ import { answerQuery, type CatalogSource, pinAsOf, runAsOf, type VersionFound } 
 import {
   datasets,
   ledger,
+  ofMembership,
   pages,
   pins,
   receipts,
@@ -196,6 +197,10 @@ function sourceAsOf(db: NodePgDatabase, prepared: Prepared, asOf: LogIndex): Cat
     },
     ledger: async (after, limit) => {
       const wanted = and(gt(ledger.index, after), lte(ledger.index, asOf));
+      return (await db.select().from(ledger).where(wanted).orderBy(asc(ledger.index)).limit(limit)).map(ledgerRow);
+    },
+    configurations: async (after, limit) => {
+      const wanted = and(ofMembership, gt(ledger.index, after), lte(ledger.index, asOf));
       return (await db.select().from(ledger).where(wanted).orderBy(asc(ledger.index)).limit(limit)).map(ledgerRow);
     },
     ledgerOf: async (commandId) => {

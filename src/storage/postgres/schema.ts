@@ -95,8 +95,13 @@ export const ledger = shardpact.table(
     index("ledger_config")
       .on(t.index)
       .where(sql`${t.kind} = 'config'`),
+    index("ledger_membership")
+      .on(t.index)
+      .where(sql`${t.kind} = 'config' OR (${t.kind} = 'configuration.sign' AND ${t.commandId} IS NOT NULL)`),
   ],
 );
+/** What `ledger_membership` holds: configurations, and the signatures under them. */
+export const ofMembership = sql`(${ledger.kind} = 'config' OR (${ledger.kind} = 'configuration.sign' AND ${ledger.commandId} IS NOT NULL))`;
 
 export const datasets = shardpact.table("datasets", {
   name: textC().primaryKey(),
