@@ -8,7 +8,7 @@
  */
 import { randomUUID } from "node:crypto";
 import type { ConfirmedVersion } from "../client/types.ts";
-import { parseDigest } from "../model/bytes.ts";
+import { type Digest, parseDigest } from "../model/bytes.ts";
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
 import { schemaFromCanonical } from "../shards/schema.ts";
 import type { BatchShape } from "./batch.ts";
@@ -61,6 +61,8 @@ export interface HostLoader extends AsyncDisposable {
   ack(batch?: HostBatch): void;
   state(): LoaderState;
   receipt(): Receipt;
+  /** A checkpoint of the present state was written: tells the group. */
+  checkpointed(digest: Digest): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -85,8 +87,7 @@ export function createHostLoader(
   const scope = { schema, classes: version.classes };
   const shape: BatchShape = { plans: [...xs, ...ys].map((c) => resolveColumn(scope, c)), xsCount: xs.length };
   const withBytes = o.receipt === "bytes";
-  const columns = { xs: xs.map((c) => c.name), ys: ys.map((c) => c.name) };
-  const tracker = createReceiptTracker(plan, columns, withBytes);
+  const tracker = createReceiptTracker(plan, { xs, ys }, withBytes);
   const controller = new AbortController();
   const signal = o.signal ? AbortSignal.any([o.signal, controller.signal]) : controller.signal;
   const watch = startWatch({
@@ -98,7 +99,7 @@ export function createHostLoader(
     signal,
   });
   let state = startState(version, plan, randomUUID(), o.resume);
-  const reports = createReports(version, plan, o.run, () => tracker.receipt(state), ports);
+  const reports = createReports(version, plan, o.run, (checkpoint) => tracker.receipt(state, checkpoint), ports);
   let source: Promise<Source> | null = null;
   let closing: Promise<void> | null = null;
   let active: { readonly owner: HostIterator; readonly feed: Feed } | null = null;
@@ -227,6 +228,7 @@ export function createHostLoader(
     ack,
     state: () => state,
     receipt: () => tracker.receipt(state),
+    checkpointed: (digest) => reports.checkpointed(digest),
     close: closeOnce,
     [Symbol.asyncDispose]: closeOnce,
   };

@@ -7,6 +7,7 @@
 import { hashAs, Hasher } from "../merkle/hash.ts";
 import { concatBytes, formatDigest, parseDigest, u64le, utf8, type Digest } from "../model/bytes.ts";
 import { canonicalJson } from "../model/commands.ts";
+import type { ColumnRequest } from "./columns/options.ts";
 import type { LoaderState } from "./cursor.ts";
 import type { LoaderPlan } from "./plan.ts";
 
@@ -28,12 +29,15 @@ export interface Receipt {
   readonly v: 1;
   readonly state: LoaderState;
   readonly rank: number;
-  readonly columns: { readonly xs: readonly string[]; readonly ys: readonly string[] };
+  /** What was delivered, and how each became an array: enough to gather the same bytes again. */
+  readonly columns: { readonly xs: readonly ColumnRequest[]; readonly ys: readonly ColumnRequest[] };
   readonly spans: readonly Span[];
   /** Over root, selection, order and the union of the spans: independent of W and B. Proves the plan. */
   readonly orderDigest: Digest;
   /** Over the bytes that this rank delivered, before `map`; null unless asked for. Proves the gather. */
   readonly bytesDigest: Digest | null;
+  /** The checkpoint that was written at this state, if one was: what a model saw is the path from its checkpoint. */
+  readonly checkpoint: Digest | null;
 }
 
 /** One acknowledged step. `bytes` is the batch's `batchDigest`, or null. */
@@ -48,7 +52,7 @@ export interface Acknowledged {
 
 export interface ReceiptTracker {
   add(step: Acknowledged): void;
-  receipt(state: LoaderState): Receipt;
+  receipt(state: LoaderState, checkpoint?: Digest): Receipt;
 }
 
 export function createReceiptTracker(
@@ -64,7 +68,7 @@ export function createReceiptTracker(
       appendSpan(spans, { root, epoch, epochs: 1, from, to, W, B, dropped, padded }, plan.rows);
       if (bytes) chain = hashAs("bytesDigest", chain, u64le(epoch), u64le(from), u64le(to), bytes);
     },
-    receipt: (state) => ({
+    receipt: (state, checkpoint) => ({
       v: 1,
       state,
       rank: plan.rank,
@@ -72,6 +76,7 @@ export function createReceiptTracker(
       spans: spans.slice(),
       orderDigest: orderDigest(plan, spans),
       bytesDigest: withBytes ? formatDigest(chain) : null,
+      checkpoint: checkpoint ?? null,
     }),
   };
 }

@@ -1,8 +1,9 @@
 /**
- * Owns what a loader tells the group about its run: `run.begin` before the first batch, receipts at epoch ends and at the end,
- * at most one every 30 s in between; never per step.
+ * Owns what a loader tells the group about its run: `run.begin` before the first batch, receipts at checkpoints, at epoch ends
+ * (at most one every 30 s) and at the end; never per step.
  */
 import type { ConfirmedVersion } from "../client/types.ts";
+import type { Digest } from "../model/bytes.ts";
 import { toShardpactError, type ShardpactError } from "../model/errors.ts";
 import type { LoaderPorts } from "./internal.ts";
 import type { LoaderPlan } from "./plan.ts";
@@ -20,6 +21,8 @@ export interface Reports {
   begin(): Promise<void>;
   /** Sends a receipt in the background, unless one was sent a moment ago. */
   epochEnded(): void;
+  /** A checkpoint was written: sends the receipt that names it. */
+  checkpointed(checkpoint: Digest): Promise<void>;
   /** Sends the last receipt. */
   end(): Promise<void>;
 }
@@ -28,7 +31,7 @@ export function createReports(
   version: Pick<ConfirmedVersion, "beginRun" | "sendReceipt">,
   plan: LoaderPlan,
   run: RunOptions | undefined,
-  receipt: () => Receipt,
+  receipt: (checkpoint?: Digest) => Receipt,
   ports: LoaderPorts,
 ): Reports {
   let begun: Promise<void> | null = null;
@@ -44,9 +47,10 @@ export function createReports(
   }
 
   /** A receipt that can't be sent is not an error of training; the next one covers it. */
-  function send(id: string): Promise<void> {
-    const body = receipt();
-    if (body.orderDigest === sentDigest || body.spans.length === 0) return sending;
+  function send(id: string, checkpoint?: Digest): Promise<void> {
+    const body = receipt(checkpoint);
+    const isKnown = body.orderDigest === sentDigest && checkpoint === undefined;
+    if (isKnown || body.spans.length === 0) return sending;
     sentMs = ports.nowMs();
     sending = sending
       .then(() => version.sendReceipt(id, plan.rank, { ...body }))
@@ -68,6 +72,9 @@ export function createReports(
     },
     epochEnded() {
       if (run && begun && ports.nowMs() - sentMs >= RECEIPT_EVERY_MS) void send(run.id);
+    },
+    async checkpointed(checkpoint) {
+      if (run && begun) await send(run.id, checkpoint);
     },
     async end() {
       if (run && begun) await send(run.id);

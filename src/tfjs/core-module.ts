@@ -8,21 +8,29 @@
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
-const CORE = "@tensorflow/tfjs-core";
-/** Packages through which tfjs-core is reached: each is resolved from the one before. */
+/** Packages through which tfjs-core and its companions are reached: each is resolved from the one before. */
 const WAYS: readonly (readonly string[])[] = [
-  ["@tensorflow/tfjs-node", "@tensorflow/tfjs", CORE],
-  ["@tensorflow/tfjs-node", CORE],
-  ["@tensorflow/tfjs", CORE],
-  [CORE],
+  ["@tensorflow/tfjs-node", "@tensorflow/tfjs"],
+  ["@tensorflow/tfjs-node"],
+  ["@tensorflow/tfjs"],
+  [],
 ];
 
 /** URL of the module, found from the module at `from`; the bare name when no way leads to it. */
 export function findTfjsCore(from: string): string {
-  const found = WAYS.flatMap((way) => resolveAlong(from, way) ?? []);
+  return findTfjs(from, "@tensorflow/tfjs-core");
+}
+
+/** The same for tfjs-layers, which models are made of. */
+export function findTfjsLayers(from: string): string {
+  return findTfjs(from, "@tensorflow/tfjs-layers");
+}
+
+function findTfjs(from: string, name: string): string {
+  const found = WAYS.flatMap((way) => resolveAlong(from, [...way, name]) ?? []);
   const { cache } = createRequire(from);
   const path = found.find((file) => cache[file] !== undefined) ?? found[0];
-  return path === undefined ? CORE : pathToFileURL(path).href;
+  return path === undefined ? name : pathToFileURL(path).href;
 }
 
 function resolveAlong(from: string, way: readonly string[]): string | null {

@@ -72,7 +72,23 @@ export function createLoaderWith(version: ConfirmedVersion, o: LoaderOptions, po
   return wrap(createHostLoader(version, options, ports), false);
 }
 
+/** What stands behind each loader, for checkpoints. */
+const hosts = new WeakMap<Loader, HostLoader>();
+
+/** @throws ShardpactError `invalid_argument` for what `createLoader` did not make */
+export function hostOf(loader: Loader): HostLoader {
+  const host = hosts.get(loader);
+  if (host) return host;
+  throw new ShardpactError("invalid_argument", "this is no training loader of shardpact");
+}
+
 function wrap(host: HostLoader, repeats: boolean): Loader {
+  const loader = loaderOf(host, repeats);
+  hosts.set(loader, host);
+  return loader;
+}
+
+function loaderOf(host: HostLoader, repeats: boolean): Loader {
   const { plan } = host;
   const iterate = (): BatchIterator => tensorIterator(host, repeats);
   return {
