@@ -9,6 +9,7 @@ import type { AnswerRow } from "../client/answers.ts";
 import { confirmedRows } from "../client/runs.ts";
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
 import type { CatalogQuery } from "../model/api.ts";
+import { registerReplay } from "./audit-replay.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
 import { createOutput, dateText, EXIT, short, table } from "./output.ts";
 
@@ -27,6 +28,7 @@ export function register(command: Command): void {
   withGroupOptions(
     command.command("revocations").summary("what was revoked, by whom, why").argument("<dataset>"),
   ).action((dataset: string, o: GroupOptions) => inGroup(o, (context) => listRevocations(context, dataset)));
+  registerReplay(command.command("replay"));
   command
     .command("verify")
     .summary("recompute chain, roots and rows of replicas' databases, and compare them")
@@ -45,7 +47,7 @@ export function register(command: Command): void {
     );
   command.addHelpText(
     "after",
-    "\nExamples:\n  $ shardpact audit runs mnist\n  $ shardpact audit tags mnist --json\n  $ shardpact audit verify\n\nThe same and more in SQL: the views v_versions, v_runs, v_blast_radius, v_tag_history in each replica's database.",
+    "\nExamples:\n  $ shardpact audit runs mnist\n  $ shardpact audit tags mnist --json\n  $ shardpact audit replay exp-42\n  $ shardpact audit verify\n\nThe same and more in SQL: the views v_versions, v_runs, v_blast_radius, v_tag_history in each replica's database.",
   );
 }
 

@@ -1,0 +1,180 @@
+/**
+ * Owns replaying receipts: from what a run reported to which rows its model saw, and whether the digests hold.
+ *
+ * Attempts form a tree: each names the state that it resumed from. What a model saw is the path from its checkpoint to the
+ * root of the tree, not the sum of all attempts: what an attempt trained after its last checkpoint is on no path.
+ */
+import { z } from "zod";
+import type { ConfirmedVersion, SplitSummary } from "../client/types.ts";
+import { type Digest, formatDigest, parseDigest } from "../model/bytes.ts";
+import { orderSpec } from "../model/commands.ts";
+import { ShardpactError } from "../model/errors.ts";
+import { loaderState, stateDigest } from "./cursor.ts";
+import { createHostLoader, type LoaderOptions } from "./host-loader.ts";
+import { createEpochOrder } from "./order/order.ts";
+import { BLOCK_BYTES } from "./order/spec.ts";
+import { selectionDigest } from "./selection.ts";
+import { orderDigest, type Receipt, type Span } from "./receipt.ts";
+
+const digest = z.templateLiteral(["b3:", z.string().regex(/^[0-9a-f]{64}$/)]);
+const count = z.number().int().nonnegative();
+const request = z.object({ name: z.string(), options: z.record(z.string(), z.unknown()) });
+const receiptSchema = z.object({
+  v: z.literal(1),
+  state: loaderState,
+  rank: count,
+  columns: z.object({ xs: z.array(request), ys: z.array(request) }),
+  spans: z.array(
+    z.object({
+      root: digest,
+      epoch: count,
+      epochs: z.number().int().positive(),
+      ...{ from: count, to: count, W: count, B: count, dropped: count, padded: count },
+    }),
+  ),
+  orderDigest: digest,
+  bytesDigest: digest.nullable(),
+  checkpoint: digest.nullable().default(null),
+});
+
+/** @throws ShardpactError `damaged` on what is no receipt of this format */
+export function parseReceipt(value: unknown): Receipt {
+  const parsed = receiptSchema.safeParse(value);
+  if (parsed.success) return parsed.data as Receipt;
+  const issue = parsed.error.issues[0];
+  throw new ShardpactError("damaged", `a receipt does not decode: ${issue?.path.join(".")}: ${issue?.message}`);
+}
+
+/** One start of a training process, by the last receipt of its lowest rank, and those that name checkpoints. */
+export interface Attempt {
+  readonly id: string;
+  /** State that it resumed from; null: it began at zero. */
+  readonly parent: Digest | null;
+  readonly last: Receipt;
+  readonly all: readonly Receipt[];
+}
+
+/** In the order in which they were reported. */
+export function attemptsOf(receipts: readonly Receipt[]): readonly Attempt[] {
+  const byId = new Map<string, Receipt[]>();
+  for (const receipt of receipts) {
+    const { attempt } = receipt.state;
+    byId.set(attempt, [...(byId.get(attempt) ?? []), receipt]);
+  }
+  return [...byId].map(([id, all]) => {
+    const rank = Math.min(...all.map((receipt) => receipt.rank));
+    const last = all.findLast((receipt) => receipt.rank === rank) as Receipt;
+    return { id, parent: last.state.parent, last, all };
+  });
+}
+
+/**
+ * The receipts on the path from `from` back to zero, oldest first: each is the one whose state the next resumed from.
+ * @throws ShardpactError `not_found` when a parent was never reported
+ */
+export function pathTo(receipts: readonly Receipt[], from: Receipt): readonly Receipt[] {
+  const path = [from];
+  const byState = new Map(receipts.map((receipt) => [stateDigest(receipt.state), receipt]));
+  for (let parent = from.state.parent; parent !== null;) {
+    const receipt = byState.get(parent);
+    if (!receipt) {
+      throw new ShardpactError(
+        "not_found",
+        `no receipt was reported at the state ${parent} that an attempt resumed from`,
+        {
+          details: { parent },
+          hint: "Resume from checkpoints that `checkpoint()` wrote while the loader belonged to the run.",
+        },
+      );
+    }
+    path.unshift(receipt);
+    parent = receipt.state.parent;
+  }
+  return path;
+}
+
+/** Whether the spans are what the digest was made of. */
+export function holdsOrder({ state, spans, orderDigest: claimed }: Receipt): boolean {
+  return orderDigest(state, spans) === claimed;
+}
+
+/** One row that was trained on: where it stood, and which row of the selection it is. */
+export interface SeenRow {
+  readonly epoch: number;
+  readonly position: number;
+  readonly row: number;
+}
+
+/** All rows of some spans, in global order; all ranks together. `rows`: of the selection. */
+export function* seenRows(state: Receipt["state"], spans: readonly Span[], rows: number): Generator<SeenRow> {
+  const input = {
+    root: parseDigest(state.root),
+    selection: parseDigest(state.selection),
+    rows,
+    order: orderSpec.parse(state.order),
+  };
+  for (const { epoch: first, epochs, from, to } of spans) {
+    for (let epoch = first; epoch < first + epochs; epoch++) {
+      const order = createEpochOrder(input, epoch);
+      for (let position = from; position < Math.min(to, rows); position++) {
+        yield { epoch, position, row: order.rowAt(position) };
+      }
+    }
+  }
+}
+
+/**
+ * Gathers again what one rank of an attempt delivered, from the verified shards, and tells the digest of its bytes.
+ * @throws as a loader; `invalid_argument` when the receipt covers no bytes
+ */
+export async function replayBytes(version: ConfirmedVersion, receipt: Receipt): Promise<Digest> {
+  const [first] = receipt.spans;
+  if (!first || receipt.bytesDigest === null)
+    throw new ShardpactError(
+      "invalid_argument",
+      "this receipt covers no bytes: it was made without `receipt: 'bytes'`",
+    );
+  const { state, columns, rank } = receipt;
+  const split = splitOf(version, state).name;
+  const cols = (requests: Receipt["columns"]["xs"]) =>
+    Object.fromEntries(requests.map(({ name, options }) => [name, options]));
+  const options: LoaderOptions = {
+    ...{ xs: cols(columns.xs), split, batchSize: first.B, rank, world: first.W, last: state.last },
+    ...(columns.ys.length > 0 ? { ys: cols(columns.ys) } : {}),
+    ...orderOptions(state),
+    ...{
+      allowRandomReads: true,
+      receipt: "bytes",
+      reconfirm: "open",
+      resume: { ...state, epoch: first.epoch, offset: first.from },
+    },
+  };
+  await using host = createHostLoader(version, options);
+  const isThere = (): boolean => host.state().epoch === state.epoch && host.state().offset === state.offset;
+  while (!isThere()) {
+    const epoch = host.iterate();
+    while (!isThere() && (await epoch.next()) !== null) host.ack();
+    await epoch.return();
+  }
+  return host.receipt().bytesDigest as Digest;
+}
+
+/** The split that a state's selection stands for. @throws ShardpactError `root_mismatch`, `not_found` */
+export function splitOf(version: ConfirmedVersion, { root, selection }: Receipt["state"]): SplitSummary {
+  if (version.root !== root) {
+    throw new ShardpactError("root_mismatch", `the receipt is of ${root}, the version's root is ${version.root}`);
+  }
+  const split = version.splits.find(({ name }) => formatDigest(selectionDigest(version.splitRule, name)) === selection);
+  if (split) return split;
+  throw new ShardpactError(
+    "not_found",
+    `no split of ${version.dataset}@v${version.version} has the selection ${selection}`,
+  );
+}
+
+/** Shuffle options that give the order of a state. */
+function orderOptions({ order }: Receipt["state"]): Pick<LoaderOptions, "shuffle" | "seed"> {
+  const { strength, seed, K, g } = order;
+  if (strength !== "window") return { shuffle: strength, seed: BigInt(seed) };
+  return { shuffle: { strength, lanes: K, windowBytes: g === 1 ? 1 : g * K * BLOCK_BYTES }, seed: BigInt(seed) };
+}
