@@ -15,6 +15,7 @@ import { arrowBatches, type ArrowBatchesOptions } from "./loader/arrow-batches.t
 import type { Digest } from "./model/bytes.ts";
 import { ShardpactError } from "./model/errors.ts";
 import { datasetName, parseRef } from "./model/names.ts";
+import type { ShardStore } from "./shards/port.ts";
 import { schemaFromCanonical } from "./shards/schema.ts";
 import { createEvaluation, type EvalLoader, type EvalOptions } from "./tfjs/evaluation.ts";
 import { createLoader, type Loader, type LoaderOptions } from "./tfjs/loader.ts";
@@ -156,9 +157,10 @@ function requireName(name: string): void {
 
 async function openRef(session: Session, stores: Stores, text: string, o: OpenOptions): Promise<Dataset> {
   const ref = parseRef(text);
+  const readable = beside(stores.readable(o.stores ?? []));
   const resolved = await resolve(session, ref, o);
   if (ref.target.kind === "head") noticeUnpinned(session, text, resolved);
-  return openResolved(session, stores, resolved, o, []);
+  return openResolved(session, resolved, o, readable);
 }
 
 /** A bare name means another version tomorrow: say what it meant today. */
@@ -173,19 +175,24 @@ function noticeUnpinned(session: Session, text: string, { version }: Resolved): 
 async function openLocked(session: Session, stores: Stores, o: OpenLockOptions): Promise<Dataset> {
   const lock = await readLock(o.lock);
   const { name, locked } = lockedDatasetOf(lock, o.name);
+  const readable = beside(stores.readable(o.stores ?? [], locked.stores ?? []));
   const resolved = await resolveLocked(session, lock, name, locked, o);
-  return openResolved(session, stores, resolved, o, locked.stores ?? []);
+  return openResolved(session, resolved, o, readable);
+}
+
+/** Goes on beside something else; a failure is told to whoever awaits it, or to nobody. */
+function beside<T>(work: Promise<T>): Promise<T> {
+  work.catch(() => undefined);
+  return work;
 }
 
 async function openResolved(
   session: Session,
-  stores: Stores,
   resolved: Resolved,
   o: OpenOptions,
-  lockedStores: readonly string[],
+  readable: Promise<readonly ShardStore[]>,
 ): Promise<Dataset> {
-  const readable = await stores.readable(o.stores ?? [], lockedStores);
-  const source = await confirmedVersion(session, resolved, { ...o, stores: readable });
+  const source = await confirmedVersion(session, resolved, { ...o, stores: await readable });
   return createDataset(session, source);
 }
 

@@ -30,6 +30,8 @@ import type { Confirmation } from "./types.ts";
 const STRAGGLERS_MS = 250;
 /** One attempt takes this long at first, and twice as long each time; then the next replica is asked. */
 const ATTEMPT_MS = 1_000;
+/** Why what is left of an attempt ends. One for all: an error with its stack costs more than a message. */
+const ANSWERED = new ShardpactError("aborted", "the question has been answered");
 
 /** Of the attempts that come to nothing, one in so many looks whether there are other members now. */
 const FOLLOW_EVERY = 3;
@@ -120,12 +122,12 @@ async function askOnce(
 ): Promise<Attempt> {
   const windowMs = Math.max(1, Math.min(deadline.remainingMs(), ATTEMPT_MS * 2 ** Math.min(attempt, 4)));
   const nonce = toHex(randomBytes(16));
-  const answerTo = session.transport.inbox();
-  const request: ConfirmRequest = { nonce, query, answerTo, waitMs: Math.min(60_000, Math.ceil(windowMs)) };
+  const answers = collectAnswers(session, nonce);
+  const waitMs = Math.min(60_000, Math.ceil(windowMs));
+  const request: ConfirmRequest = { nonce, query, answerTo: answers.subject, waitMs };
   const ended = new AbortController();
-  const abort = () => ended.abort();
+  const abort = () => ended.abort(ANSWERED);
   deadline.signal?.addEventListener("abort", abort, { once: true });
-  const answers = collectAnswers(session, nonce, answerTo);
   try {
     return await Promise.race([
       answers.outcome,
@@ -133,13 +135,15 @@ async function askOnce(
       session.timing.sleep(windowMs, ended.signal).then((): Attempt => ({ kind: "silent", tally: answers.tally })),
     ]);
   } finally {
-    ended.abort();
+    ended.abort(ANSWERED);
     deadline.signal?.removeEventListener("abort", abort);
     answers.end();
   }
 }
 
 interface Answers {
+  /** Where voters are to answer. */
+  readonly subject: string;
   readonly tally: Tally;
   /** A majority's answer; rejects when there can't be one any more. */
   readonly outcome: Promise<Attempt>;
@@ -148,7 +152,7 @@ interface Answers {
 }
 
 /** Counts what comes to the inbox; goes on after the majority, so that a replica that disagrees is named all the same. */
-function collectAnswers(session: Session, nonce: string, answerTo: string): Answers {
+function collectAnswers(session: Session, nonce: string): Answers {
   const tally = startTally({ nonce, groupId: session.groupId, trusted: session.trusted() });
   const outcome = withResolvers<Attempt>();
   const settled = withResolvers<void>();
@@ -159,7 +163,7 @@ function collectAnswers(session: Session, nonce: string, answerTo: string): Answ
     subscription.close();
     settled.resolve();
   };
-  const subscription = session.transport.subscribe(answerTo, ({ data }) => {
+  const subscription = session.inbox.open((data) => {
     tally.add(data);
     const verdict = tally.verdict();
     if (verdict.kind === "diverged") outcome.reject(divergedError(session, verdict.answers));
@@ -169,10 +173,11 @@ function collectAnswers(session: Session, nonce: string, answerTo: string): Answ
     if (news.length > 0) noticeDiverged(session, news, verdict.agreement.agreed);
     if (!concluded) outcome.resolve({ kind: "agreed", agreement: verdict.agreement, stragglers });
     concluded = true;
-    if (tally.answered().length >= session.replicas().length) stop();
+    if (tally.heard() >= session.replicas().length) stop();
   });
   outcome.promise.catch(() => undefined); // the race may be over before it rejects
   return {
+    subject: subscription.subject,
     tally,
     outcome: outcome.promise,
     end: () => (concluded ? session.timing.later(STRAGGLERS_MS, stop) : stop()),

@@ -99,13 +99,21 @@ export interface ObjectOptions extends CallOptions {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
-/** The bytes of a page, schema or class vocabulary that hash to `digest`. @throws as `fetchPage` */
+/** The bytes of a page, schema or class vocabulary that hash to `digest`, fetched once. @throws as `fetchPage` */
 export async function fetchObject(
   session: Session,
   kind: ObjectKind,
   digest: Digest,
   o: ObjectOptions,
 ): Promise<Uint8Array> {
+  const known = session.objects.get(kind, digest);
+  if (known !== null) return known;
+  const bytes = await askForObject(session, kind, digest, o);
+  session.objects.put(kind, digest, bytes);
+  return bytes;
+}
+
+function askForObject(session: Session, kind: ObjectKind, digest: Digest, o: ObjectOptions): Promise<Uint8Array> {
   return readFromAny(session, o, async (ask) => {
     const query: CatalogQuery = { kind: "object", digest };
     const { bytes } = expectAnswer(query, "object", await ask(query));

@@ -10,6 +10,8 @@ import type { Digest } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { isReplicaId } from "../model/names.ts";
 import type { Transport } from "../transport/port.ts";
+import { createInbox, type Inbox } from "./inbox.ts";
+import { createObjectCache, type ObjectCache } from "./object-cache.ts";
 import type { Timing } from "./timing.ts";
 
 /** Something the caller should hear of although the call succeeded: a diverged replica, an unpinned reference. */
@@ -37,6 +39,10 @@ export interface SeenPoint {
 
 export interface Session {
   readonly transport: Transport;
+  /** Where voters answer this client. */
+  readonly inbox: Inbox;
+  /** Objects that were proven by their digest. */
+  readonly objects: ObjectCache;
   readonly timing: Timing;
   readonly group: string;
   readonly groupId: string;
@@ -118,6 +124,8 @@ export function createSession(o: SessionOptions): Session {
   const replicas = () => [...new Set([...trusted.voters, ...trusted.votersOutgoing].map((m) => m.id))];
   const session: Session = {
     transport: o.transport,
+    inbox: createInbox(o.transport),
+    objects: createObjectCache(),
     timing: o.timing,
     group: o.discovered.group,
     groupId: o.discovered.groupId,

@@ -40,7 +40,13 @@ export interface Agreement {
 }
 
 type Verdict =
-  | { readonly kind: "agreed"; readonly agreement: Agreement; readonly diverged: readonly string[] }
+  | {
+      readonly kind: "agreed";
+      readonly agreement: Agreement;
+      readonly diverged: readonly string[];
+      /** What the majority said, in hex. */
+      readonly bytes: string;
+    }
   /** Genuine answers contradict each other and no majority is possible any more. */
   | { readonly kind: "diverged"; readonly answers: readonly { readonly replica: string; readonly chain: string }[] }
   | { readonly kind: "pending" };
@@ -51,6 +57,8 @@ export interface Tally {
   verdict(): Verdict;
   /** Replicas with a genuine answer. */
   answered(): readonly string[];
+  /** How many replicas there is nothing more to learn from: those, and once there is a majority those that repeat its words. */
+  heard(): number;
   /** Why messages were ignored, with counts. */
   ignored(): Readonly<Record<string, number>>;
 }
@@ -64,6 +72,8 @@ export interface Expected {
 export function startTally(expected: Expected): Tally {
   const genuine: Genuine[] = [];
   const ignored: Record<string, number> = {};
+  const repeating = new Set<string>();
+  let agreed: string | null = null;
   let messages = 0;
 
   const ignore = (why: string) => {
@@ -72,22 +82,40 @@ export function startTally(expected: Expected): Tally {
   return {
     add: (message) => {
       if (++messages > MESSAGES_MAX) return ignore("too many messages");
-      const answer = readAnswer(message, expected);
-      if (typeof answer === "string") return ignore(answer);
+      const claimed = readAnswer(message, expected);
+      if (typeof claimed === "string") return ignore(claimed);
+      // Whoever says what the majority has said adds nothing: not worth a signature check.
+      if (claimed.bytes === agreed) return void repeating.add(claimed.own.replica);
+      const answer = checkSignature(claimed);
+      if (answer === null) return ignore("bad signature");
       if (genuine.some((g) => g.replica === answer.replica && g.bytes === answer.bytes)) return ignore("duplicate");
       genuine.push(answer);
     },
-    verdict: () => judge(genuine, expected.trusted),
+    verdict: () => {
+      const verdict = judge(genuine, expected.trusted);
+      if (verdict.kind === "agreed") agreed = verdict.bytes;
+      return verdict;
+    },
     answered: () => [...new Set(genuine.map((g) => g.replica))].sort(),
+    heard: () => new Set([...genuine.map((g) => g.replica), ...repeating]).size,
     ignored: () => ignored,
   };
 }
 
-/** A genuine answer, or why it is none. */
-function readAnswer(message: Uint8Array, expected: Expected): Genuine | string {
+/** An answer as it claims to be, with the keys that may have signed it. */
+interface Claimed {
+  readonly bytes: string;
+  readonly agreed: AgreedPart;
+  readonly own: OwnPart;
+  readonly keys: ReadonlySet<string>;
+  readonly signed: { readonly agreed: Uint8Array; readonly own: Uint8Array; readonly signature: Uint8Array };
+}
+
+/** An answer to this question in the name of a voter, or why it is none. */
+function readAnswer(message: Uint8Array, expected: Expected): Claimed | string {
   let agreed: AgreedPart;
   let own: OwnPart;
-  let signed: { agreed: Uint8Array; own: Uint8Array; signature: Uint8Array };
+  let signed: Claimed["signed"];
   try {
     signed = decodeApi(confirmAnswer, message);
     agreed = agreedPart.parse(JSON.parse(new TextDecoder().decode(signed.agreed)));
@@ -101,13 +129,15 @@ function readAnswer(message: Uint8Array, expected: Expected): Genuine | string {
   for (const half of [expected.trusted.voters, expected.trusted.votersOutgoing, agreed.voters, agreed.votersOutgoing]) {
     for (const member of half) if (member.id === own.replica) keys.add(member.publicKey);
   }
-  if (keys.size === 0) return "not a voter";
+  return keys.size === 0 ? "not a voter" : { bytes: toHex(signed.agreed), agreed, own, keys, signed };
+}
+
+function checkSignature({ bytes, agreed, own, keys, signed }: Claimed): Genuine | null {
   const digest = hashAs("answer", signed.agreed, signed.own);
   for (const publicKey of keys) {
-    if (!verify(publicKey, digest, signed.signature)) continue;
-    return { replica: own.replica, publicKey, bytes: toHex(signed.agreed), agreed, own };
+    if (verify(publicKey, digest, signed.signature)) return { replica: own.replica, publicKey, bytes, agreed, own };
   }
-  return "bad signature";
+  return null;
 }
 
 function judge(genuine: readonly Genuine[], trusted: TrustedConfiguration): Verdict {
@@ -122,6 +152,7 @@ function judge(genuine: readonly Genuine[], trusted: TrustedConfiguration): Verd
     return {
       kind: "agreed",
       agreement: { agreed, replicas, laterRevocation },
+      bytes,
       diverged: [...new Set(diverged)].sort(),
     };
   }

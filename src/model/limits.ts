@@ -55,6 +55,8 @@ export const LIMITS = {
   apiInFlightMax: 1024,
   /** Pages one API answer returns. */
   apiRowsMax: 1024,
+  /** Pages, schemas and vocabularies that a client keeps after it has proven them by their digest. */
+  clientObjectsBytesMax: 4 * MiB,
   /** Default deadlines. */
   openTimeoutMs: 10_000,
   proposeTimeoutMs: 10_000,

@@ -4,7 +4,7 @@
  * A request fails at once when the connection is lost: its answer would be lost with it, and the caller has better
  * uses for the time than waiting out the deadline.
  */
-import { ShardpactError } from "../model/errors.ts";
+import { isShardpactError, ShardpactError } from "../model/errors.ts";
 import type { RequestOptions } from "./port.ts";
 
 export interface RequestsPort {
@@ -80,6 +80,8 @@ export function createRequests(port: RequestsPort): Requests {
   };
 }
 
+/** A reason that is one of ours says why itself. */
 function abortedError(subject: string, signal: AbortSignal): ShardpactError {
+  if (isShardpactError(signal.reason, "aborted")) return signal.reason;
   return new ShardpactError("aborted", `the request to '${subject}' was aborted`, { cause: signal.reason });
 }

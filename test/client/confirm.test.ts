@@ -117,6 +117,20 @@ describe("confirm", () => {
     expect(group.notices).toMatchObject([{ code: "replica_diverged", details: { replicas: ["r3"] } }]);
   });
 
+  it("listens until all have answered: one that only repeats what a majority said doesn't hide one that disagrees", async () => {
+    const group = startResponders(3);
+    replica(group, "r3").tamper = lie;
+    // r1 answers twice: the second time is no third voter.
+    const { publish } = replica(group, "r1").transport;
+    replica(group, "r1").transport.publish = (subject, data) => {
+      publish(subject, data);
+      publish(subject, data);
+    };
+    const { stragglers } = await confirm(group.session(), QUERY, quick);
+    await stragglers.settled;
+    expect(stragglers.diverged()).toEqual(["r3"]);
+  });
+
   it("fails as replica_diverged when no majority agrees", async () => {
     const group = startResponders(3);
     replica(group, "r1").tamper = lie;

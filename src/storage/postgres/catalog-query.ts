@@ -1,8 +1,8 @@
 /**
  * Owns reads of the catalog in Postgres, as of a log index.
  *
- * What confirmations ask on every open is prepared once and takes one statement; lists are drizzle queries. All of them
- * see only rows at or below the index, which are final, so it does not matter in how many snapshots they are read.
+ * What confirmations ask on every open are the statements of `prepared.ts`; lists are drizzle queries. All of them see
+ * only rows at or below the index, which are final, so it does not matter in how many snapshots they are read.
  */
 import { and, asc, desc, eq, gt, inArray, isNull, lt, lte, or, sql, type SQL } from "drizzle-orm";
 import { drizzle, type NodePgDatabase } from "drizzle-orm/node-postgres";
@@ -12,13 +12,13 @@ import type { VersionPageRow } from "../../catalog/rows.ts";
 import type { LogIndex } from "../../consensus/engine.ts";
 import type { CatalogAnswer, CatalogQuery } from "../../model/api.ts";
 import { LIMITS } from "../../model/limits.ts";
-import type { RefTarget } from "../../model/names.ts";
-import { answerQuery, type CatalogSource, pinAsOf, runAsOf, type VersionFound } from "../answer-query.ts";
+import { answerQuery, type CatalogSource, pinAsOf, runAsOf } from "../answer-query.ts";
+import type { Witness } from "./fence.ts";
+import { prepare, type Prepared, targetValue, versionFound } from "./prepared.ts";
 import {
   datasets,
   ledger,
   ofMembership,
-  pages,
   pins,
   receipts,
   revocations,
@@ -29,7 +29,8 @@ import {
 } from "./schema.ts";
 
 export interface CatalogReader {
-  query(query: CatalogQuery, asOf: LogIndex): Promise<CatalogAnswer>;
+  /** Tells `witness` the newest boot where a statement carries it. */
+  query(query: CatalogQuery, asOf: LogIndex, witness: Witness): Promise<CatalogAnswer>;
   outcome(commandId: string): Promise<AppliedEntry | null>;
   chainAt(index: LogIndex): Promise<string | null>;
 }
@@ -38,7 +39,7 @@ export function createCatalogReader(pool: pg.Pool): CatalogReader {
   const db = drizzle(pool);
   const prepared = prepare(db);
   return {
-    query: (query, asOf) => answerQuery(sourceAsOf(db, prepared, asOf), query),
+    query: (query, asOf, witness) => answerQuery(sourceAsOf(db, prepared, asOf, witness), query),
     outcome: async (commandId) => {
       const [row] = await prepared.ledgerOf.execute({ commandId, asOf: Number.MAX_SAFE_INTEGER });
       return row ? appliedEntry(row) : null;
@@ -50,64 +51,14 @@ export function createCatalogReader(pool: pg.Pool): CatalogReader {
   };
 }
 
-const at = {
-  dataset: sql.placeholder("dataset"),
-  target: sql.placeholder("target"),
-  asOf: sql.placeholder("asOf"),
-};
-const revocationOfVersion = and(
-  eq(revocations.subject, sql`${versions.dataset} || '@v' || ${versions.version}`),
-  lte(revocations.index, at.asOf),
-);
-
-type Prepared = ReturnType<typeof prepare>;
-
-/** Statements that are planned once per connection. */
-function prepare(db: NodePgDatabase) {
-  const version = (name: string, which: SQL, order: SQL) =>
-    db
-      .select()
-      .from(versions)
-      .leftJoin(revocations, revocationOfVersion)
-      .where(and(eq(versions.dataset, at.dataset), lte(versions.index, at.asOf), which))
-      .orderBy(order)
-      .limit(1)
-      .prepare(name);
-  const tagged = db
-    .select({ version: tagMoves.toVersion })
-    .from(tagMoves)
-    .where(and(eq(tagMoves.dataset, at.dataset), eq(tagMoves.tag, at.target), lte(tagMoves.index, at.asOf)))
-    .orderBy(desc(tagMoves.index))
-    .limit(1);
-  return {
-    head: version("version_head", sql`true`, desc(versions.version)),
-    version: version("version_number", eq(versions.version, at.target), asc(versions.version)),
-    tag: version("version_tag", eq(versions.version, sql`(${tagged})`), asc(versions.version)),
-    // The same root may come back later; the first version that had it answers for all time.
-    root: version(
-      "version_root",
-      sql`${versions.root} = decode(substr(${at.target}::text, 4), 'hex')`,
-      asc(versions.version),
-    ),
-    object: db
-      .select()
-      .from(pages)
-      .where(and(sql`${pages.digest} = decode(substr(${at.target}::text, 4), 'hex')`, lte(pages.putIndex, at.asOf)))
-      .prepare("object"),
-    ledgerOf: db
-      .select()
-      .from(ledger)
-      .where(and(eq(ledger.commandId, sql.placeholder("commandId")), lte(ledger.index, at.asOf)))
-      .prepare("ledger_of"),
-  };
-}
-
 /** Lists and single rows, all filtered by `index ≤ asOf`. */
-function sourceAsOf(db: NodePgDatabase, prepared: Prepared, asOf: LogIndex): CatalogSource {
+function sourceAsOf(db: NodePgDatabase, prepared: Prepared, asOf: LogIndex, witness: Witness): CatalogSource {
   return {
     version: async (dataset, target) => {
       const [found] = await prepared[target.kind].execute({ dataset, target: targetValue(target), asOf });
-      return found ? versionFound(found) : null;
+      if (!found) return null;
+      witness(found.boot);
+      return versionFound(found);
     },
     dataset: async (name) => (await readDatasets(db, asOf, eq(datasets.name, name), 1))[0] ?? null,
     datasets: (after, limit) => readDatasets(db, asOf, gt(datasets.name, after), limit),
@@ -128,8 +79,10 @@ function sourceAsOf(db: NodePgDatabase, prepared: Prepared, asOf: LogIndex): Cat
     },
     pages: (dataset, version, from, limit) => readPages(db, dataset, version, from, limit),
     object: async (digest) => {
-      const [row] = await prepared.object.execute({ target: digest, asOf });
-      return row ? { table: "page", ...row } : null;
+      const [found] = await prepared.object.execute({ target: digest, asOf });
+      if (!found) return null;
+      witness(found.boot);
+      return { table: "page", ...found.pages };
     },
     tags: async (dataset, limit) => {
       const rows = await db
@@ -207,31 +160,6 @@ function sourceAsOf(db: NodePgDatabase, prepared: Prepared, asOf: LogIndex): Cat
       const [row] = await prepared.ledgerOf.execute({ commandId, asOf });
       return row ? ledgerRow(row) : null;
     },
-  };
-}
-
-function targetValue(target: RefTarget): string | number | null {
-  switch (target.kind) {
-    case "head":
-      return null;
-    case "version":
-      return target.version;
-    case "tag":
-      return target.tag;
-    case "root":
-      return target.root;
-  }
-}
-
-interface VersionJoined {
-  readonly versions: typeof versions.$inferSelect;
-  readonly revocations: typeof revocations.$inferSelect | null;
-}
-
-function versionFound(found: VersionJoined): VersionFound {
-  return {
-    row: { table: "version", ...found.versions },
-    revocation: found.revocations && { table: "revocation", ...found.revocations },
   };
 }
 

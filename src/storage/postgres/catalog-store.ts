@@ -41,7 +41,10 @@ export function createPostgresCatalogStore(session: PostgresSession): CatalogSto
     applied: () => session.applied,
     query: (query, asOf) =>
       runRead(session, `answering ${query.kind}`, () =>
-        fence.held(() => reader.query(query, asOf ?? session.applied.index)),
+        fence.held(
+          (witness) => reader.query(query, asOf ?? session.applied.index, witness),
+          query.kind === "resolve" || query.kind === "object",
+        ),
       ),
     outcome: (commandId) => runRead(session, `reading the outcome of ${commandId}`, () => reader.outcome(commandId)),
     chainAt,
