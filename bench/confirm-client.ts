@@ -4,10 +4,12 @@
  * Usage: tsx bench/confirm-client.ts echo URL | measure URL REF ROUNDS
  */
 import { randomBytes } from "node:crypto";
-import { openConnection } from "../src/connect.ts";
-import { createGroup } from "../src/dataset.ts";
-import { connectNats } from "../src/transport/nats.ts";
+import { built } from "./built.ts";
 import { median, quantile } from "./report.ts";
+
+const { openConnection } = await built<typeof import("../src/connect.ts")>("connect.ts");
+const { createGroup } = await built<typeof import("../src/dataset.ts")>("dataset.ts");
+const { connectNats } = await built<typeof import("../src/transport/nats.ts")>("transport/nats.ts");
 
 /** Clients may publish and listen only here. */
 const ECHO = "_INBOX.bench.echo";

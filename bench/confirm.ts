@@ -3,14 +3,13 @@
  * processes over the same nats-server, in turns.
  */
 import { execFile, spawn } from "node:child_process";
-import { createRequire } from "node:module";
 import path from "node:path";
-import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { startLocalGroup } from "../src/cli/embedded/local-group.ts";
 import { connect } from "../src/index.ts";
 import { tinyShard } from "../test/support/group.ts";
 import { tempDir } from "../test/support/temp-dir.ts";
+import { scriptCommand } from "./built.ts";
+import { startGroup } from "./commit-group.ts";
 import { type Figure, latency } from "./report.ts";
 
 const ROUNDS = 2_000;
@@ -25,20 +24,17 @@ interface Latencies {
 export async function benchConfirm(note: (line: string) => void): Promise<Figure[]> {
   await using dir = await tempDir("bench-confirm");
   note("three replicas, three Postgres servers, one nats-server");
-  await using local = await startLocalGroup({ dir: path.join(dir.path, "group") });
-  await local.waitForLeader();
+  await using local = await startGroup({ dir: path.join(dir.path, "group") });
   {
     await using group = await connect(local.url);
     await group.publish("bench", await tinyShard(dir.path, "bench", 1));
   }
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
-  const command = ["--import", tsx, path.join(import.meta.dirname, "confirm-client.ts")];
-  const echo = spawn(process.execPath, [...command, "echo", local.url], { stdio: ["pipe", "pipe", "inherit"] });
+  const { file, args } = scriptCommand("confirm-client.ts");
+  const echo = spawn(file, [...args, "echo", local.url], { stdio: ["pipe", "pipe", "inherit"] });
   try {
     await new Promise((resolve) => echo.stdout.once("data", resolve));
     note(`${ROUNDS} times in turns: a bare request, an open()`);
-    const measured = [...command, "measure", local.url, "bench@v1", String(ROUNDS)];
-    const { stdout } = await promisify(execFile)(process.execPath, measured);
+    const { stdout } = await promisify(execFile)(file, [...args, "measure", local.url, "bench@v1", String(ROUNDS)]);
     const { bare, open } = JSON.parse(stdout) as { bare: Latencies; open: Latencies };
     const peer = (value: number) => ({ name: "bare NATS request", value });
     return [

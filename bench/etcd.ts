@@ -1,12 +1,15 @@
 /**
- * Owns the peer of the commit bench: a three-node etcd with its defaults (fsync on), driven by its own Go client.
+ * Owns the peer of the commit and failover benches: a three-node etcd with its defaults (fsync on), driven by its own Go client.
  * Both are built once with Go into the cache; the versions are pinned here and in etcd-driver/go.mod.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { freePort } from "../test/support/free-port.ts";
 
@@ -24,7 +27,9 @@ export interface PutFigures {
 async function build(): Promise<{ server: string; driver: string }> {
   await mkdir(cacheDir, { recursive: true });
   const server = path.join(cacheDir, `etcd-${ETCD_VERSION}`);
-  const driver = path.join(cacheDir, `etcd-driver-${ETCD_VERSION}`);
+  const source = await readFile(path.join(import.meta.dirname, "etcd-driver", "main.go"));
+  const digest = createHash("sha256").update(source).digest("hex").slice(0, 12);
+  const driver = path.join(cacheDir, `etcd-driver-${ETCD_VERSION}-${digest}`);
   const env = { ...process.env, GOFLAGS: "-mod=mod" };
   if (!existsSync(driver))
     await run("go", ["build", "-o", driver, "."], { cwd: path.join(import.meta.dirname, "etcd-driver"), env });
@@ -38,41 +43,60 @@ async function build(): Promise<{ server: string; driver: string }> {
   return { server, driver };
 }
 
-/** Puts per second at each client count. `dir` must be on the disk that ours used. */
-export async function measureEtcd(dir: string, clients: readonly number[], secondsEach: number): Promise<PutFigures[]> {
+export interface EtcdNode {
+  readonly url: string;
+  kill(): Promise<void>;
+  /** Starts again on its data. */
+  restart(): void;
+}
+
+export interface EtcdCluster extends AsyncDisposable {
+  readonly nodes: readonly EtcdNode[];
+  /** Of all nodes, with commas. */
+  readonly endpoints: string;
+  /** The program of `etcd-driver`. */
+  readonly driver: string;
+}
+
+/** Three nodes with their defaults. `dir` must be on the disk that ours used. The caller closes. */
+export async function startEtcd(dir: string): Promise<EtcdCluster> {
   const { server, driver } = await build();
   const ports = await Promise.all(Array.from({ length: 6 }, () => freePort()));
-  const nodes = [0, 1, 2].map((i) => ({
+  const addresses = [0, 1, 2].map((i) => ({
     name: `n${i}`,
     client: `http://127.0.0.1:${ports[i]}`,
     peer: `http://127.0.0.1:${ports[3 + i]}`,
   }));
-  const cluster = nodes.map((n) => `${n.name}=${n.peer}`).join(",");
-  const processes: ChildProcess[] = nodes.map((n) =>
-    spawn(
-      server,
-      // prettier-ignore
-      ["--name", n.name, "--data-dir", path.join(dir, `etcd-${n.name}`), "--listen-client-urls", n.client, "--advertise-client-urls", n.client,
-        "--listen-peer-urls", n.peer, "--initial-advertise-peer-urls", n.peer, "--initial-cluster", cluster, "--log-level", "error"],
-      { stdio: "ignore" },
-    ),
-  );
-  try {
-    await new Promise((resolve) => setTimeout(resolve, 3000));
-    const endpoints = nodes.map((n) => n.client).join(",");
-    const { stdout } = await run(driver, [
-      "-endpoints",
-      endpoints,
-      "-clients",
-      clients.join(","),
-      "-seconds",
-      String(secondsEach),
-    ]);
-    return stdout
-      .trim()
-      .split("\n")
-      .map((line) => JSON.parse(line) as PutFigures);
-  } finally {
-    for (const child of processes) child.kill("SIGKILL");
-  }
+  const cluster = addresses.map((n) => `${n.name}=${n.peer}`).join(",");
+  const nodes = addresses.map((n): EtcdNode & { start(): void } => {
+    // prettier-ignore
+    const args = ["--name", n.name, "--data-dir", path.join(dir, `etcd-${n.name}`), "--listen-client-urls", n.client, "--advertise-client-urls", n.client,
+      "--listen-peer-urls", n.peer, "--initial-advertise-peer-urls", n.peer, "--initial-cluster", cluster, "--log-level", "error"];
+    let child: ChildProcess | null = null;
+    const start = () => void (child = spawn(server, args, { stdio: "ignore" }));
+    const kill = async (): Promise<void> => {
+      const dying = child;
+      child = null;
+      if (dying === null || dying.exitCode !== null) return;
+      const ended = once(dying, "exit");
+      dying.kill("SIGKILL");
+      await ended;
+    };
+    return { url: n.client, start, kill, restart: start };
+  });
+  for (const node of nodes) node.start();
+  const close = async () => void (await Promise.all(nodes.map((node) => node.kill())));
+  return { nodes, driver, endpoints: nodes.map((node) => node.url).join(","), [Symbol.asyncDispose]: close };
+}
+
+/** Puts per second at each client count. `dir` must be on the disk that ours used. */
+export async function measureEtcd(dir: string, clients: readonly number[], secondsEach: number): Promise<PutFigures[]> {
+  await using etcd = await startEtcd(dir);
+  await sleep(3000);
+  const counts = ["-clients", clients.join(","), "-seconds", String(secondsEach)];
+  const { stdout } = await run(etcd.driver, ["-endpoints", etcd.endpoints, ...counts]);
+  return stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as PutFigures);
 }

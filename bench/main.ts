@@ -5,12 +5,14 @@
 import { parseArgs } from "node:util";
 import { benchCommit } from "./commit.ts";
 import { benchConfirm } from "./confirm.ts";
+import { benchFailover } from "./failover.ts";
 import { benchLoader } from "./loader.ts";
 import { type Figure, printTable } from "./report.ts";
 
 const BENCHES: Readonly<Record<string, (note: (line: string) => void) => Promise<Figure[]>>> = {
   commit: benchCommit,
   confirm: benchConfirm,
+  failover: benchFailover,
   loader: benchLoader,
 };
 

@@ -1,5 +1,9 @@
-// Puts 256-byte values into a three-node etcd from N concurrent clients, with etcd's own Go client, and prints
-// one JSON line per client count: puts per second, median and p99 latency in ms. The peer of `npm run bench -- commit`.
+// Puts 256-byte values into a three-node etcd with etcd's own Go client: the peer of `npm run bench -- commit failover`.
+//
+// -mode puts: N concurrent clients; one JSON line per client count with puts per second, median and p99 latency in ms.
+// -mode steady: a put every 20 ms, whatever became of those before; one JSON line per acknowledged put with the times of its
+// call and its acknowledgement, until standard input ends.
+// -mode leader: prints the client URL of the leader.
 package main
 
 import (
@@ -8,6 +12,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"sort"
 	"strconv"
@@ -31,16 +36,21 @@ func main() {
 	endpoints := flag.String("endpoints", "", "comma-separated client URLs")
 	clients := flag.String("clients", "1,16,64", "comma-separated client counts")
 	seconds := flag.Float64("seconds", 5, "measured seconds per count")
+	mode := flag.String("mode", "puts", "puts, steady or leader")
 	flag.Parse()
+	urls := strings.Split(*endpoints, ",")
+	switch *mode {
+	case "steady":
+		steady(connect(urls))
+		return
+	case "leader":
+		fmt.Println(leader(connect(urls), urls))
+		return
+	}
 	pool := make([]*clientv3.Client, connections)
 	for i := range pool {
-		client, err := clientv3.New(clientv3.Config{Endpoints: strings.Split(*endpoints, ","), DialTimeout: 5 * time.Second})
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		defer client.Close()
-		pool[i] = client
+		pool[i] = connect(urls)
+		defer pool[i].Close()
 	}
 	for _, text := range strings.Split(*clients, ",") {
 		count, err := strconv.Atoi(text)
@@ -52,6 +62,62 @@ func main() {
 		line, _ := json.Marshal(run(pool, count, time.Duration(*seconds*float64(time.Second))))
 		fmt.Println(string(line))
 	}
+}
+
+func connect(urls []string) *clientv3.Client {
+	client, err := clientv3.New(clientv3.Config{Endpoints: urls, DialTimeout: 5 * time.Second})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return client
+}
+
+func leader(client *clientv3.Client, urls []string) string {
+	for range 100 {
+		for _, url := range urls {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			status, err := client.Status(ctx, url)
+			cancel()
+			if err == nil && status.Leader == status.Header.MemberId {
+				return url
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	fmt.Fprintln(os.Stderr, "nobody leads")
+	os.Exit(1)
+	return ""
+}
+
+type acknowledged struct {
+	CallMs float64 `json:"callMs"`
+	AckMs  float64 `json:"ackMs"`
+}
+
+func nowMs() float64 { return float64(time.Now().UnixMicro()) / 1000 }
+
+func steady(client *clientv3.Client) {
+	var lock sync.Mutex
+	out := json.NewEncoder(os.Stdout)
+	go func() {
+		value := string(bytes.Repeat([]byte("x"), 256))
+		for n := 0; ; n++ {
+			go func() {
+				call := nowMs()
+				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+				defer cancel()
+				if _, err := client.Put(ctx, fmt.Sprintf("steady/%d", n%64), value); err != nil {
+					return
+				}
+				lock.Lock()
+				defer lock.Unlock()
+				_ = out.Encode(acknowledged{call, nowMs()})
+			}()
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
 func run(pool []*clientv3.Client, count int, span time.Duration) figures {
