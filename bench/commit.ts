@@ -6,6 +6,7 @@ import path from "node:path";
 import { tempDir } from "../test/support/temp-dir.ts";
 import { runClient, startGroup } from "./commit-group.ts";
 import { measureEtcd, type PutFigures } from "./etcd.ts";
+import { besideJetStream } from "./jetstream.ts";
 import { type Figure, latency, rate } from "./report.ts";
 
 const CLIENTS = [1, 16, 64] as const;
@@ -26,7 +27,8 @@ export async function benchCommit(note: (line: string) => void): Promise<Figure[
   const ours = await measureOurs(path.join(dir.path, "group"));
   note("three etcd 3.7.3 nodes, driven by etcd's Go client");
   const theirs = await measureEtcd(dir.path, CLIENTS, SECONDS_EACH);
-  return ours.flatMap((o, i) => {
+  const beside = await besideJetStream(ours, dir.path, SECONDS_EACH, note);
+  const figures = ours.flatMap((o, i) => {
     const t = theirs[i]!;
     const at = `${o.clients} client${o.clients === 1 ? "" : "s"}`;
     return [
@@ -42,4 +44,5 @@ export async function benchCommit(note: (line: string) => void): Promise<Figure[
       latency("commit", `p99, ${at}`, "ms", o.p99Ms, { name: "etcd puts", value: t.p99Ms }, null),
     ];
   });
+  return [...figures, ...beside];
 }

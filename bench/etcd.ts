@@ -14,6 +14,7 @@ import { promisify } from "node:util";
 import { freePort } from "../test/support/free-port.ts";
 
 const ETCD_VERSION = "v3.7.3";
+const GO_ENV = { ...process.env, GOFLAGS: "-mod=mod" };
 const run = promisify(execFile);
 const cacheDir = path.join(process.env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache"), "shardpact", "bench");
 
@@ -24,17 +25,23 @@ export interface PutFigures {
   readonly p99Ms: number;
 }
 
-async function build(): Promise<{ server: string; driver: string }> {
-  await mkdir(cacheDir, { recursive: true });
-  const server = path.join(cacheDir, `etcd-${ETCD_VERSION}`);
-  const source = await readFile(path.join(import.meta.dirname, "etcd-driver", "main.go"));
+/** A Go program of this folder, built once into the cache for each of its versions. Resolves with its path. */
+export async function buildDriver(name: string, version: string): Promise<string> {
+  const cwd = path.join(import.meta.dirname, name);
+  const source = await readFile(path.join(cwd, "main.go"));
   const digest = createHash("sha256").update(source).digest("hex").slice(0, 12);
-  const driver = path.join(cacheDir, `etcd-driver-${ETCD_VERSION}-${digest}`);
-  const env = { ...process.env, GOFLAGS: "-mod=mod" };
-  if (!existsSync(driver))
-    await run("go", ["build", "-o", driver, "."], { cwd: path.join(import.meta.dirname, "etcd-driver"), env });
+  const driver = path.join(cacheDir, `${name}-${version}-${digest}`);
+  await mkdir(cacheDir, { recursive: true });
+  if (!existsSync(driver)) await run("go", ["build", "-o", driver, "."], { cwd, env: GO_ENV });
+  return driver;
+}
+
+async function build(): Promise<{ server: string; driver: string }> {
+  const driver = await buildDriver("etcd-driver", ETCD_VERSION);
+  const server = path.join(cacheDir, `etcd-${ETCD_VERSION}`);
   if (!existsSync(server)) {
     const scratch = await mkdtemp(path.join(tmpdir(), "shardpact-etcd-"));
+    const env = GO_ENV;
     await run("go", ["mod", "init", "etcd-build"], { cwd: scratch, env });
     await run("go", ["get", `go.etcd.io/etcd/server/v3@${ETCD_VERSION}`], { cwd: scratch, env });
     await run("go", ["build", "-o", server, "go.etcd.io/etcd/server/v3"], { cwd: scratch, env });
