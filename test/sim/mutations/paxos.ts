@@ -74,9 +74,9 @@ export const PAXOS_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "src/consensus/paxos/campaign.ts",
-        find: "if (done(paxos.id) && hasOpenQuorum(paxos, done)) becomeLeader(paxos, preparation);",
+        find: "mustPromise(paxos, preparation).every((configuration) => hasQuorum(configuration, done));",
         replace:
-          "if (done(paxos.id) && preparation.reports.size * 2 >= openMembers(paxos).length - 1) becomeLeader(paxos, preparation);",
+          "mustPromise(paxos, preparation).every(({ voters }) => preparation.reports.size * 2 >= voters.length - 1);",
       },
     ],
   },
@@ -150,8 +150,8 @@ export const PAXOS_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "src/consensus/paxos/ballot.ts",
-        find: "(roundOf(ballot) + 1) * ORDINALS + ordinal;",
-        replace: "(roundOf(ballot) + 1) * ORDINALS + Math.min(1, ordinal);",
+        find: "return round * ORDINALS + ordinal;",
+        replace: "return round * ORDINALS + Math.min(1, ordinal);",
       },
     ],
   },
