@@ -9,8 +9,8 @@ import { ShardpactError } from "../model/errors.ts";
 import { nearestNames } from "../model/nearest.ts";
 import { schemaFromCanonical } from "../shards/schema.ts";
 import { createInlineReads } from "./fetch/inline-reads.ts";
-import { loadLayout, type BatchSegment } from "./fetch/layout.ts";
-import { createShardPool } from "./fetch/shard-pool.ts";
+import { loadLayout, type BatchSegment, type Tile } from "./fetch/layout.ts";
+import { createTileReader } from "./fetch/tile-reader.ts";
 import { takeRows } from "./take-rows.ts";
 
 export interface ArrowBatchesOptions {
@@ -39,22 +39,28 @@ export async function* arrowBatches(
       details: { split: o.split, splits },
     });
   }
+  const present = [...new Set(places)].sort((a, b) => a - b);
+  const order = places.map((place) => present.indexOf(place)); // batches come with their columns in the schema's order
   const controller = new AbortController();
   const signal = o.signal ? AbortSignal.any([o.signal, controller.signal]) : controller.signal;
   const where = { dataset: version.dataset, version: version.version };
   const reads = createInlineReads({ where, stores: version.stores, hashing: "blake3", signal });
-  const pool = createShardPool(reads, schema, (bytes) => new Uint8Array(bytes));
+  const wanted = new Set(places);
+  const allocate = (bytes: number): Uint8Array => new Uint8Array(bytes);
+  const reader = createTileReader({ reads, schema, wanted, tileBytes: Infinity, allocate }); // never cut by rows
   try {
     for (const split of o.split === undefined ? splits : [o.split]) {
       const layout = await loadLayout(version, split, signal);
       for await (const shard of layout.shards(signal)) {
         let from = 0; // selected rows of the shard that were passed
-        for (const segment of await pool.open(shard)) {
+        for (const segment of await reader.open(shard)) {
           const rows = selectedRows(segment, from);
           from += rows?.length ?? segment.rows;
           if (rows?.length === 0) continue;
-          const batch = await pool.read(segment, new Uint8Array(segment.bytes));
-          const chosen = o.columns ? batch.selectAt(places) : batch;
+          const { tiles } = reader.tilesOf(segment) ?? (await reader.loadTiles(segment));
+          const tile = tiles[0] as Tile;
+          const batch = await reader.read(tile, new Uint8Array(tile.bytes));
+          const chosen = o.columns ? batch.selectAt(order) : batch;
           yield rows ? takeRows(chosen, rows) : chosen;
         }
       }

@@ -37,8 +37,9 @@ export function assembleBatch(
   mask: Float32Array | null,
 ): Columns {
   const where: WhereIs = (source, row) => {
-    const segment = blocks[source]?.segment;
-    return { shard: segment?.shard.entry.name ?? "", segment: segment?.segment ?? -1, row };
+    const tile = blocks[source]?.tile;
+    const { shard, segment } = tile?.segment ?? {};
+    return { shard: shard?.entry.name ?? "", segment: segment ?? -1, row: (tile?.firstRow ?? 0) + row };
   };
   const xs: Record<string, ColumnArray> = {};
   const ys: Record<string, ColumnArray> = {};

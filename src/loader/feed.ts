@@ -150,19 +150,19 @@ function finish(
 /** Pins all segments of a batch, waiting for the batches before it to give memory back. @throws `budget_too_small` */
 async function pinAll(
   cache: BlockCache,
-  { segments }: Located,
+  { tiles }: Located,
   isFront: () => boolean,
   signal: AbortSignal,
 ): Promise<readonly Block[]> {
   const blocks: Block[] = [];
   let own = 0;
   try {
-    for (const segment of segments) {
-      let block = cache.tryPin(segment, isFront());
+    for (const tile of tiles) {
+      let block = cache.tryPin(tile, isFront());
       while (block === null) {
-        if (isFront() && cache.bytesHeld <= own) throw tooSmall(cache, own + segment.bytes, segments.length);
+        if (isFront() && cache.bytesHeld <= own) throw tooSmall(cache, own + tile.bytes, tiles.length);
         await aborted(signal, cache.changed());
-        block = cache.tryPin(segment, isFront());
+        block = cache.tryPin(tile, isFront());
       }
       blocks.push(block);
       own += block.cost;
@@ -174,12 +174,12 @@ async function pinAll(
   }
 }
 
-function tooSmall(cache: BlockCache, neededBytes: number, segments: number): ShardpactError {
+function tooSmall(cache: BlockCache, neededBytes: number, tiles: number): ShardpactError {
   return new ShardpactError(
     "budget_too_small",
-    `one batch lies in ${segments} record batches and needs more than ${neededBytes} bytes; memory allows ${cache.bytesMax}`,
+    `one batch lies in ${tiles} pieces of record batches and needs more than ${neededBytes} bytes; memory allows ${cache.bytesMax}`,
     {
-      details: { memoryNeededBytes: neededBytes, memoryMaxBytes: cache.bytesMax, segments },
+      details: { memoryNeededBytes: neededBytes, memoryMaxBytes: cache.bytesMax, pieces: tiles },
       hint: "Allow more memory, shuffle less, or publish with smaller record batches.",
     },
   );

@@ -8,6 +8,7 @@ import type { ConfirmedVersion } from "../client/types.ts";
 import { formatDigest, type Digest } from "../model/bytes.ts";
 import type { OrderSpec } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
+import { LIMITS } from "../model/limits.ts";
 import { stepsLeft, type LastRule } from "./order/slices.ts";
 import { BLOCK_BYTES, parseSeed, resolveOrder, type Shuffle } from "./order/spec.ts";
 import { selectionDigest, selectSplit } from "./selection.ts";
@@ -32,7 +33,7 @@ export interface PlanOptions {
   readonly last?: LastRule;
   /** Bytes of verified shard data that may be held. Default 1 GiB. */
   readonly memory?: number;
-  /** Allows `full` beyond `memory`: every row then costs a read of its segment. */
+  /** Allows `full` beyond `memory`: every row then costs a read of its leaf. */
   readonly allowRandomReads?: boolean;
 }
 
@@ -60,6 +61,8 @@ export interface LoaderPlan {
   readonly blocksOpen: number;
   readonly blocks: number;
   readonly blockBytes: number;
+  /** Bytes that are read at a time, about, of record batches that are larger. */
+  readonly tileBytes: number;
   /** Bytes of verified data that the order needs at a time; bytes that are kept; bytes that may be kept. */
   readonly memoryNeededBytes: number;
   readonly memoryKeptBytes: number;
@@ -104,10 +107,12 @@ export function planLoader(version: PlannedVersion, o: PlanOptions): LoaderPlan 
     dropped: last === "drop" ? -rest : 0,
     padded: last === "pad" ? rest : 0,
     ...memory,
+    tileBytes: BLOCK_BYTES,
     notes: [],
   };
   requireMemory(plan, o.allowRandomReads ?? false);
-  return { ...plan, notes: notesOn(plan) };
+  const tileBytes = plan.memoryNeededBytes > plan.memoryMaxBytes ? LIMITS.leafBytes : BLOCK_BYTES;
+  return { ...plan, tileBytes, notes: notesOn(plan) };
 }
 
 function countOf(name: string, value: number, min: number, max: number): number {
@@ -172,7 +177,7 @@ function requireMemory(plan: LoaderPlan, allowRandomReads: boolean): void {
     );
   }
   if (allowRandomReads) return;
-  const readBytes = plan.rows * BLOCK_BYTES;
+  const readBytes = plan.rows * LIMITS.leafBytes;
   throw new ShardpactError(
     "full_shuffle_too_costly",
     `a full shuffle of ${plan.bytes} bytes within ${memoryMaxBytes} would read up to ${readBytes} bytes an epoch`,

@@ -5,7 +5,7 @@
  * (`schemaFromCanonical`), never a file's. Counts, lengths, offsets, null counts and dictionary indices are checked at
  * every decode: digests prove agreement, not sanity.
  */
-import { DataType, Field, makeData, MetadataVersion, RecordBatch, Struct, Vector, type Schema } from "apache-arrow";
+import { DataType, Field, makeData, MetadataVersion, RecordBatch, Schema, Struct, Vector } from "apache-arrow";
 import { VectorLoader } from "apache-arrow/visitor/vectorloader";
 import { ShardpactError, invariant } from "../model/errors.ts";
 import type { SegmentIndex } from "../merkle/segment-index.ts";
@@ -34,6 +34,22 @@ export function decodeBatch(
     schema.fields.map((field) => field.type as DataType),
   );
   return new RecordBatch(schema, makeData({ type: new Struct(schema.fields), length: header.rows, children }));
+}
+
+/**
+ * The record batch that a header and a body make, when they don't lie together as they do in a file: a slice of a batch.
+ * `fields` are its columns; views into `body`, which must start at a multiple of 8. @throws `shard_malformed`
+ */
+export function decodeSlice(
+  fields: readonly Field[],
+  dictionaries: Dictionaries,
+  header: BatchHeader,
+  body: Uint8Array,
+): RecordBatch {
+  const layout = checkBody(fields, dictionaries, header, body);
+  const children = loader(body, layout, header, dictionaries).visitMany(fields.map((f) => f.type as DataType));
+  const schema = new Schema([...fields]);
+  return new RecordBatch(schema, makeData({ type: new Struct([...fields]), length: header.rows, children }));
 }
 
 /**
@@ -112,6 +128,10 @@ function openSegment(segment: Uint8Array, kind: BatchHeader["kind"], fields: rea
   const body = segment.subarray(bodyAt, bodyAt + header.bodyBytes);
   if (body.byteLength !== header.bodyBytes)
     throw refused(`a body of ${header.bodyBytes} bytes does not fit the segment`);
+  return { header, body, layout: checkBody(fields, known, header, body) };
+}
+
+function checkBody(fields: readonly Field[], known: Dictionaries, header: BatchHeader, body: Uint8Array): BatchLayout {
   try {
     const layout = layoutBatch(fields, header);
     const maxima: IndexMaxima = new Map();
@@ -120,7 +140,7 @@ function openSegment(segment: Uint8Array, kind: BatchHeader["kind"], fields: rea
       const values = known.get(dictionary)?.length ?? 0;
       if (max >= values) throw new LayoutError(`index ${max} into a dictionary of ${values} values`);
     }
-    return { header, body, layout };
+    return layout;
   } catch (error) {
     if (error instanceof LayoutError) throw refused(error.message);
     throw error;

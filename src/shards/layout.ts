@@ -270,7 +270,7 @@ class Walk {
 }
 
 /** Bytes of one value of a type without offsets. */
-function fixedWidth(type: DataType, column: string): number {
+export function fixedWidth(type: DataType, column: string): number {
   if (DataType.isInt(type) || DataType.isTime(type) || DataType.isDecimal(type)) return type.bitWidth / 8;
   if (DataType.isFloat(type)) return 2 << type.precision;
   if (DataType.isFixedSizeBinary(type)) return type.byteWidth;

@@ -2,7 +2,7 @@ import { makeData, makeVector, Int32 } from "apache-arrow";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createBlockCache } from "../../src/loader/fetch/block-cache.ts";
 import { createBoundedQueue } from "../../src/loader/fetch/bounded-queue.ts";
-import type { BatchSegment } from "../../src/loader/fetch/layout.ts";
+import type { Tile } from "../../src/loader/fetch/layout.ts";
 import { createHostLoader, type LoaderOptions } from "../../src/loader/host-loader.ts";
 import { planLoader } from "../../src/loader/plan.ts";
 import { parseDigest } from "../../src/model/bytes.ts";
@@ -24,7 +24,8 @@ beforeAll(async () => {
 afterAll(() => data.close());
 
 const MiB = 1024 * 1024;
-const make = (o: Partial<LoaderOptions>) => createHostLoader(data.version, { xs: "id", batchSize: 50, seed: 3, ...o });
+const make = (o: Partial<LoaderOptions>) =>
+  createHostLoader(data.version, { xs: ["id", "x"], batchSize: 50, seed: 3, ...o });
 
 async function idsOf(o: Partial<LoaderOptions>): Promise<number[]> {
   await using loader = make(o);
@@ -120,7 +121,7 @@ describe("the plan", () => {
 });
 
 describe("the block cache", () => {
-  const segment = (bytes: number) => ({ bytes }) as BatchSegment;
+  const segment = (bytes: number) => ({ bytes }) as Tile;
 
   test("holds no more than its bound, keeps the youngest, and gives everything back", async () => {
     const read: number[] = [];

@@ -1,5 +1,5 @@
 /**
- * Owns verified record batches in memory, bounded in bytes: read into pooled buffers, pinned by the batches that
+ * Owns verified tiles in memory, bounded in bytes: read into pooled buffers, pinned by the batches that
  * gather from them, and given back when they are the longest unused.
  *
  * Whoever pins does so batch after batch, so the batch in front always gets its memory and nothing waits in a circle.
@@ -9,16 +9,16 @@ import { invariant, ShardpactError } from "../../model/errors.ts";
 import { createBufferPool, type PooledBuffer } from "../../shards/buffer-pool.ts";
 import type { ColumnSource } from "../columns/source.ts";
 import { BUFFER_SLACK } from "../plan.ts";
-import type { BatchSegment } from "./layout.ts";
+import type { Tile } from "./layout.ts";
 
 /** Reads that run at a time: enough to keep a disk and one hashing core busy. */
 const READS_MAX = 4;
 /** Small buffers are rounded up to this. */
 const BUFFER_ALIGN = 64;
 
-/** A record batch that is, or is about to be, in memory. */
+/** A tile that is, or is about to be, in memory. */
 export interface Block {
-  readonly segment: BatchSegment;
+  readonly tile: Tile;
   /** Settles when the read does. @throws what reading threw */
   readonly ready: Promise<void>;
   readonly isReady: boolean;
@@ -31,10 +31,10 @@ export interface Block {
 export interface BlockCache {
   readonly bytesMax: number;
   /**
-   * The pinned block of a segment, its read begun; null while there is no room for it. Only the batch in front may fill
+   * The pinned block of a tile, its read begun; null while there is no room for it. Only the batch in front may fill
    * the memory to its bound, batches behind it no more than what is kept anyway. @throws `closed`
    */
-  tryPin(segment: BatchSegment, isFront: boolean): Block | null;
+  tryPin(tile: Tile, isFront: boolean): Block | null;
   unpin(block: Block): void;
   readonly bytesHeld: number;
   /** Resolves when memory was given back, or a read ended. */
@@ -50,8 +50,8 @@ export interface BlockCacheOptions {
   readonly bytesMax: number;
   readonly bytesKept: number;
   readonly blocksKept: number;
-  /** Reads and verifies a segment into `buffer`; resolves with the columns, views into it. */
-  readonly read: (segment: BatchSegment, buffer: Uint8Array) => Promise<readonly ColumnSource[]>;
+  /** Reads and verifies a tile into `buffer`; resolves with the columns, views into it. */
+  readonly read: (tile: Tile, buffer: Uint8Array) => Promise<readonly ColumnSource[]>;
 }
 
 interface Entry extends Block {
@@ -70,7 +70,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
   const { bytesMax, read } = options;
   const pool = createBufferPool(bytesMax, { shared: true });
   let bytesKept = Math.min(bytesMax, options.bytesKept);
-  const entries = new Map<BatchSegment, Entry>();
+  const entries = new Map<Tile, Entry>();
   const idle = new Set<Entry>(); // listed and not pinned, the longest unused first
   const queue: Entry[] = [];
   const reads = new Set<Promise<void>>();
@@ -85,7 +85,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
   function unlist(entry: Entry): void {
     entry.isListed = false;
     idle.delete(entry);
-    entries.delete(entry.segment);
+    entries.delete(entry.tile);
     freeIfUnused(entry);
   }
 
@@ -109,8 +109,8 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
 
   async function load(entry: Entry): Promise<void> {
     try {
-      entry.buffer = await pool.acquire(entry.segment.bytes);
-      entry.sources = await read(entry.segment, entry.buffer.bytes);
+      entry.buffer = await pool.acquire(entry.tile.bytes);
+      entry.sources = await read(entry.tile, entry.buffer.bytes);
       entry.isReady = true;
       entry.settle();
     } catch (error) {
@@ -138,10 +138,10 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
     }
   }
 
-  function add(segment: BatchSegment, cost: number): Entry {
+  function add(tile: Tile, cost: number): Entry {
     const { promise: ready, resolve, reject } = settled();
     const entry: Entry = {
-      segment,
+      tile,
       ready,
       isReady: false,
       sources: [],
@@ -152,7 +152,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
       buffer: null,
       settle: (error) => (error === undefined ? resolve() : reject(error)),
     };
-    entries.set(segment, entry);
+    entries.set(tile, entry);
     held += cost;
     queue.push(entry);
     return entry;
@@ -160,12 +160,12 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
 
   return {
     bytesMax,
-    tryPin(segment, isFront) {
+    tryPin(tile, isFront) {
       if (closed) throw new ShardpactError("closed", "the loader is closed");
-      const cost = Math.ceil(segment.bytes * BUFFER_SLACK) + BUFFER_ALIGN;
-      const known = entries.get(segment);
+      const cost = Math.ceil(tile.bytes * BUFFER_SLACK) + BUFFER_ALIGN;
+      const known = entries.get(tile);
       if (!known && !makeRoom(cost, isFront)) return null;
-      const entry = known ?? add(segment, cost);
+      const entry = known ?? add(tile, cost);
       idle.delete(entry);
       entry.pins++;
       startReads();

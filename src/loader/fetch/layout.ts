@@ -9,7 +9,7 @@ import type { SegmentIndex } from "../../merkle/segment-index.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
 import { createStripeCache, positionalRows, positionalTotals, type StripeCache } from "../../shards/positional.ts";
 
-/** One record batch of a shard: the unit that is read and kept. */
+/** One record batch of a shard. */
 export interface BatchSegment {
   readonly shard: ShardPlace;
   /** Ordinal among the file's segments. */
@@ -18,6 +18,29 @@ export interface BatchSegment {
   readonly rows: number;
   /** Row of the file at which it begins. */
   readonly firstRow: number;
+  /** How it is read, once that is known. */
+  tiles: SegmentTiles | null;
+}
+
+/** What is read, kept and pinned at a time (`tiles.ts`). */
+export interface Tile {
+  readonly segment: BatchSegment;
+  /** Rows [firstRow, firstRow + rows) of the segment. */
+  readonly firstRow: number;
+  readonly rows: number;
+  /** Read as the segment lies in the file; otherwise only the wanted bytes, packed. */
+  readonly isWhole: boolean;
+  /** Memory that it takes when read; −1 while offsets must be looked at to know. */
+  bytes: number;
+  /** Place in the batch that is being located, valid in round `round`: saves a look-up for each row. */
+  slot: number;
+  round: number;
+}
+
+/** The tiles of a segment, `rowsPerTile` rows each, the last one short. */
+export interface SegmentTiles {
+  readonly rowsPerTile: number;
+  readonly tiles: readonly Tile[];
 }
 
 /** One shard of the selection. */
@@ -153,7 +176,7 @@ export function listBatches(shard: ShardPlace, index: Pick<SegmentIndex, "segmen
   let firstRow = 0;
   for (const [segment, { kind, bytes, rows }] of index.segments.entries()) {
     if (kind !== "batch" || rows === 0) continue;
-    batches.push({ shard, segment, bytes, rows, firstRow });
+    batches.push({ shard, segment, bytes, rows, firstRow, tiles: null });
     firstRow += rows;
   }
   return batches;

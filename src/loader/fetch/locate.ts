@@ -1,86 +1,111 @@
 /**
- * Owns finding rows: from row numbers of the selection to segments and rows in them, as runs.
+ * Owns finding rows: from row numbers of the selection to tiles and rows in them, as runs.
  *
- * Rows that follow each other in a segment become one run, so an unshuffled batch is a few copies.
+ * Rows that follow each other in a tile become one run, so an unshuffled batch is a few copies.
  */
+import { invariant } from "../../model/errors.ts";
 import type { Runs } from "../columns/gather.ts";
-import { batchOf, type BatchSegment, type SelectionLayout, type ShardPlace } from "./layout.ts";
+import { batchOf, type BatchSegment, type SelectionLayout, type ShardPlace, type Tile } from "./layout.ts";
+import type { TileReader } from "./tile-reader.ts";
 
-/** The distinct segments that rows lie in, and where each run is. `runs.source` counts in `segments`. */
+/** The distinct tiles that rows lie in, and where each run is. `runs.source` counts in `tiles`. */
 export interface Located {
-  readonly segments: readonly BatchSegment[];
+  readonly tiles: readonly Tile[];
   readonly runs: Runs;
 }
 
 export interface Locator {
-  /** Opens pages and shards as needed; `open` reads a shard's index. */
+  /** Opens pages and shards, and looks at the metadata of batches, as needed. */
   locate(rows: Float64Array, signal: AbortSignal): Promise<Located>;
 }
 
-export function createLocator(
-  layout: SelectionLayout,
-  open: (shard: ShardPlace) => Promise<readonly BatchSegment[]>,
-): Locator {
+/** What must be read before rows can be found. */
+type Missing =
+  | { readonly kind: "page"; readonly row: number }
+  | { readonly kind: "parts"; readonly load: ReadonlyMap<object, () => Promise<unknown>> };
+
+export function createLocator(layout: SelectionLayout, reader: TileReader): Locator {
+  let round = 0;
   return {
     async locate(rows, signal) {
       for (;;) {
-        const missing = findMissing(layout, rows);
-        if (missing === null) return findRuns(layout, rows);
-        if (typeof missing === "number") await layout.loadPageOf(missing, signal);
-        else await Promise.all(missing.map(open));
+        const found = findRuns(layout, reader, rows, ++round);
+        if (!("kind" in found)) return found;
+        if (found.kind === "page") await layout.loadPageOf(found.row, signal);
+        else await Promise.all([...found.load.values()].map((load) => load()));
       }
     },
   };
 }
 
-/** A row whose page is not loaded, or shards whose index is not; null when all is known. */
-function findMissing(layout: SelectionLayout, rows: Float64Array): number | ShardPlace[] | null {
-  let last: ShardPlace | null = null;
-  let missing: Set<ShardPlace> | null = null;
-  for (const row of rows) {
-    if (last && row >= last.firstRow && row < last.firstRow + last.rows) continue;
-    last = layout.shardOf(row);
-    if (last === null) return row;
-    if (last.batches === null) (missing ??= new Set()).add(last);
-  }
-  return missing && [...missing];
-}
-
-function findRuns(layout: SelectionLayout, rows: Float64Array): Located {
-  const segments: BatchSegment[] = [];
-  const slots = new Map<BatchSegment, number>();
+/** All runs in one pass; what is missing is gathered on the way. */
+function findRuns(layout: SelectionLayout, reader: TileReader, rows: Float64Array, round: number): Located | Missing {
+  const tiles: Tile[] = [];
   const source = new Uint32Array(rows.length);
   const first = new Uint32Array(rows.length);
   const length = new Uint32Array(rows.length);
+  const load = new Map<object, () => Promise<unknown>>();
   let count = 0;
   let shard: ShardPlace | null = null;
-  let batch: BatchSegment | null = null;
-  let slot = 0;
-  let next = -1; // row of the current segment at which the current run would go on
-  for (const row of rows) {
-    if (!shard || row < shard.firstRow || row >= shard.firstRow + shard.rows) shard = layout.shardOf(row) as ShardPlace;
+  let tile: Tile | null = null;
+  let begin = 0; // rows of the file that the current tile holds
+  let end = 0;
+  let next = -1; // row of the file at which the current run would go on
+  for (let i = 0; i < rows.length; i++) {
+    const row = rows[i] as number;
+    if (!shard || row < shard.firstRow || row >= shard.firstRow + shard.rows) {
+      shard = layout.shardOf(row);
+      if (!shard) return { kind: "page", row };
+      tile = null;
+    }
     const inShard = row - shard.firstRow;
     const fileRow = shard.fileRow ? shard.fileRow(inShard) : inShard;
-    if (!batch || batch.shard !== shard || fileRow < batch.firstRow || fileRow >= batch.firstRow + batch.rows) {
-      const batches = shard.batches as readonly BatchSegment[];
-      batch = batches[batchOf(shard, batches, fileRow)] as BatchSegment;
-      slot = slots.get(batch) ?? segments.length;
-      if (slot === segments.length) {
-        segments.push(batch);
-        slots.set(batch, slot);
+    if (!tile || fileRow < begin || fileRow >= end) {
+      const found = findTile(shard, fileRow, reader, load);
+      if (!found) continue;
+      tile = found;
+      begin = tile.segment.firstRow + tile.firstRow;
+      end = begin + tile.rows;
+      if (tile.round !== round) {
+        tile.round = round;
+        tile.slot = tiles.length;
+        tiles.push(tile);
       }
       next = -1;
     }
-    const inBatch = fileRow - batch.firstRow;
-    if (inBatch === next) {
-      length[count - 1] = (length[count - 1] as number) + 1;
-    } else {
-      source[count] = slot;
-      first[count] = inBatch;
-      length[count] = 1;
-      count++;
+    if (fileRow === next) length[count - 1] = (length[count - 1] as number) + 1;
+    else {
+      source[count] = tile.slot;
+      first[count] = fileRow - begin;
+      length[count++] = 1;
     }
-    next = inBatch + 1;
+    next = fileRow + 1;
   }
-  return { segments, runs: { count, rows: rows.length, source, first, length } };
+  if (load.size > 0) return { kind: "parts", load };
+  return { tiles, runs: { count, rows: rows.length, source, first, length } };
+}
+
+/** The tile of a row of the file, or null with what must be read first added to `load`. */
+function findTile(
+  shard: ShardPlace,
+  fileRow: number,
+  reader: TileReader,
+  load: Map<object, () => Promise<unknown>>,
+): Tile | null {
+  const { batches } = shard;
+  if (batches === null) {
+    load.set(shard, () => reader.open(shard));
+    return null;
+  }
+  const segment = batches[batchOf(shard, batches, fileRow)] as BatchSegment;
+  const cut = reader.tilesOf(segment);
+  if (cut === null) {
+    load.set(segment, () => reader.loadTiles(segment));
+    return null;
+  }
+  const tile = cut.tiles[Math.floor((fileRow - segment.firstRow) / cut.rowsPerTile)];
+  invariant(tile, `row ${fileRow} lies in a tile`);
+  if (tile.bytes >= 0) return tile;
+  load.set(tile, () => reader.size(tile));
+  return null;
 }

@@ -12,7 +12,7 @@ import { createInlineReads } from "./inline-reads.ts";
 import { loadLayout } from "./layout.ts";
 import { createLocator, type Locator } from "./locate.ts";
 import type { ShardReads } from "./reads.ts";
-import { createShardPool } from "./shard-pool.ts";
+import { createTileReader } from "./tile-reader.ts";
 import { createWorkerReads } from "./worker-reads.ts";
 
 /** Starting a thread costs about as much as reading and hashing this many bytes. */
@@ -37,22 +37,28 @@ export async function openSource(
   const layout = await loadLayout(version, plan.split, signal);
   const schema = schemaFromCanonical(version.schema);
   const reads = openReads(version, plan, signal, ports);
-  const shards = createShardPool(reads, schema, sharedBytes);
+  const columns = [...new Set(shape.plans.map(({ path }) => path[0] as number))].sort((a, b) => a - b);
+  const plans = shape.plans.map((column) => {
+    const [top, ...below] = column.path;
+    return { ...column, path: [columns.indexOf(top as number), ...below] };
+  });
+  const wanted = new Set(columns);
+  const tiles = createTileReader({ reads, schema, wanted, tileBytes: plan.tileBytes, allocate: sharedBytes });
   const cache = createBlockCache({
     bytesMax: plan.memoryMaxBytes,
     bytesKept: plan.memoryKeptBytes,
     blocksKept: 2 * plan.blocksOpen + 2,
-    read: async (segment, buffer) => {
-      const batch = await shards.read(segment, buffer);
-      return shape.plans.map((column) => bindColumn(column, batch));
+    read: async (tile, buffer) => {
+      const batch = await tiles.read(tile, buffer);
+      return plans.map((column) => bindColumn(column, batch));
     },
   });
   return {
-    locator: createLocator(layout, (shard) => shards.open(shard)),
+    locator: createLocator(layout, tiles),
     cache,
     clear: async () => {
       cache.clear();
-      await shards.forget();
+      await tiles.forget();
     },
     close: async () => {
       await cache.close();

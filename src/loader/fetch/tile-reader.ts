@@ -1,0 +1,175 @@
+/**
+ * Owns reading tiles: metadata of batches, verified once and remembered; then the leaves that the wanted bytes lie in;
+ * then record batches of the wanted columns, decoded under the agreed schema.
+ */
+import { Schema, type RecordBatch } from "apache-arrow";
+import { isShardpactError, ShardpactError } from "../../model/errors.ts";
+import { decodeDictionaries, decodeSlice, layoutOf, type Dictionaries } from "../../shards/decode.ts";
+import { headerOfSlice, packPieces } from "../../shards/slice.ts";
+import { listBatches, type BatchSegment, type SegmentTiles, type ShardPlace, type Tile } from "./layout.ts";
+import { wholePart, type ShardReads } from "./reads.ts";
+import { createRecent } from "./recent.ts";
+import {
+  metadataBytesMissing,
+  missingOffsets,
+  partsOf,
+  sliceTile,
+  tilesBySchema,
+  tilesByTable,
+  type LoadedTable,
+  type TileRules,
+} from "./tiles.ts";
+
+/** Shards whose dictionaries are kept, batches whose metadata is. */
+const DICTIONARY_SHARDS_MAX = 256;
+const TABLES_MAX = 1024;
+
+export interface TileReader {
+  /** Reads the shard's index, so that its batches are known. */
+  open(shard: ShardPlace): Promise<readonly BatchSegment[]>;
+  /** The segment's tiles if they can be told without reading. */
+  tilesOf(segment: BatchSegment): SegmentTiles | null;
+  /** Reads metadata until they can. @throws `shard_corrupt`, `shard_malformed`, `store_failed`, … */
+  loadTiles(segment: BatchSegment): Promise<SegmentTiles>;
+  /** Looks at offsets until the tile's size is known. */
+  size(tile: Tile): Promise<void>;
+  /** The tile's wanted columns, verified; views into `buffer`, which holds `tile.bytes`. Errors as above. */
+  read(tile: Tile, buffer: Uint8Array): Promise<RecordBatch>;
+  /** Forgets what was read of shards; call between epochs. */
+  forget(): Promise<void>;
+}
+
+export interface TileReaderOptions extends Omit<TileRules, "fields"> {
+  readonly reads: ShardReads;
+  readonly schema: Schema;
+  /** Memory that `reads` can read into, for metadata and dictionaries. */
+  readonly allocate: (bytes: number) => Uint8Array;
+}
+
+export function createTileReader({ reads, schema, allocate, wanted, tileBytes }: TileReaderOptions): TileReader {
+  const { fields } = schema;
+  const rules: TileRules = { fields, wanted, tileBytes };
+  const projected = fields.filter((_, i) => wanted.has(i));
+  const hasDictionaries = new Schema(projected).dictionaries.size > 0;
+  const dictionaries = createRecent<ShardPlace, Promise<Dictionaries>>(DICTIONARY_SHARDS_MAX);
+  const tables = createRecent<BatchSegment, Promise<LoadedTable>>(TABLES_MAX);
+
+  async function readDictionaries({ entry }: ShardPlace): Promise<Dictionaries> {
+    const map = await reads.map(entry);
+    const segments: Uint8Array[] = [];
+    for (const [i, { kind, bytes }] of map.segments.entries()) {
+      if (kind !== "dictionary") continue;
+      const buffer = allocate(bytes).subarray(0, bytes);
+      await reads.read(entry, i, wholePart(bytes), buffer);
+      segments.push(buffer);
+    }
+    return decodeDictionaries(schema, map, segments);
+  }
+
+  async function readTable(segment: BatchSegment): Promise<LoadedTable> {
+    let read: Uint8Array = new Uint8Array(0);
+    for (let bytes = metadataBytesMissing(segment, read); bytes > 0; bytes = metadataBytesMissing(segment, read)) {
+      const buffer = allocate(bytes).subarray(0, bytes);
+      await reads.read(segment.shard.entry, segment.segment, wholePart(bytes), buffer);
+      read = buffer;
+    }
+    return named(segment, () => tableOf(schema, segment, read));
+  }
+
+  const tableOfSegment = (segment: BatchSegment): Promise<LoadedTable> => tables.get(segment, () => readTable(segment));
+
+  /** Looks at the offsets at both ends of the rows, level by level. */
+  async function lookAtOffsets(table: LoadedTable, { segment, firstRow, rows }: Tile): Promise<void> {
+    for (;;) {
+      const missing = missingOffsets(rules, table, firstRow, rows);
+      if (missing.length === 0) return;
+      const buffer = allocate(missing.length * 8);
+      const parts = missing.map(({ from, to }, i) => ({ from, to, at: i * 8 }));
+      await reads.read(segment.shard.entry, segment.segment, parts, buffer);
+      const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+      missing.forEach(({ key, from, to }, i) => {
+        const value = to - from === 4 ? view.getInt32(i * 8, true) : Number(view.getBigInt64(i * 8, true));
+        table.offsets.set(key, value);
+      });
+    }
+  }
+
+  async function loadTiles(segment: BatchSegment): Promise<SegmentTiles> {
+    return (segment.tiles ??= tilesByTable(rules, segment, await tableOfSegment(segment)));
+  }
+
+  async function readPacked(tile: Tile, known: Dictionaries, buffer: Uint8Array): Promise<RecordBatch> {
+    const { segment, firstRow, rows } = tile;
+    const table = await tableOfSegment(segment);
+    await lookAtOffsets(table, tile);
+    const slice = sliceTile(rules, table, firstRow, rows);
+    const { places, bytes } = packPieces(slice.pieces);
+    const body = buffer.subarray(0, bytes);
+    await reads.read(segment.shard.entry, segment.segment, partsOf(slice, table.bodyAt), body);
+    return named(segment, () => decodeSlice(projected, known, headerOfSlice(slice, places, body), body));
+  }
+
+  async function readWhole({ segment }: Tile, known: Dictionaries, buffer: Uint8Array): Promise<RecordBatch> {
+    const bytes = buffer.subarray(0, segment.bytes);
+    await reads.read(segment.shard.entry, segment.segment, wholePart(segment.bytes), bytes);
+    return named(segment, () => {
+      const table = tableOf(schema, segment, bytes);
+      const slice = sliceTile(rules, table, 0, segment.rows);
+      const body = bytes.subarray(table.bodyAt, table.bodyAt + table.header.bodyBytes);
+      const places = slice.pieces.map(({ from }) => from);
+      return decodeSlice(projected, known, headerOfSlice(slice, places, body), body);
+    });
+  }
+
+  return {
+    open: async (shard) => (shard.batches ??= listBatches(shard, await reads.map(shard.entry))),
+    tilesOf: (segment) => (segment.tiles ??= tilesBySchema(rules, segment)),
+    loadTiles,
+    async size(tile) {
+      const table = await tableOfSegment(tile.segment);
+      await lookAtOffsets(table, tile);
+      tile.bytes = packPieces(sliceTile(rules, table, tile.firstRow, tile.rows).pieces).bytes;
+    },
+    async read(tile, buffer) {
+      const { shard } = tile.segment;
+      const known = hasDictionaries ? await dictionaries.get(shard, () => readDictionaries(shard)) : new Map();
+      return tile.isWhole ? readWhole(tile, known, buffer) : readPacked(tile, known, buffer);
+    },
+    async forget() {
+      dictionaries.clear();
+      tables.clear();
+      await reads.forget();
+    },
+  };
+}
+
+/** @throws `shard_malformed` when the metadata contradicts the schema, the index or the segment's size */
+function tableOf(schema: Schema, segment: BatchSegment, bytes: Uint8Array): LoadedTable {
+  const { header, layout, bodyAt } = layoutOf(schema, bytes);
+  const what =
+    header.rows !== segment.rows
+      ? `${header.rows} rows where ${segment.rows} were agreed`
+      : bodyAt + header.bodyBytes > segment.bytes
+        ? `a body of ${header.bodyBytes} bytes does not fit the segment`
+        : null;
+  if (what === null) return { header, layout, bodyAt, offsets: new Map() };
+  throw new ShardpactError("shard_malformed", `an Arrow message that was agreed on does not hold together: ${what}`, {
+    details: { reason: what },
+    hint: "Publish the shard again with shardpact, which refuses such files.",
+  });
+}
+
+/** Adds shard and segment to what decoding says. */
+function named<T>(batch: BatchSegment, decode: () => T): T {
+  try {
+    return decode();
+  } catch (error) {
+    if (!isShardpactError(error)) throw error;
+    const place = { shard: batch.shard.entry.name, segment: batch.segment };
+    throw new ShardpactError(error.code, `shard ${place.shard} segment ${place.segment}: ${error.message}`, {
+      cause: error,
+      hint: error.hint,
+      details: { ...error.details, ...place },
+    });
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * Owns the tile: what is read, kept and pinned at a time. Some rows of one record batch, of the wanted columns only.
+ *
+ * Most batches are one tile. A batch that would not fit the rhythm of a loader (a file written as one giant batch) is cut by
+ * rows; one whose wanted columns are less than half of it is read column by column. What a tile holds is decided from the
+ * schema where that suffices, else from the batch's verified metadata, and its size is known before it is pinned.
+ */
+import { DataType, type Field } from "apache-arrow";
+import { LIMITS } from "../../model/limits.ts";
+import { MESSAGE_PREFIX_BYTES, metadataLength } from "../../shards/message.ts";
+import { canSlice, packPieces, rowBytesOf, sliceBatch, type BatchSlice, type BatchTable } from "../../shards/slice.ts";
+import { countLeaves } from "./copy-parts.ts";
+import type { BatchSegment, SegmentTiles, Tile } from "./layout.ts";
+import type { Part } from "./reads.ts";
+
+/** The verified metadata of a batch, and the offsets in it that were looked at: `buffer:row` → value. */
+export interface LoadedTable extends BatchTable {
+  /** Where the body begins in the segment. */
+  readonly bodyAt: number;
+  readonly offsets: Map<string, number>;
+}
+
+export interface TileRules {
+  readonly fields: readonly Field[];
+  /** Ordinals of the columns that are read. */
+  readonly wanted: ReadonlySet<number>;
+  /** Bytes of wanted columns in one tile of a batch that is cut, about. */
+  readonly tileBytes: number;
+}
+
+/** A batch of up to this many tiles' bytes is left in one. */
+const UNCUT_TILES_MAX = 2;
+/** From this share of leaves on, all are read: one request instead of several, and no copy. */
+const WHOLE_SHARE_MIN = 0.5;
+
+/** The tiles of a segment as far as schema and sizes tell; null when its metadata is needed. */
+export function tilesBySchema({ fields, wanted, tileBytes }: TileRules, segment: BatchSegment): SegmentTiles | null {
+  if (segment.bytes <= LIMITS.leafBytes) return oneTile(segment, true, segment.bytes);
+  if (segment.bytes > UNCUT_TILES_MAX * tileBytes) return null;
+  if (wanted.size === fields.length) return oneTile(segment, true, segment.bytes);
+  let rowBytes = 0;
+  for (const at of wanted) {
+    const width = rowBytesOf(fields[at]?.type as DataType);
+    if (width === null) return null;
+    rowBytes += width;
+  }
+  const isMost = rowBytes * segment.rows >= WHOLE_SHARE_MIN * segment.bytes;
+  return isMost ? oneTile(segment, true, segment.bytes) : null;
+}
+
+/** The tiles of a segment by its metadata. Those whose values vary in length have no size yet. */
+export function tilesByTable(rules: TileRules, segment: BatchSegment, table: LoadedTable): SegmentTiles {
+  const { fields, wanted, tileBytes } = rules;
+  const all = sliceTile(rules, table, 0, segment.rows);
+  const { bytes } = packPieces(all.pieces);
+  const types = [...wanted].map((at) => fields[at]?.type as DataType);
+  if (bytes <= UNCUT_TILES_MAX * tileBytes || segment.rows === 1 || !types.every(canSlice)) {
+    const leaves = countLeaves(partsOf(all, table.bodyAt));
+    const isWhole = leaves >= WHOLE_SHARE_MIN * Math.ceil(segment.bytes / LIMITS.leafBytes);
+    return oneTile(segment, isWhole, isWhole ? segment.bytes : bytes);
+  }
+  const even = Math.max(1, Math.floor((tileBytes * segment.rows) / bytes));
+  const rowsPerTile = even > 8 ? even - (even % 8) : even; // bits then begin where bytes do
+  const tiles: Tile[] = [];
+  for (let firstRow = 0; firstRow < segment.rows; firstRow += rowsPerTile) {
+    const rows = Math.min(rowsPerTile, segment.rows - firstRow);
+    const packed = packPieces(sliceTile(rules, table, firstRow, rows).pieces).bytes;
+    const known = Number.isNaN(packed) ? -1 : packed;
+    tiles.push({ segment, firstRow, rows, isWhole: false, bytes: known, slot: 0, round: 0 });
+  }
+  return { rowsPerTile, tiles };
+}
+
+function oneTile(segment: BatchSegment, isWhole: boolean, bytes: number): SegmentTiles {
+  const tile: Tile = { segment, firstRow: 0, rows: segment.rows, isWhole, bytes, slot: 0, round: 0 };
+  return { rowsPerTile: segment.rows, tiles: [tile] };
+}
+
+/** What rows of a batch are made of; pieces are NaN where an offset was not looked at yet. */
+export function sliceTile(rules: TileRules, table: LoadedTable, firstRow: number, rows: number): BatchSlice {
+  const offsetAt = (buffer: number, row: number): number => table.offsets.get(`${buffer}:${row}`) ?? NaN;
+  return sliceBatch(rules.fields, rules.wanted, table, firstRow, firstRow + rows, offsetAt);
+}
+
+/** Offsets that must be looked at before the slice is known: byte places in the segment, in order, by their key. */
+export function missingOffsets(
+  rules: TileRules,
+  table: LoadedTable,
+  firstRow: number,
+  rows: number,
+): readonly { readonly key: string; readonly from: number; readonly to: number }[] {
+  const missing = new Map<string, { key: string; from: number; to: number }>();
+  const offsetAt = (buffer: number, row: number, width: 4 | 8): number => {
+    const key = `${buffer}:${row}`;
+    const known = table.offsets.get(key);
+    if (known !== undefined) return known;
+    const from = table.bodyAt + (table.layout.buffers[buffer]?.offset ?? 0) + row * width;
+    if (!Number.isNaN(row)) missing.set(key, { key, from, to: from + width });
+    return NaN;
+  };
+  sliceBatch(rules.fields, rules.wanted, table, firstRow, firstRow + rows, offsetAt);
+  return [...missing.values()].sort((a, b) => a.from - b.from);
+}
+
+/** The parts of a segment that the pieces of a slice are, at the places where they are packed, in the order of their bytes. */
+export function partsOf(slice: BatchSlice, bodyAt: number): readonly Part[] {
+  const { places } = packPieces(slice.pieces);
+  return slice.pieces
+    .map(({ from, to }, i) => ({ from: bodyAt + from, to: bodyAt + to, at: places[i] as number }))
+    .sort((a, b) => a.from - b.from);
+}
+
+/** Bytes of a segment to read for its metadata, given those read so far: 0 when they suffice. */
+export function metadataBytesMissing(segment: BatchSegment, read: Uint8Array): number {
+  if (read.byteLength < MESSAGE_PREFIX_BYTES) return Math.min(segment.bytes, LIMITS.leafBytes);
+  const length = metadataLength(read);
+  if (length === null || length > segment.bytes || length <= read.byteLength) return 0; // decoding says what is wrong
+  return length;
+}

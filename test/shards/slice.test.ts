@@ -1,0 +1,158 @@
+/**
+ * Slices of batches against arrow-js's own: any rows of any columns, from only the bytes that the slice names.
+ */
+import {
+  Binary,
+  Bool,
+  Dictionary,
+  Field,
+  FixedSizeBinary,
+  FixedSizeList,
+  Float32,
+  Float64,
+  Int16,
+  Int32,
+  Int64,
+  LargeUtf8,
+  List,
+  makeData,
+  RecordBatch,
+  RecordBatchFileWriter,
+  Schema,
+  Struct,
+  Utf8,
+  vectorFromArray,
+  type DataType,
+} from "apache-arrow";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { BatchSegment, ShardPlace, Tile } from "../../src/loader/fetch/layout.ts";
+import { createInlineReads } from "../../src/loader/fetch/inline-reads.ts";
+import { createTileReader } from "../../src/loader/fetch/tile-reader.ts";
+import { openDirectoryStore } from "../../src/shards/directory-store.ts";
+import type { ShardStore } from "../../src/shards/port.ts";
+import { prepareVersion, type PreparedVersion } from "../../src/shards/prepare.ts";
+import { schemaFromCanonical } from "../../src/shards/schema.ts";
+import { canSlice } from "../../src/shards/slice.ts";
+import { uploadShard } from "../../src/shards/upload.ts";
+import { tempDir, type TempDir } from "../support/temp-dir.ts";
+
+const ROWS = 3000;
+const label = new Dictionary(new Utf8(), new Int32(), 7);
+const inner = new Struct([
+  new Field("a", new Int16(), true),
+  new Field("b", new List(new Field("item", new Utf8(), true)), true),
+]);
+const TYPES: Readonly<Record<string, { type: DataType; value: (i: number) => unknown }>> = {
+  int: { type: new Int32(), value: (i) => (i % 7 === 0 ? null : i) },
+  long: { type: new Int64(), value: (i) => BigInt(i) * 3n },
+  double: { type: new Float64(), value: (i) => i / 3 },
+  flag: { type: new Bool(), value: (i) => (i % 5 === 0 ? null : i % 3 === 0) },
+  text: { type: new Utf8(), value: (i) => (i % 11 === 0 ? null : "x".repeat(i % 40) + String(i)) },
+  long_text: { type: new LargeUtf8(), value: (i) => `row ${i}` },
+  bytes: { type: new Binary(), value: (i) => new Uint8Array(i % 9).fill(i) },
+  id: { type: new FixedSizeBinary(5), value: (i) => new Uint8Array(5).fill(i % 256) },
+  image: {
+    type: new FixedSizeList(3, new Field("item", new Float32(), true)),
+    value: (i) => [i, i % 4 === 0 ? null : i + 1, i + 2],
+  },
+  label: { type: label, value: (i) => (i % 13 === 0 ? null : ["cat", "dog", "eel"][i % 3]) },
+  tags: {
+    type: new List(new Field("item", new List(new Field("item", new Int32(), true)), true)),
+    value: (i) => (i % 6 === 0 ? null : Array.from({ length: i % 4 }, (_, k) => Array.from({ length: k }, () => i))),
+  },
+  deep: { type: inner, value: (i) => (i % 9 === 0 ? null : { a: i % 100, b: i % 2 ? [`s${i}`, null] : [] }) },
+};
+const NAMES = Object.keys(TYPES);
+
+let folder: TempDir;
+let store: ShardStore;
+let prepared: PreparedVersion;
+let shard: ShardPlace;
+let whole: RecordBatch;
+
+beforeAll(async () => {
+  folder = await tempDir("slice");
+  const fields = NAMES.map((name) => new Field(name, TYPES[name]?.type as DataType, true));
+  const children = NAMES.map((name) => {
+    const { type, value } = TYPES[name] as (typeof TYPES)[string];
+    const data = vectorFromArray(
+      Array.from({ length: ROWS }, (_, i) => value(i)),
+      type,
+    ).data[0];
+    if (!data) throw new Error("no data");
+    return data;
+  });
+  whole = new RecordBatch(new Schema(fields), makeData({ type: new Struct(fields), length: ROWS, children }));
+  const source = join(folder.path, "all.arrow");
+  await writeFile(source, RecordBatchFileWriter.writeAll([whole]).toUint8Array(true));
+  prepared = await prepareVersion({ sources: [source] });
+  store = await openDirectoryStore(join(folder.path, "store"));
+  const [only] = prepared.shards;
+  if (!only) throw new Error("no shard");
+  await uploadShard(store, only);
+  shard = { entry: only.entry, firstRow: 0, rows: ROWS, fileRow: null, batches: null };
+});
+afterAll(async () => {
+  await store.close();
+  await prepared.close();
+  await folder.remove();
+});
+
+const plain = (value: unknown): unknown =>
+  JSON.parse(JSON.stringify(value, (_, v: unknown) => (typeof v === "bigint" ? `${v}n` : v)));
+const rowsOf = (batch: RecordBatch, names: readonly string[]): unknown[] =>
+  names.map((name) => {
+    const column = batch.getChild(name);
+    return column ? plain([...column]) : null;
+  });
+
+async function readerOf(names: readonly string[], tileBytes: number) {
+  const reads = createInlineReads({ where: { dataset: "d", version: 1 }, stores: [store], hashing: "blake3" });
+  const schema = schemaFromCanonical(prepared.schema);
+  const wanted = new Set(names.map((name) => schema.fields.findIndex((f) => f.name === name)));
+  const reader = createTileReader({ reads, schema, wanted, tileBytes, allocate: (bytes) => new Uint8Array(bytes) });
+  const [segment] = await reader.open({ ...shard, batches: null });
+  return { reads, reader, segment: segment as BatchSegment };
+}
+
+async function readTile(reader: Awaited<ReturnType<typeof readerOf>>["reader"], tile: Tile): Promise<RecordBatch> {
+  if (tile.bytes < 0) await reader.size(tile);
+  const buffer = new Uint8Array(tile.bytes + 64).fill(0xee);
+  const batch = await reader.read(tile, buffer);
+  expect([...buffer.subarray(tile.bytes)]).toEqual(Array(64).fill(0xee)); // it takes what it said
+  return batch;
+}
+
+describe("a slice of a batch", () => {
+  it("is what arrow-js slices, for any rows and any columns", async () => {
+    const columns = fc.subarray(NAMES, { minLength: 1 });
+    const rows = fc.tuple(fc.nat(ROWS - 1), fc.integer({ min: 1, max: 200 }));
+    await fc.assert(
+      fc.asyncProperty(columns, rows, async (names, [from, count]) => {
+        const { reads, reader, segment } = await readerOf(names, Infinity);
+        const length = Math.min(count, ROWS - from);
+        const tile: Tile = { segment, firstRow: from, rows: length, isWhole: false, bytes: -1, slot: 0, round: 0 };
+        const batch = await readTile(reader, tile);
+        expect(batch.numRows).toBe(length);
+        expect(batch.schema.fields.map((f) => f.name)).toEqual(names);
+        expect(rowsOf(batch, names)).toEqual(rowsOf(whole.slice(from, from + length), names));
+        await reads.close();
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it.each(NAMES)("cut in tiles, column %s comes whole and in order", async (name) => {
+    expect(canSlice(TYPES[name]?.type as DataType)).toBe(true);
+    const { reads, reader, segment } = await readerOf([name], 1000);
+    const { tiles } = reader.tilesOf(segment) ?? (await reader.loadTiles(segment));
+    expect(tiles.reduce((sum, tile) => sum + tile.rows, 0)).toBe(ROWS);
+    const parts: unknown[] = [];
+    for (const tile of tiles) parts.push(...(rowsOf(await readTile(reader, tile), [name])[0] as unknown[]));
+    expect(parts).toEqual(rowsOf(whole, [name])[0]);
+    await reads.close();
+  });
+});
