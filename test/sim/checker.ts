@@ -34,6 +34,8 @@ export interface Checker {
   lostVote(replica: string, reason: string): void;
   check(condition: boolean, message: string): asserts condition;
   chosenCount(): number;
+  /** Tells once who first applies the next entry that is chosen. */
+  whenChosen(listener: (replica: string) => void): void;
   elections(): number;
   ledgerAt(index: number): LedgerRow | undefined;
   /** The checker's own catalog: what the chosen log comes to. */
@@ -65,6 +67,7 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
   /** What each index had become durable below, at most, when it was first applied: the epoch that committed it or a later one. */
   const chosenBy: number[] = [];
   const disks = new Map<string, MemoryDisk>();
+  let listeners: ((replica: string) => void)[] = [];
   const leaders = new Map<number, Leader>();
   const unhealthy = new Set<string>();
   const firstIndexOf = new Map<string, { readonly index: number; readonly encoded: Uint8Array }>();
@@ -101,6 +104,9 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
       (error: unknown) => fail(error as Error),
     );
     digests.push(oracle.applied.stateDigest);
+    const told = listeners;
+    listeners = [];
+    for (const listener of told) listener(replica);
   }
 
   /** I12, independent of the catalog's own bookkeeping: the first entry of an id has the effect, later ones are retries. */
@@ -198,6 +204,7 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
       check(unhealthy.has(replica), `I11 ${replica} lost its vote: ${reason}`);
     },
     chosenCount: () => chosen.length,
+    whenChosen: (listener) => void listeners.push(listener),
     elections: () => leaders.size,
     ledgerAt: (index) => oracle.ledger[index - 1],
     compareTables(replica, disk) {

@@ -81,8 +81,13 @@ export function copySources(): string {
   return folder;
 }
 
-function runUntilFailure(folder: string, engine: EngineName, { seedsMax, faults }: Mutation): Promise<Found | null> {
+function runUntilFailure(
+  folder: string,
+  engine: EngineName,
+  { seedsMax, faults, replicas }: Mutation,
+): Promise<Found | null> {
   const args = ["--import", "tsx", "test/sim/main.ts", "--engine", engine, "--until-failure", "--seeds", `${seedsMax}`];
+  if (replicas !== undefined) args.push("--replicas", `${replicas}`);
   if (faults) args.push("--faults", faults.join(","));
   const child = spawn(process.execPath, args, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
   let out = "";

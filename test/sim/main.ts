@@ -22,6 +22,7 @@ const { values } = parseArgs({
     only: { type: "string" },
     parallel: { type: "string", default: `${Math.max(1, availableParallelism() - 1)}` },
     faults: { type: "string" },
+    replicas: { type: "string" },
     "until-failure": { type: "boolean", default: false },
   },
 });
@@ -30,6 +31,7 @@ const options: SimulationOptions = {
   engine: engineNamed(values.engine ?? "raft"),
   ...(values.history === undefined ? {} : { historyFile: values.history }),
   ...(values.faults === undefined ? {} : { focus: values.faults.split(",") as Fault[] }),
+  ...(values.replicas === undefined ? {} : { replicas: Number(values.replicas) }),
   ...(values.ms === undefined ? {} : { stormMs: Number(values.ms) }),
 };
 

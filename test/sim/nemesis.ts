@@ -4,6 +4,7 @@
  */
 import { damageMemoryRecord } from "../../src/storage/memory/disk.ts";
 import type { Cluster, Member } from "./cluster.ts";
+import { echo, type Stage, staleLeader, untold } from "./nemesis-scripts.ts";
 import { below, between, chance, pick, type Random, type Scheduler } from "./scheduler.ts";
 
 export type Fault =
@@ -13,6 +14,8 @@ export type Fault =
   | "twin"
   | "pause"
   | "stale_leader"
+  | "untold"
+  | "echo"
   | "database_crash"
   | "database_disconnect"
   | "database_slow"
@@ -56,6 +59,7 @@ export function startNemesis(options: NemesisOptions): Nemesis {
   const damageMax = Math.floor((ids.length - 1) / 2);
   let damagedCount = 0;
   let stopped = false;
+  let echoes = false;
 
   const memberOf = (id: string): Member => members.get(id) as Member;
   /** Often the leader: what happens to it matters most. */
@@ -69,6 +73,8 @@ export function startNemesis(options: NemesisOptions): Nemesis {
     cluster.kill(id);
     soon(...downMs, () => startIfDown(id));
   }
+
+  const stage: Stage = { scheduler, random, cluster, crash };
 
   function cutBoth(a: string, b: string): void {
     network.bus.cut(a, b);
@@ -104,14 +110,12 @@ export function startNemesis(options: NemesisOptions): Nemesis {
     stop: () => cluster.stop(victim()),
     twin: () => cluster.start(victim()),
     pause: () => memberOf(victim()).process?.pause(between(random, 100, 5_000)),
-    stale_leader() {
-      // It sleeps through an election, wakes up, and hears clients but none of its peers.
-      const leader = cluster.leader();
-      if (!leader) return;
-      for (const id of ids) if (id !== leader.id) network.bus.cut(id, leader.id);
-      const ms = between(random, 600, 820);
-      leader.process?.pause(ms);
-      soon(ms + 400, ms + 1_500, () => network.bus.heal());
+    stale_leader: () => staleLeader(stage),
+    untold: () => untold(stage),
+    echo() {
+      if (echoes) return;
+      echoes = true;
+      echo(stage, () => (echoes = false));
     },
     database_crash: () => memberOf(victim()).database.crash(between(random, 50, 1_500)),
     database_disconnect: () => memberOf(victim()).database.disconnect(),

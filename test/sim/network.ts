@@ -24,6 +24,12 @@ export interface NetworkFaults {
   late: number;
 }
 
+interface Sent {
+  readonly subject: string;
+  readonly data: Uint8Array;
+  readonly reply: string | undefined;
+}
+
 export interface NetworkCounts {
   sent: number;
   dropped: number;
@@ -37,6 +43,10 @@ export interface Network {
   connect(process: SimProcess): Transport;
   /** All connections are lost, and back after `ms`; with `flush`, the last messages of each sender come again. */
   restart(names: readonly string[], ms: number, flush: boolean): void;
+  /** Keeps the first messages that this sender sends from now on, for `echo`. */
+  remember(name: string): void;
+  /** What was remembered of a sender arrives once more. */
+  echo(name: string): void;
   /** Every message on this way takes `ms` longer, until `heal`. */
   clog(from: string, to: string, ms: number): void;
   heal(): void;
@@ -50,7 +60,8 @@ export function createNetwork(scheduler: Scheduler, random: Random, tap: Tap): N
   const counts: NetworkCounts = { sent: 0, dropped: 0, late: 0 };
   const clogs = new Map<string, number>();
   const relays = new Map<string, Transport>();
-  const lastSent = new Map<string, { subject: string; data: Uint8Array; reply: string | undefined }[]>();
+  const lastSent = new Map<string, Sent[]>();
+  const remembered = new Map<string, Sent[]>();
   const bus = createMemoryBus({ clock: { after: scheduler.after } });
 
   const delayMs = (): number => {
@@ -97,8 +108,11 @@ export function createNetwork(scheduler: Scheduler, random: Random, tap: Tap): N
         scheduler.note(`${name} ${subject} ${data.byteLength}`);
         inner.publish(subject, data, reply);
         if (!inner.connected) return;
-        sent.push({ subject, data, reply });
+        const message = { subject, data, reply };
+        sent.push(message);
         if (sent.length > FLUSHED_MAX) sent.shift();
+        const kept = remembered.get(name);
+        if (kept && kept.length < FLUSHED_MAX) kept.push(message);
         if (!chance(random, faults.late)) return;
         counts.late += 1;
         scheduler.after(between(random, ...LATE_MS), () => relay(name).publish(subject, data, reply));
@@ -128,6 +142,11 @@ export function createNetwork(scheduler: Scheduler, random: Random, tap: Tap): N
           for (const { subject, data, reply } of lastSent.get(name) ?? []) relay(name).publish(subject, data, reply);
         }
       });
+    },
+    remember: (name) => void remembered.set(name, []),
+    echo(name) {
+      for (const { subject, data, reply } of remembered.get(name) ?? []) relay(name).publish(subject, data, reply);
+      remembered.delete(name);
     },
     clog: (from, to, ms) => void clogs.set(`${from}>${to}`, ms),
     heal() {

@@ -2,11 +2,11 @@
  * Owns one run: a seed makes a group, its clients and its faults; after the storm everything is healed, progress is
  * required, and the history of every dataset must be linearizable.
  */
-import { appendFileSync } from "node:fs";
 import { type Clients, DATASETS, type Recorded, startClients } from "./clients.ts";
 import { type Cluster, createCluster, fork } from "./cluster.ts";
 import { datasetModel, type Output } from "./dataset-model.ts";
 import { type EngineName, withEngine } from "./engines.ts";
+import { writeHistory } from "./history.ts";
 import { checkLinearizable, type Operation } from "./linearizability.ts";
 import { type Fault, startNemesis } from "./nemesis.ts";
 import { below, createRandom, createScheduler, pick, type Scheduler } from "./scheduler.ts";
@@ -24,6 +24,8 @@ export interface SimulationOptions {
   readonly engine?: EngineName;
   /** Histories are appended to this file as JSON lines. */
   readonly historyFile?: string;
+  /** So many replicas, instead of a number that the seed draws. */
+  readonly replicas?: number;
   /** Only these faults. */
   readonly focus?: readonly Fault[];
 }
@@ -49,7 +51,8 @@ export interface SimulationReport {
 export async function simulate(seed: number, options: SimulationOptions = {}): Promise<SimulationReport> {
   const scheduler = createScheduler();
   const random = createRandom(seed);
-  const replicaCount = pick(random, GROUP_SIZES);
+  const drawn = pick(random, GROUP_SIZES);
+  const replicaCount = options.replicas ?? drawn;
   const name = options.engine ?? "raft";
   const cluster = withEngine(name, (engine) =>
     createCluster({ scheduler, random: fork(random), replicaCount, engine }),
@@ -90,8 +93,9 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     };
   } catch (error) {
     const where = `seed ${seed}, step ${scheduler.steps()} (${scheduler.nowMs().toFixed(1)} ms)`;
+    const replicas = options.replicas === undefined ? "" : ` --replicas ${options.replicas}`;
     const focus = options.focus === undefined ? "" : ` --faults ${options.focus.join(",")}`;
-    const replay = `npm run sim -- --engine ${name} --replay ${seed}${focus}`;
+    const replay = `npm run sim -- --engine ${name} --replay ${seed}${replicas}${focus}`;
     throw new Error(`${where}: ${(error as Error).message}\nreplay: ${replay}`, { cause: error });
   } finally {
     stop();
@@ -161,8 +165,4 @@ function checkHistory(history: readonly Recorded[]): void {
     const shown = rest.map((operation: Operation<unknown, unknown>) => JSON.stringify(operation)).join("\n");
     throw new Error(`${dataset} is not linearizable (${result}, ${explored} states); not explained:\n${shown}`);
   }
-}
-
-function writeHistory(file: string, seed: number, history: readonly Recorded[]): void {
-  appendFileSync(file, history.map((operation) => `${JSON.stringify({ seed, ...operation })}\n`).join(""));
 }

@@ -84,6 +84,8 @@ export const PAXOS_MUTATIONS: readonly Mutation[] = [
     name: "mixed-ballots",
     bug: "acceptances in an earlier ballot are counted in a later one",
     seedsMax: 100,
+    replicas: 5,
+    faults: ["echo"],
     edits: [
       {
         file: "src/consensus/paxos/proposing.ts",
@@ -159,6 +161,7 @@ export const PAXOS_MUTATIONS: readonly Mutation[] = [
     name: "read-before-suffix",
     bug: "a new leader answers reads before all that phase 1 found is chosen",
     seedsMax: 120,
+    faults: ["untold"],
     edits: [
       {
         file: "src/consensus/paxos/reads.ts",

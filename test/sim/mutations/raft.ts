@@ -114,6 +114,8 @@ export const RAFT_MUTATIONS: readonly Mutation[] = [
     name: "stale-acknowledgement",
     bug: "an acknowledgement of an earlier epoch is counted in a later one",
     seedsMax: 100,
+    replicas: 5,
+    faults: ["echo"],
     edits: [
       {
         file: "src/consensus/raft/replication.ts",
@@ -121,8 +123,12 @@ export const RAFT_MUTATIONS: readonly Mutation[] = [
   if (leadership === null || progress === undefined || message.epoch !== raft.hardState.epoch) return;
   if (message.match > progress.sentMax) return;`,
         replace: `nobody holds what was never sent.
-  if (leadership === null || progress === undefined) return;
-  if (message.match > log.lastIndex) return;`,
+  if (leadership === null || progress === undefined) return;`,
+      },
+      {
+        file: "src/consensus/raft/replication.ts",
+        find: "noteAccepted(progress, message.match, message.voting);",
+        replace: "noteAccepted(progress, Math.min(message.match, log.lastIndex), message.voting);",
       },
     ],
   },

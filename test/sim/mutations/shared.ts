@@ -41,6 +41,7 @@ export const SHARED_MUTATIONS: readonly Mutation[] = [
     name: "read-before-first-commit",
     bug: "a new leader answers reads before it has committed in its epoch",
     seedsMax: 120,
+    faults: ["untold"],
     edits: [
       {
         file: "src/replica/confirm.ts",
