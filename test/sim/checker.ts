@@ -23,6 +23,11 @@ export interface Checker {
   leaves(from: string, to: string, disk: MemoryDisk, body: Uint8Array): void;
   /** A batch was applied; `before` was the applied index. */
   applied(replica: string, disk: MemoryDisk, before: number): void;
+  /** The log of `disk` was shortened to what is applied. */
+  compacted(replica: string, disk: MemoryDisk): void;
+  /** A snapshot took the place of what was applied up to `before`. */
+  installed(replica: string, disk: MemoryDisk, before: number): void;
+  readonly counts: Readonly<Record<"compactions" | "installs", number>>;
   /** A crash of the database took applies back. */
   rolledBack(replica: string, disk: MemoryDisk): void;
   role(replica: string, role: Role, term: number, commit: number): void;
@@ -67,6 +72,7 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
   /** What each index had become durable below, at most, when it was first applied: the epoch that committed it or a later one. */
   const chosenBy: number[] = [];
   const disks = new Map<string, MemoryDisk>();
+  const counts = { compactions: 0, installs: 0 };
   let listeners: ((replica: string) => void)[] = [];
   const leaders = new Map<number, Leader>();
   const unhealthy = new Set<string>();
@@ -160,6 +166,23 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
     check(stateDigest === digests[index - 1], `I18 ${replica} came to other tables at ${index}`);
   }
 
+  /** I34: base ≤ applied ≤ end, and in between every entry, those that are chosen as they were chosen. */
+  function compareLog(replica: string, { state, applied, log }: MemoryDisk): void {
+    const { base, lastIndex } = state ?? { base: { index: 0, epoch: 0 }, lastIndex: 0 };
+    const where = `base ${base.index}, applied ${applied.index}, end ${lastIndex}`;
+    check(base.index <= applied.index && applied.index <= lastIndex, `I34 ${replica}: ${where}`);
+    check(log.size === lastIndex - base.index || unhealthy.has(replica), `I34 ${replica}: the log has holes; ${where}`);
+    const last = chosen[base.index - 1];
+    const isKnown = base.index === 0 || engine.kind.name === "paxos" || last?.epoch === base.epoch;
+    check(isKnown, `I34 ${replica}: the base ${base.index} is of epoch ${base.epoch}, not ${last?.epoch}`);
+    for (let index = base.index + 1; index <= applied.index; index++) {
+      const held = log.get(index)?.entry;
+      const wanted = chosen[index - 1];
+      const fine = unhealthy.has(replica) || (held !== undefined && wanted !== undefined && rules.isSame(held, wanted));
+      check(fine, `I34 ${replica}: entry ${index} of the log is not what was applied`);
+    }
+  }
+
   /** I4: a leader holds whatever earlier epochs committed. A new leader of Multi-Paxos may still be writing it (P4). */
   function checkComplete(replica: string, epoch: number): void {
     const disk = disks.get(replica);
@@ -186,7 +209,23 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
       }
       compareState(replica, disk);
     },
-    rolledBack: compareState,
+    counts,
+    compacted(replica, disk) {
+      counts.compactions += 1;
+      compareLog(replica, disk);
+    },
+    installed(replica, disk, before) {
+      counts.installs += 1;
+      const { index } = disk.applied;
+      check(index <= chosen.length, `I32 ${replica} installed ${index}; ${chosen.length} are chosen`);
+      for (let at = before + 1; at <= index; at++) compareApplied(replica, disk, at);
+      compareState(replica, disk);
+      compareLog(replica, disk);
+    },
+    rolledBack(replica, disk) {
+      compareState(replica, disk);
+      compareLog(replica, disk);
+    },
     role(replica, role, term, commit) {
       for (const leader of leaders.values()) if (leader.replica === replica) leader.leads = false;
       if (role !== "leader") return;

@@ -52,9 +52,13 @@ export interface Cluster {
   /** A clean stop: hands the lead over, then ends. */
   stop(id: string): void;
   leader(): Member | null;
+  /** Tells once when a snapshot for `id` comes to this step. */
+  whenSnapshot(id: string, step: SnapshotStep, listener: () => void): void;
   /** Processes and databases that have died so far; those that were stopped cleanly do not count. */
   crashes(): number;
 }
+
+type SnapshotStep = Extract<ReplicaEvent, { kind: "snapshot" }>["step"];
 
 export interface ClusterOptions<M> {
   readonly scheduler: Scheduler;
@@ -68,6 +72,14 @@ const TIMINGS = [
   {},
   { tickMs: 40, heartbeatTicks: 2, electionTicksMin: 10, electionTicksMax: 20 },
   { tickMs: 50, heartbeatTicks: 1, electionTicksMin: 4, electionTicksMax: 12 },
+];
+
+/** What stays in the logs: everything; or so little that whoever is away for a second needs a snapshot. */
+const LOGS = [
+  {},
+  { keepEntries: 100, compactEntries: 20 },
+  { keepEntries: 10, compactEntries: 5 },
+  { keepEntries: 0, compactEntries: 1 },
 ];
 
 /** Making keys costs more than all else in a start; they are no secret and influence nothing. */
@@ -92,16 +104,18 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
   });
 
   const timing = pick(random, TIMINGS);
+  const log = pick(random, LOGS);
   for (const [i, id] of ids.entries()) {
     const identity = { groupId, replica: id, engine: engine.kind.name };
     const config = parseReplicaConfig({
-      ...{ replica: id, seed: seeds[i], genesis, nats: ["-"], postgres: "-", stores: [], timing },
+      ...{ replica: id, seed: seeds[i], genesis, nats: ["-"], postgres: "-", stores: [], timing, log },
     });
     const database = createDatabase({ identity, scheduler, random: fork(random), checker });
     const clock = { offsetMs: 0, rate: 1 + (random() - 0.5) / 500 };
     const files = createMemoryFiles();
     members.set(id, { id, database, clock, config, files, process: null, transport: null, replica: null });
   }
+  const snapshotListeners = new Map<string, () => void>();
   let kills = 0;
   const memberOf = (id: string): Member => members.get(id) as Member;
 
@@ -113,6 +127,12 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
     let replica: Replica | null = null;
     const onEvent = (event: ReplicaEvent): void => {
       if (event.kind === "state" && event.state === "halted") checker.halted(id, event.reason ?? "");
+      if (event.kind === "snapshot") {
+        const key = `${id} ${event.step}`;
+        const listener = snapshotListeners.get(key);
+        snapshotListeners.delete(key);
+        listener?.();
+      }
       if (event.kind === "role") checker.role(id, event.role, event.term, replica?.status().commit ?? 0);
     };
     const end = (): void => {
@@ -166,6 +186,7 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
     stop(id) {
       void memberOf(id).replica?.close();
     },
+    whenSnapshot: (id, step, listener) => void snapshotListeners.set(`${id} ${step}`, listener),
     crashes: () => kills + [...members.values()].reduce((sum, { database }) => sum + database.crashes(), 0),
     leader: () => [...members.values()].find((member) => member.replica?.status().role === "leader") ?? null,
   };

@@ -10,7 +10,14 @@ import type { Entry } from "../../src/consensus/engine.ts";
 import { ShardpactError } from "../../src/model/errors.ts";
 import { crashMemoryDisk, createMemoryDisk, type MemoryDisk } from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
-import type { CatalogStore, LogStore, LogWrite, ReplicaStores, StoreIdentity } from "../../src/storage/port.ts";
+import type {
+  CatalogStore,
+  LogStore,
+  LogWrite,
+  ReplicaStores,
+  SnapshotInstalled,
+  StoreIdentity,
+} from "../../src/storage/port.ts";
 import type { Checker } from "./checker.ts";
 import type { SimProcess } from "./process.ts";
 import { between, below, chance, type Random, type Scheduler } from "./scheduler.ts";
@@ -62,7 +69,7 @@ interface Applied {
 }
 
 type Kind = "read" | "write";
-const READS: ReadonlySet<string> = new Set(["read", "query", "outcome", "chainAt"]);
+const READS: ReadonlySet<string> = new Set(["read", "query", "outcome", "chainAt", "exportSnapshot"]);
 
 export function createDatabase({ identity, scheduler, random, checker }: DatabaseOptions): Database {
   const { replica } = identity;
@@ -178,6 +185,11 @@ export function createDatabase({ identity, scheduler, random, checker }: Databas
           checker.lostVote(replica, reason);
         }),
       append: (writes) => write(({ log: store }) => append(store, writes)),
+      compactTo: (index) =>
+        write(async ({ log: store }) => {
+          await store.compactTo(index);
+          checker.compacted(replica, disk);
+        }),
       close,
       [Symbol.asyncDispose]: close,
     });
@@ -186,6 +198,11 @@ export function createDatabase({ identity, scheduler, random, checker }: Databas
         write(({ catalog: store }) => apply(store, entries)).then(({ applied, state }) => {
           known = state;
           return applied;
+        }),
+      installSnapshot: (...snapshot) =>
+        write(({ catalog: store }) => install(store, snapshot)).then((installed) => {
+          known = disk.applied;
+          return installed;
         }),
       applied: () => known,
       close,
@@ -199,6 +216,16 @@ export function createDatabase({ identity, scheduler, random, checker }: Databas
     const applied = await store.apply(entries);
     checker.applied(replica, disk, before);
     return { applied, state: disk.applied };
+  }
+
+  async function install(
+    store: CatalogStore,
+    snapshot: Parameters<CatalogStore["installSnapshot"]>,
+  ): Promise<SnapshotInstalled> {
+    const before = disk.applied.index;
+    const result = await store.installSnapshot(...snapshot);
+    if (result.installed) checker.installed(replica, disk, before);
+    return result;
   }
 
   async function append(store: LogStore, writes: readonly LogWrite[]): Promise<void> {

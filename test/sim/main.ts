@@ -3,6 +3,7 @@
  */
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
+import { describeCampaign } from "./campaign/campaign.ts";
 import { type EngineName, engineNamed } from "./engines.ts";
 import { runGate } from "./gate.ts";
 import { MUTATIONS } from "./mutations/index.ts";
@@ -81,13 +82,7 @@ async function many(from: number, count: number): Promise<void> {
     }
   }
   const seconds = (performance.now() - startMs) / 1000;
-  const sum = (key: "steps" | "virtualMs" | "elections" | "chosen" | "operations" | "answered" | "messages"): number =>
-    reports.reduce((total, report) => total + report[key], 0);
-  console.log(
-    `${count - failed} seeds passed, ${failed} failed in ${seconds.toFixed(1)} s: ${sum("steps")} steps ` +
-      `(${Math.round(sum("steps") / seconds)}/s), ${Math.round(sum("virtualMs") / 1000)} virtual s, ` +
-      `${sum("elections")} elections, ${sum("chosen")} entries, ${sum("answered")}/${sum("operations")} operations, ` +
-      `${sum("messages")} messages`,
-  );
+  console.log(describeCampaign({ engine: options.engine ?? "raft", reports, twice: 0, seconds }));
+  console.log(`${count - failed} seeds passed, ${failed} failed`);
   if (failed > 0) process.exitCode = 1;
 }

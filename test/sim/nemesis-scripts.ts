@@ -15,6 +15,7 @@ export interface Stage {
 
 const POLL_MS = 5;
 const ECHO_PATIENCE_MS = 6_000;
+const AWAY_MS_MAX = 4_000;
 
 function later({ scheduler, random }: Stage, min: number, max: number, fn: () => void): void {
   scheduler.after(between(random, min, max), fn);
@@ -54,6 +55,38 @@ export function untold(stage: Stage): void {
       later(stage, 1_500, 2_500, () => network.bus.heal());
     });
   });
+}
+
+/**
+ * A replica is away until the others' logs begin after its end, and something breaks while its snapshot is on its way, or
+ * is being installed.
+ */
+export function leftBehind(stage: Stage): void {
+  const { cluster, scheduler, random } = stage;
+  const { members, ids, network } = cluster;
+  const id = pick(random, ids);
+  const { disk } = (members.get(id) as Member).database;
+  const others = ids.filter((other) => other !== id).map((other) => members.get(other) as Member);
+  const endMs = scheduler.nowMs() + AWAY_MS_MAX;
+  const last = disk.state?.lastIndex ?? 0;
+  if (others.length === 0) return;
+  cluster.kill(id);
+  const breaks: readonly (() => void)[] = [
+    () => stage.crash(id, [20, 500]),
+    () => (members.get(id) as Member).database.crash(between(random, 20, 500)),
+    () => (members.get(id) as Member).database.disconnect(),
+    () => stage.crash(cluster.leader()?.id ?? id, [20, 1_000]),
+    () => network.restart([id], between(random, 20, 500), false),
+    () => undefined,
+  ];
+  const poll = (): void => {
+    const isBehind = others.every(({ database }) => (database.disk.state?.base.index ?? 0) > last);
+    if (!isBehind && scheduler.nowMs() < endMs) return void scheduler.after(POLL_MS, poll);
+    if ((members.get(id) as Member).process === null) cluster.start(id);
+    const step = pick(random, ["receiving", "installing"] as const);
+    cluster.whenSnapshot(id, step, () => later(stage, 0, 30, pick(random, breaks)));
+  };
+  poll();
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import { damageMemoryRecord } from "../../src/storage/memory/disk.ts";
 import type { Cluster, Member } from "./cluster.ts";
-import { echo, type Stage, staleLeader, untold } from "./nemesis-scripts.ts";
+import { echo, leftBehind, type Stage, staleLeader, untold } from "./nemesis-scripts.ts";
 import { below, between, chance, pick, type Random, type Scheduler } from "./scheduler.ts";
 
 export type Fault =
@@ -16,6 +16,7 @@ export type Fault =
   | "stale_leader"
   | "untold"
   | "echo"
+  | "left_behind"
   | "database_crash"
   | "database_disconnect"
   | "database_slow"
@@ -23,6 +24,7 @@ export type Fault =
   | "database_full"
   | "commit_unknown"
   | "damage"
+  | "file_damage"
   | "isolate"
   | "split"
   | "one_way"
@@ -117,6 +119,7 @@ export function startNemesis(options: NemesisOptions): Nemesis {
       echoes = true;
       echo(stage, () => (echoes = false));
     },
+    left_behind: () => leftBehind(stage),
     database_crash: () => memberOf(victim()).database.crash(between(random, 50, 1_500)),
     database_disconnect: () => memberOf(victim()).database.disconnect(),
     database_slow() {
@@ -136,6 +139,7 @@ export function startNemesis(options: NemesisOptions): Nemesis {
       soon(200, 3_000, () => (database.commitUnknown = 0));
     },
     damage,
+    file_damage: () => void damageFiles(random, memberOf(pick(random, ids))),
     isolate() {
       const id = victim();
       // From its peers only, or from clients too.
@@ -216,4 +220,17 @@ export function startNemesis(options: NemesisOptions): Nemesis {
       }
     },
   };
+}
+
+/** One bit of every snapshot on its way through this machine flips. */
+async function damageFiles(random: Random, { id, files }: Member): Promise<void> {
+  const dice = random();
+  for (const name of await files.list(`/${id}`)) {
+    const file = await files.open(`/${id}/${name}`, "r");
+    const at = Math.floor(dice * (await file.size()));
+    const byte = new Uint8Array(1);
+    if ((await file.read(byte, at)) === 0) continue;
+    byte[0] = (byte[0] ?? 0) ^ (1 << (at % 8));
+    await file.write(byte, at);
+  }
 }

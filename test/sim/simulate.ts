@@ -39,6 +39,9 @@ export interface SimulationReport {
   readonly chosen: number;
   /** Deaths of processes and of databases. */
   readonly crashes: number;
+  readonly compactions: number;
+  /** Snapshots that were installed. */
+  readonly installs: number;
   readonly operations: number;
   /** Operations that returned an answer. */
   readonly answered: number;
@@ -85,6 +88,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
       elections: cluster.checker.elections(),
       chosen: cluster.checker.chosenCount(),
       crashes: cluster.crashes(),
+      ...cluster.checker.counts,
       operations: history.length,
       answered: history.filter(({ output }) => output !== null).length,
       messages: cluster.network.counts.sent,
