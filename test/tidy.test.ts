@@ -147,6 +147,30 @@ describe("the pure core", () => {
   });
 });
 
+describe("the simulated code", () => {
+  /** What `test/sim` runs in virtual time: all of it would make a seed more than a run. */
+  const SIMULATED =
+    /^src\/(consensus|catalog|merkle|model|replica|client)\/|^src\/storage\/([^/]+\.ts$|memory\/|snapshot\/)|^src\/transport\/(memory|requests|subjects)\.ts$/;
+  /** The ports themselves, keys that are made once, a temporary file's name. */
+  const DOORS_OF_TIME = new Set([
+    "src/client/timing.ts",
+    "src/client/lock.ts",
+    "src/replica/runtime.ts",
+    "src/transport/memory.ts",
+  ]);
+  const OUTSIDE =
+    /\bDate\.now\b|\bnew Date\(\)|\bperformance\.|\bprocess\.(hrtime|uptime)|Math\.random|\brandom(UUID|Bytes|Int)\b|getRandomValues|\bset(Timeout|Interval|Immediate)\b|\bnextTick\b/g;
+
+  test("takes clocks, timers and chance from `Runtime` and `Timing` alone", () => {
+    expect(search(OUTSIDE, (path) => SIMULATED.test(path) && !DOORS_OF_TIME.has(path))).toEqual([]);
+    for (const path of DOORS_OF_TIME)
+      expect(
+        files.some((file) => file.path === path),
+        path,
+      ).toBe(true);
+  });
+});
+
 describe("SQL", () => {
   const NONDETERMINISTIC =
     /\bnow\(\)|\bcurrent_(timestamp|time|date)\b|\bclock_timestamp\b|\bnextval\b|\brandom\(\)|\b(big)?serial\b|generated (always|by default) as identity|gen_random_uuid/gi;

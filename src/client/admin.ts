@@ -4,10 +4,9 @@
  * A request keeps its nonce and what it expects, so sending it again is harmless (docs/spec.md): it is either the same
  * request, or the configuration that it expects is in force no more.
  */
-import { randomBytes } from "node:crypto";
 import { adminReply, type AdminAction, type AdminBody, type AdminRequest } from "../model/admin.ts";
 import { decodeApi, encodeApi, replicaStatus, SUBJECTS, type ReplicaStatus } from "../model/api.ts";
-import { toHex, utf8 } from "../model/bytes.ts";
+import { utf8 } from "../model/bytes.ts";
 import { isShardpactError, ShardpactError, type ErrorCode } from "../model/errors.ts";
 import type { MemberChange } from "../model/group.ts";
 import { canonicalJson } from "../model/json.ts";
@@ -186,8 +185,8 @@ export function encodeAdmin(body: AdminBody, { id, seed }: Signer): Uint8Array {
 
 function bodyOf(session: Session, action: AdminAction): AdminBody {
   const groupId = session.groupId as AdminBody["groupId"];
-  const nonce = toHex(randomBytes(16));
-  return { groupId, nonce, expiresAtMs: Date.now() + VALID_MS, actor: session.actor, action };
+  const nonce = session.timing.uniqueHex();
+  return { groupId, nonce, expiresAtMs: session.timing.wallMs() + VALID_MS, actor: session.actor, action };
 }
 
 function noLeader(session: Session, deadline: Deadline): ShardpactError {

@@ -4,7 +4,6 @@
  * What a commit made is its answer for ever: a rerun is told the version that it made, also when that is the head no
  * more. What it only saw (`unchanged`) held when it looked: a rerun looks again.
  */
-import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import { concatBytes, parseDigest, type Digest } from "../model/bytes.ts";
 import { isShardpactError, ShardpactError } from "../model/errors.ts";
@@ -38,7 +37,7 @@ export interface Committed {
  */
 export async function putObjects(session: Session, objects: readonly DraftObject[], o: CallOptions): Promise<void> {
   await inParallel(objects, PUTS_IN_FLIGHT, async ({ kind, digest, bytes }) => {
-    await propose(session, makeCommand(session, randomUUID(), "page.put", { kind, digest }, bytes), o);
+    await propose(session, makeCommand(session, session.timing.uniqueHex(), "page.put", { kind, digest }, bytes), o);
   });
 }
 
@@ -75,7 +74,8 @@ export async function commitDraft(session: Session, draft: Draft, o: CallOptions
     const id = commandIdOf("version.commit", session.actor, dataset, expectedHead, root, message, attempt);
     try {
       const first = await commitAs(id);
-      const { version, index, unchanged } = first.unchanged && first.retry ? await commitAs(randomUUID()) : first;
+      const { version, index, unchanged } =
+        first.unchanged && first.retry ? await commitAs(session.timing.uniqueHex()) : first;
       return { dataset, version, root, index, unchanged };
     } catch (error) {
       if (!isShardpactError(error, "page_missing") || attempt >= COMMITS_MAX) throw error;

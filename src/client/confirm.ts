@@ -4,7 +4,6 @@
  * Fails closed: without a majority by the deadline there is no answer. Every attempt has a fresh nonce, so that late
  * answers to an earlier one count for nothing; leadership that moves only costs another attempt.
  */
-import { randomBytes } from "node:crypto";
 import { z } from "zod";
 import {
   decodeApi,
@@ -16,7 +15,6 @@ import {
   type ConfirmRequest,
   type RevocationAnswer,
 } from "../model/api.ts";
-import { toHex } from "../model/bytes.ts";
 import { isShardpactError, ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { errorOf } from "./answers.ts";
@@ -121,7 +119,7 @@ async function askOnce(
   attempt: number,
 ): Promise<Attempt> {
   const windowMs = Math.max(1, Math.min(deadline.remainingMs(), ATTEMPT_MS * 2 ** Math.min(attempt, 4)));
-  const nonce = toHex(randomBytes(16));
+  const nonce = session.timing.uniqueHex();
   const answers = collectAnswers(session, nonce);
   const waitMs = Math.min(60_000, Math.ceil(windowMs));
   const request: ConfirmRequest = { nonce, query, answerTo: answers.subject, waitMs };

@@ -2,7 +2,6 @@
  * Owns opening a version: a majority confirms it, the client recomputes the root from the answer's fields, and schema
  * and class vocabularies are checked against it. What comes out needs no more trust in any replica.
  */
-import { randomUUID } from "node:crypto";
 import { versionAnswer, type CatalogQuery, type VersionAnswer } from "../model/api.ts";
 import { splitRule as splitRuleSchema, type RunPlan, type SplitRule } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
@@ -185,16 +184,22 @@ function runCalls(
 ): Pick<ConfirmedVersion, "beginRun" | "sendReceipt" | "lease"> {
   return {
     beginRun: async (run: string, plan: RunPlan, meta: Readonly<Record<string, string>>) => {
-      await propose(session, makeCommand(session, randomUUID(), "run.begin", { run, plan, meta: { ...meta } }));
+      await propose(
+        session,
+        makeCommand(session, session.timing.uniqueHex(), "run.begin", { run, plan, meta: { ...meta } }),
+      );
     },
     sendReceipt: async (run, rank, receipt) => {
       const body = { run, rank, receipt: { ...receipt } };
-      await propose(session, makeCommand(session, randomUUID(), "run.receipt", body));
+      await propose(session, makeCommand(session, session.timing.uniqueHex(), "run.receipt", body));
     },
     lease: async (run, ttlMs) => {
       // Counted from before it was sent: the log's clock can't have started later than that.
       const sentMs = session.timing.nowMs();
-      await propose(session, makeCommand(session, randomUUID(), "reader.lease", { dataset, version, run, ttlMs }));
+      await propose(
+        session,
+        makeCommand(session, session.timing.uniqueHex(), "reader.lease", { dataset, version, run, ttlMs }),
+      );
       return Math.max(0, ttlMs - (session.timing.nowMs() - sentMs));
     },
   };

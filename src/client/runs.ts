@@ -1,7 +1,6 @@
 /**
  * Owns the small commands people give: tags, pins, run ends, revocations; and the checks that a lock file asks for.
  */
-import { randomUUID } from "node:crypto";
 import type { CatalogQuery, QueryKind } from "../model/api.ts";
 import type { CommandBody, CommandKind } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
@@ -19,7 +18,7 @@ export function command<K extends CommandKind>(
   body: CommandBody<K>,
   o: CallOptions = {},
 ): Promise<Applied> {
-  return propose(session, makeCommand(session, randomUUID(), kind, body), o);
+  return propose(session, makeCommand(session, session.timing.uniqueHex(), kind, body), o);
 }
 
 export type ListQuery = Extract<CatalogQuery, { kind: Exclude<QueryKind, "resolve" | "pages" | "object"> }>;

@@ -1,20 +1,28 @@
 /**
- * Owns time as the client sees it: the clock, sleeping, backoff and deadlines. Injected, so that tests decide it.
+ * Owns time and chance as the client sees them: clocks, sleeping, backoff, deadlines, and what must not repeat. Injected,
+ * so that tests decide them, and a simulation's seed.
  */
+import { randomBytes } from "node:crypto";
+import { toHex } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 
 export interface Timing {
   nowMs(): number;
+  /** What other machines call the time. */
+  wallMs(): number;
   /** Resolves after `ms`, or at once when the signal fires (callers look at their deadline and signal afterwards). */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
   /** Calls `fn` once after `ms`; a process need not stay alive for it. */
   later(ms: number, fn: () => void): void;
   /** Uniform in [0, 1): jitter of retries, choice of a replica. */
   random(): number;
+  /** Hex of 16 bytes that nobody can guess and nobody draws again: command ids, nonces. */
+  uniqueHex(): string;
 }
 
 export const REAL_TIMING: Timing = {
   nowMs: () => Date.now(),
+  wallMs: () => Date.now(),
   sleep: (ms, signal) =>
     new Promise((resolve) => {
       if (signal?.aborted) return resolve();
@@ -28,6 +36,7 @@ export const REAL_TIMING: Timing = {
     }),
   later: (ms, fn) => void setTimeout(fn, ms).unref(),
   random: () => Math.random(),
+  uniqueHex: () => toHex(randomBytes(16)),
 };
 
 const BACKOFF_MS_MIN = 20;

@@ -83,7 +83,9 @@ export function createProcess(name: string, scheduler: Scheduler, random: Random
     runtime: { nowMs: wallMs, monotonicMs: localMs, randomU32, every, after },
     timing: {
       nowMs: localMs,
+      wallMs,
       random,
+      uniqueHex: () => Array.from({ length: 4 }, () => randomU32().toString(16).padStart(8, "0")).join(""),
       later: (ms, fn) => void after(ms, fn),
       sleep: (ms, signal) =>
         new Promise((resolve) => {

@@ -76,7 +76,7 @@ export const PAXOS_MUTATIONS: readonly Mutation[] = [
         file: "src/consensus/paxos/campaign.ts",
         find: "mustPromise(paxos, preparation).every((configuration) => hasQuorum(configuration, done));",
         replace:
-          "mustPromise(paxos, preparation).every(({ voters }) => preparation.reports.size * 2 >= voters.length - 1);",
+          "mustPromise(paxos, preparation).every(({ voters }) => voters.filter(done).length * 2 >= voters.length - 1);",
       },
     ],
   },
