@@ -7,13 +7,15 @@
  */
 import { APPLIED_ZERO, type AppliedEntry, type LedgerRow } from "../../src/catalog/apply.ts";
 import { chainNext } from "../../src/catalog/chain.ts";
-import type { Entry, Role } from "../../src/consensus/engine.ts";
+import type { Configuration, Entry, Role } from "../../src/consensus/engine.ts";
+import { hasQuorum, isMember } from "../../src/consensus/shared/configuration.ts";
 import { bytesEqual } from "../../src/model/bytes.ts";
 import { decodeCommand, readStamp } from "../../src/model/commands.ts";
 import { canonicalJson } from "../../src/model/json.ts";
 import { createMemoryDisk, type MemoryDisk } from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
 import { isIntact } from "../../src/storage/log-record.ts";
+import { createConfigurations } from "./configurations.ts";
 import type { SimEngine } from "./engines.ts";
 import type { Append, LogRules } from "./log-rules.ts";
 
@@ -34,6 +36,10 @@ export interface Checker {
   /** A damaged or set back replica is not healthy: it may halt, and it need not keep up. */
   damaged(replica: string): void;
   healthy(replica: string): boolean;
+  /** The group still has a healthy quorum in every configuration that may decide when this one is damaged, too. */
+  tolerates(replica: string): boolean;
+  /** A member of the newest configuration that is chosen. */
+  isMember(replica: string): boolean;
   halted(replica: string, reason: string): void;
   /** A vote was given up durably. */
   lostVote(replica: string, reason: string): void;
@@ -61,12 +67,13 @@ interface Leader {
 }
 
 export interface CheckerOptions<M> {
-  readonly replicas: readonly string[];
+  /** The group's first configuration. */
+  readonly first: Configuration;
   readonly engine: SimEngine<M>;
   fail(error: Error): void;
 }
 
-export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>): Checker {
+export function createChecker<M>({ first, engine, fail }: CheckerOptions<M>): Checker {
   const chosen: Entry[] = [];
   const digests: string[] = [];
   /** What each index had become durable below, at most, when it was first applied: the epoch that committed it or a later one. */
@@ -88,9 +95,10 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
     throw violation;
   }
 
+  const configurations = createConfigurations(engine.kind.name, first);
   const rules: LogRules<M> = engine.createRules({
     check,
-    isQuorum: (_index, holding) => (holding?.size ?? 0) * 2 > replicas.length,
+    isQuorum: configurations.isQuorum,
     chosenAt: (index) => chosen[index - 1],
     healthy: (replica) => !unhealthy.has(replica),
   });
@@ -104,6 +112,7 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
     const leads = leader?.replica === replica && leader.leads;
     rules.choose(replica, entry, leads ? { epoch, commit: leader.commit } : null);
     chosen.push(entry);
+    configurations.chosen(entry);
     chosenBy.push(Math.max(...[...disks.values()].map(({ state }) => state?.hardState.epoch ?? 0)));
     void oracleStores.catalog.apply([entry]).then(
       ([applied]) => checkOnce(applied, entry),
@@ -199,6 +208,11 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
     check,
     appended(append) {
       disks.set(append.replica, append.disk);
+      for (const { entry } of append.disk.log.values()) {
+        if (entry.kind !== "config" || entry.index < append.from) continue;
+        const wrong = configurations.written(entry, entriesBelow(append.disk, entry.index));
+        check(wrong === null, `I35 ${append.replica}: ${wrong}`);
+      }
       rules.appended(append);
     },
     leaves: (from, to, disk, body) => rules.leaves(from, to, disk, engine.kind.decodeMessage(body)),
@@ -236,6 +250,9 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
     },
     damaged: (replica) => void unhealthy.add(replica),
     healthy: (replica) => !unhealthy.has(replica),
+    tolerates: (replica) =>
+      configurations.open().every((open) => hasQuorum(open, (id) => id !== replica && !unhealthy.has(id))),
+    isMember: (replica) => isMember(configurations.newest().configuration, replica),
     halted(replica, reason) {
       check(unhealthy.has(replica), `I11 ${replica} halted: ${reason}`);
     },
@@ -263,6 +280,11 @@ export function createChecker<M>({ replicas, engine, fail }: CheckerOptions<M>):
       }
     },
   };
+}
+
+function entriesBelow({ log }: MemoryDisk, index: number): readonly Entry[] {
+  const below = [...log.values()].filter(({ entry }) => entry.index < index && entry.kind === "config");
+  return below.map(({ entry }) => entry).toSorted((a, b) => a.index - b.index);
 }
 
 function plain(row: object): unknown {

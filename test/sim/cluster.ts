@@ -1,7 +1,8 @@
 /**
  * Owns the simulated group: real replicas (shell, engine, stores, API) over simulated processes, databases and network.
  */
-import { type Genesis, SUBJECTS } from "../../src/model/api.ts";
+import { SUBJECTS } from "../../src/model/api.ts";
+import type { Genesis, MemberInfo } from "../../src/model/group.ts";
 import { createSeed, publicKeyHex } from "../../src/model/keys.ts";
 import { createEnvelopeCodec } from "../../src/replica/envelope.ts";
 import {
@@ -42,10 +43,14 @@ export interface Member {
 export interface Cluster {
   readonly genesis: Genesis;
   readonly groupId: string;
+  /** Everybody who ever belonged to it or wanted to, also who has left. */
   readonly ids: readonly string[];
   readonly members: ReadonlyMap<string, Member>;
   readonly checker: Checker;
   readonly network: Network;
+  /** A new replica with an empty database; it is not started, and nobody knows it. */
+  join(): MemberInfo;
+  seedOf(id: string): string;
   /** Starts a process; one that runs already is left to find out (fencing). */
   start(id: string): void;
   kill(id: string): void;
@@ -83,7 +88,7 @@ const LOGS = [
 ];
 
 /** Making keys costs more than all else in a start; they are no secret and influence nothing. */
-const seeds = Array.from({ length: 7 }, createSeed);
+const seeds = Array.from({ length: 12 }, createSeed);
 
 export function createCluster<M>({ scheduler, random, replicaCount, engine }: ClusterOptions<M>): Cluster {
   const ids = Array.from({ length: replicaCount }, (_, i) => `r${i + 1}`);
@@ -93,7 +98,11 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
     voters,
   };
   const groupId = groupIdOf(genesisPayload(genesis));
-  const checker = createChecker({ replicas: ids, engine, fail: scheduler.fail });
+  const checker = createChecker({
+    first: { voters: [...ids], votersOutgoing: [], learners: [] },
+    engine,
+    fail: scheduler.fail,
+  });
   const members = new Map<string, Member>();
   const envelopes = createEnvelopeCodec(groupId);
   const network = createNetwork(scheduler, fork(random), (from, subject, data) => {
@@ -105,16 +114,20 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
 
   const timing = pick(random, TIMINGS);
   const log = pick(random, LOGS);
-  for (const [i, id] of ids.entries()) {
+  const seedOf = (id: string): string => seeds[ids.indexOf(id)] ?? "";
+
+  function build(id: string): void {
     const identity = { groupId, replica: id, engine: engine.kind.name };
     const config = parseReplicaConfig({
-      ...{ replica: id, seed: seeds[i], genesis, nats: ["-"], postgres: "-", stores: [], timing, log },
+      ...{ replica: id, seed: seedOf(id), genesis, nats: ["-"], postgres: "-", stores: [], timing, log },
     });
     const database = createDatabase({ identity, scheduler, random: fork(random), checker });
     const clock = { offsetMs: 0, rate: 1 + (random() - 0.5) / 500 };
     const files = createMemoryFiles();
     members.set(id, { id, database, clock, config, files, process: null, transport: null, replica: null });
   }
+
+  for (const id of ids) build(id);
   const snapshotListeners = new Map<string, () => void>();
   let kills = 0;
   const memberOf = (id: string): Member => members.get(id) as Member;
@@ -181,6 +194,13 @@ export function createCluster<M>({ scheduler, random, replicaCount, engine }: Cl
     members,
     checker,
     network,
+    join() {
+      const id = `r${ids.length + 1}`;
+      ids.push(id);
+      build(id);
+      return { id, publicKey: publicKeyHex(seedOf(id)) };
+    },
+    seedOf,
     start,
     kill,
     stop(id) {

@@ -24,6 +24,7 @@ const { values } = parseArgs({
     parallel: { type: "string", default: `${Math.max(1, availableParallelism() - 1)}` },
     faults: { type: "string" },
     replicas: { type: "string" },
+    membership: { type: "boolean" },
     "until-failure": { type: "boolean", default: false },
   },
 });
@@ -33,6 +34,7 @@ const options: SimulationOptions = {
   ...(values.history === undefined ? {} : { historyFile: values.history }),
   ...(values.faults === undefined ? {} : { focus: values.faults.split(",") as Fault[] }),
   ...(values.replicas === undefined ? {} : { replicas: Number(values.replicas) }),
+  ...(values.membership === undefined ? {} : { membership: values.membership }),
   ...(values.ms === undefined ? {} : { stormMs: Number(values.ms) }),
 };
 

@@ -57,9 +57,8 @@ const EVERY_MS: readonly [number, number] = [100, 1_600];
 export function startNemesis(options: NemesisOptions): Nemesis {
   const { scheduler, random, cluster } = options;
   const { network, ids, members, checker } = cluster;
-  const all = [...ids, ...options.clientNames];
-  const damageMax = Math.floor((ids.length - 1) / 2);
-  let damagedCount = 0;
+  /** Members and clients. */
+  const everybody = (): readonly string[] => [...ids, ...options.clientNames];
   let stopped = false;
   let echoes = false;
 
@@ -91,8 +90,7 @@ export function startNemesis(options: NemesisOptions): Nemesis {
     const id = pick(random, ids);
     const member = memberOf(id);
     const { disk } = member.database;
-    if (damagedCount >= damageMax || !checker.healthy(id) || disk.log.size < 2) return;
-    damagedCount += 1;
+    if (!checker.healthy(id) || !checker.tolerates(id) || disk.log.size < 2) return;
     checker.damaged(id);
     cluster.kill(id);
     const index = pick(random, [...disk.log.keys()]);
@@ -143,10 +141,11 @@ export function startNemesis(options: NemesisOptions): Nemesis {
     isolate() {
       const id = victim();
       // From its peers only, or from clients too.
-      for (const other of chance(random, 0.5) ? ids : all) if (other !== id) cutBoth(id, other);
+      for (const other of chance(random, 0.5) ? ids : everybody()) if (other !== id) cutBoth(id, other);
       endCuts();
     },
     split() {
+      const all = everybody();
       const left = all.filter(() => chance(random, 0.5));
       for (const a of left) for (const b of all) if (!left.includes(b)) cutBoth(a, b);
       endCuts();
@@ -166,9 +165,10 @@ export function startNemesis(options: NemesisOptions): Nemesis {
       for (const a of left) for (const b of rest) if (!left.includes(b)) cutBoth(a, b);
       endCuts();
     },
-    clog: () => network.clog(pick(random, all), pick(random, all), between(random, 50, 2_000)),
-    nats_restart: () => network.restart(all, between(random, 50, 1_500), chance(random, 0.5)),
-    nats_disconnect: () => network.restart([pick(random, all)], between(random, 50, 6_000), chance(random, 0.5)),
+    clog: () => network.clog(pick(random, everybody()), pick(random, everybody()), between(random, 50, 2_000)),
+    nats_restart: () => network.restart(everybody(), between(random, 50, 1_500), chance(random, 0.5)),
+    nats_disconnect: () =>
+      network.restart([pick(random, everybody())], between(random, 50, 6_000), chance(random, 0.5)),
     weather() {
       const bad = chance(random, 0.7);
       network.faults.drop = bad ? between(random, 0, 0.2) : 0;
@@ -211,7 +211,7 @@ export function startNemesis(options: NemesisOptions): Nemesis {
     },
     heal() {
       network.heal();
-      network.restart(all, 0, false);
+      network.restart(everybody(), 0, false);
       for (const { id, database, process, clock } of members.values()) {
         database.heal();
         clock.offsetMs = 0;

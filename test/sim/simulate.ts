@@ -9,13 +9,16 @@ import { type EngineName, withEngine } from "./engines.ts";
 import { writeHistory } from "./history.ts";
 import { checkLinearizable, type Operation } from "./linearizability.ts";
 import { type Fault, startNemesis } from "./nemesis.ts";
-import { below, createRandom, createScheduler, pick, type Scheduler } from "./scheduler.ts";
+import { type Deed, type Operator, startOperator } from "./operator.ts";
+import { below, chance, createRandom, createScheduler, pick, type Scheduler } from "./scheduler.ts";
 
 const GROUP_SIZES = [3, 3, 3, 3, 3, 5, 5, 7, 1];
 /** A quiet group (one replica that is down, say) storms on until it has done something. */
 const STORM_MS = 12_000;
 const STORM_MS_MAX = 60_000;
 const STEPS_MIN = 2_000;
+/** Of seeds whose group has an operator. */
+const MEMBERSHIP_SHARE = 0.5;
 const HEAL_MS = 30_000;
 
 export interface SimulationOptions {
@@ -26,6 +29,8 @@ export interface SimulationOptions {
   readonly historyFile?: string;
   /** So many replicas, instead of a number that the seed draws. */
   readonly replicas?: number;
+  /** Changes of the membership, or none; the seed draws when it is left out. */
+  readonly membership?: boolean;
   /** Only these faults. */
   readonly focus?: readonly Fault[];
 }
@@ -42,6 +47,9 @@ export interface SimulationReport {
   readonly compactions: number;
   /** Snapshots that were installed. */
   readonly installs: number;
+  /** What the group answered to its operator with yes. */
+  readonly changes: number;
+  readonly deeds: Readonly<Record<Deed, number>>;
   readonly operations: number;
   /** Operations that returned an answer. */
   readonly answered: number;
@@ -64,11 +72,14 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   try {
     for (const id of cluster.ids) cluster.start(id);
     const clients = startClients({ scheduler, random: fork(random), cluster, count: 2 + below(random, 4) });
+    const wanted = chance(random, MEMBERSHIP_SHARE);
+    const operator =
+      (options.membership ?? wanted) ? startOperator({ scheduler, random: fork(random), cluster }) : null;
     const nemesis = startNemesis({
       scheduler,
       random: fork(random),
       cluster,
-      clientNames: clients.names,
+      clientNames: operator === null ? clients.names : [...clients.names, operator.name],
       focus: options.focus,
     });
     const stormMs = options.stormMs ?? STORM_MS;
@@ -76,7 +87,8 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     while (scheduler.steps() < STEPS_MIN && scheduler.nowMs() < STORM_MS_MAX);
     nemesis.stop();
     clients.stop();
-    await recover(scheduler, cluster, clients, nemesis.heal);
+    operator?.stop();
+    await recover(scheduler, cluster, clients, operator, nemesis.heal);
     const history = settleHistory(cluster, clients);
     if (options.historyFile !== undefined) writeHistory(options.historyFile, seed, history);
     checkHistory(history);
@@ -89,6 +101,8 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
       chosen: cluster.checker.chosenCount(),
       crashes: cluster.crashes(),
       ...cluster.checker.counts,
+      changes: Object.values(operator?.counts ?? {}).reduce((sum, count) => sum + count, 0),
+      deeds: operator?.counts ?? { add_learner: 0, promote: 0, remove: 0, replace: 0, transfer: 0 },
       operations: history.length,
       answered: history.filter(({ output }) => output !== null).length,
       messages: cluster.network.counts.sent,
@@ -97,9 +111,10 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     };
   } catch (error) {
     const where = `seed ${seed}, step ${scheduler.steps()} (${scheduler.nowMs().toFixed(1)} ms)`;
+    const membership = options.membership === true ? " --membership" : "";
     const replicas = options.replicas === undefined ? "" : ` --replicas ${options.replicas}`;
     const focus = options.focus === undefined ? "" : ` --faults ${options.focus.join(",")}`;
-    const replay = `npm run sim -- --engine ${name} --replay ${seed}${replicas}${focus}`;
+    const replay = `npm run sim -- --engine ${name} --replay ${seed}${membership}${replicas}${focus}`;
     throw new Error(`${where}: ${(error as Error).message}\nreplay: ${replay}`, { cause: error });
   } finally {
     stop();
@@ -115,24 +130,32 @@ function catchStrays(scheduler: Scheduler): () => void {
 }
 
 /** Ends all faults; every healthy replica must come to the same point, and every client must be answered. */
-async function recover(scheduler: Scheduler, cluster: Cluster, clients: Clients, heal: () => void): Promise<void> {
+async function recover(
+  scheduler: Scheduler,
+  cluster: Cluster,
+  clients: Clients,
+  operator: Operator | null,
+  heal: () => void,
+): Promise<void> {
   const { checker, members } = cluster;
   const endMs = scheduler.nowMs() + HEAL_MS;
   heal();
-  await scheduler.run(endMs, () => clients.idle() && cluster.leader() !== null);
+  await scheduler.run(endMs, () => clients.idle() && operator?.idle() !== false && cluster.leader() !== null);
   const before = checker.chosenCount();
   const asked = clients.history.length;
   clients.readAll();
   await scheduler.run(endMs, clients.idle);
-  const healthy = [...members.values()].filter(({ id }) => checker.healthy(id));
+  // Who has left need not keep up; who belongs to the group may still change while a change ends.
+  const healthy = () => [...members.values()].filter(({ id }) => checker.healthy(id) && checker.isMember(id));
   const isEven = (): boolean =>
-    healthy.every(({ database }) => database.disk.applied.index === checker.chosenCount() && checker.chosenCount() > 0);
+    healthy().every(({ database }) => database.disk.applied.index === checker.chosenCount()) &&
+    checker.chosenCount() > 0;
   await scheduler.run(endMs, isEven);
   const where = (): string => [...members.values()].map((m) => JSON.stringify(m.replica?.status() ?? m.id)).join("\n");
   const unanswered = clients.history.slice(asked).filter(({ output }) => output === null).length;
   if (unanswered > 0) throw new Error(`no progress: ${unanswered} reads were not answered after healing\n${where()}`);
   if (!isEven()) throw new Error(`no progress: ${checker.chosenCount()} (${before}) entries are chosen\n${where()}`);
-  for (const { id, database } of healthy) checker.compareTables(id, database.disk);
+  for (const { id, database } of healthy()) checker.compareTables(id, database.disk);
 }
 
 /**
