@@ -18,25 +18,39 @@ export function canonicalJson(value: unknown): string {
     return `[${out}]`;
   }
   const object = value as Readonly<Record<string, unknown>>;
-  for (const key of Object.keys(object).sort()) {
+  for (const { key, quoted } of sortedKeys(Object.keys(object))) {
     const member = object[key];
     if (member === undefined) continue;
-    out += `${out === "" ? "" : ","}${quoted(key)}:${canonicalJson(member)}`;
+    out += out === "" ? quoted : `,${quoted}`;
+    out += canonicalJson(member);
   }
   return `{${out}}`;
 }
 
-const QUOTED_MAX = 1_024;
-const quotedKeys = new Map<string, string>();
+interface QuotedKey {
+  readonly key: string;
+  /** As JSON, with its colon. */
+  readonly quoted: string;
+}
 
-/** Keys are few and come again and again. */
-function quoted(key: string): string {
-  let text = quotedKeys.get(key);
-  if (text === undefined) {
-    text = JSON.stringify(key);
-    if (quotedKeys.size < QUOTED_MAX) quotedKeys.set(key, text);
-  }
-  return text;
+interface Layout {
+  /** In the order of the object: two lists of keys may read alike. */
+  readonly keys: readonly string[];
+  readonly sorted: readonly QuotedKey[];
+}
+
+const LAYOUTS_MAX = 1_024;
+const LAYOUT_CHARS_MAX = 512;
+const layouts = new Map<string, Layout>();
+
+/** Objects of few layouts come again and again: their keys are sorted once. Bounded: strangers make layouts, too. */
+function sortedKeys(keys: readonly string[]): readonly QuotedKey[] {
+  const text = keys.join();
+  const known = layouts.get(text);
+  if (known && known.keys.length === keys.length && known.keys.every((key, i) => key === keys[i])) return known.sorted;
+  const sorted = keys.toSorted().map((key) => ({ key, quoted: `${JSON.stringify(key)}:` }));
+  if (layouts.size < LAYOUTS_MAX && text.length <= LAYOUT_CHARS_MAX) layouts.set(text, { keys, sorted });
+  return sorted;
 }
 
 /**

@@ -16,8 +16,8 @@ import type { RecentEntries } from "./recent-entries.ts";
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 const CHAINS_KEPT = 1024;
 /** What a follower may leave unapplied, and for how long: a new leader starts by applying it. */
-const GATHER_MS = 25;
-const GATHER_ENTRIES_MAX = 64;
+const GATHER_MS = 50;
+const GATHER_ENTRIES_MAX = 256;
 
 export interface ApplyLoop {
   /** Everything up to `index` is chosen. */

@@ -3,16 +3,18 @@
  *
  * This process is the only writer as long as its boot holds, and the write of a batch checks that in its own statement.
  * So what was loaded or written under a boot stays true until the first failure; then all of it is forgotten. Bounded:
- * the longest unused goes first.
+ * what was not used lately goes first.
  */
 import type { BatchOutput, RecordedOutcome } from "../../catalog/apply.ts";
 import type { Change, Need, PageRow, Row, VersionPageRow } from "../../catalog/rows.ts";
 import { needKey } from "../../catalog/view.ts";
+import { createRecentMap, type RecentMap } from "./recent-map.ts";
 
 const ENTRIES_MAX = 16_384;
 const OUTCOMES_MAX = 8_192;
 /** Open pages of one dataset's head; those of a larger one are loaded each time. */
 const HEAD_PAGES_MAX = 128;
+const HEADS_MAX = 256;
 /** Of pages only class vocabularies are read whole, and most are small. */
 const CLASSES_BYTES_MAX = 16 * 1024;
 const NO_BYTES = new Uint8Array(0);
@@ -34,17 +36,9 @@ export interface RowCache {
 }
 
 export function createRowCache(): RowCache {
-  const rows = new Map<string, Row | null>();
-  const heads = new Map<string, HeadPages>();
-  const outcomes = new Map<string, RecordedOutcome>();
-
-  function get(key: string): Row | null | undefined {
-    const row = rows.get(key);
-    if (row === undefined) return undefined;
-    rows.delete(key);
-    rows.set(key, row);
-    return row;
-  }
+  const rows = createRecentMap<Row | null>(ENTRIES_MAX);
+  const heads = createRecentMap<HeadPages>(HEADS_MAX);
+  const outcomes = createRecentMap<RecordedOutcome>(OUTCOMES_MAX);
 
   function lookUp(need: Need): readonly Row[] | undefined {
     if (need.kind === "head_pages") {
@@ -53,11 +47,11 @@ export function createRowCache(): RowCache {
       return [...head.open.values()].filter((row) => row.position >= need.from);
     }
     if (need.kind === "version_classes") {
-      const version = get(needKey({ ...need, kind: "version" }));
+      const version = rows.get(needKey({ ...need, kind: "version" }));
       if (version?.table !== "version") return version === null ? [] : undefined;
       return lookUp({ kind: "page", digest: version.classes, withBytes: true });
     }
-    const row = get(needKey(need));
+    const row = rows.get(needKey(need));
     if (row?.table === "page" && need.kind === "page" && need.withBytes && row.bytes.byteLength === 0) return undefined;
     return row ? [row] : row === null ? [] : undefined;
   }
@@ -66,7 +60,7 @@ export function createRowCache(): RowCache {
     if (row.table === "version_page") return putHeadPage(heads, row);
     const key = needKeyOf(row);
     if (key === null) return;
-    keep(rows, key, row.table === "page" ? withoutLargeBytes(row) : row, ENTRIES_MAX);
+    rows.set(key, row.table === "page" ? withoutLargeBytes(row) : row);
   }
 
   function learnHead({ dataset, from }: Extract<Need, { kind: "head_pages" }>, loaded: readonly Row[]): void {
@@ -74,7 +68,7 @@ export function createRowCache(): RowCache {
     for (const row of loaded) {
       if (row.table === "version_page" && row.dataset === dataset && row.position >= from) open.set(row.position, row);
     }
-    if (open.size <= HEAD_PAGES_MAX) keep(heads, dataset, { from, open }, ENTRIES_MAX / HEAD_PAGES_MAX);
+    if (open.size <= HEAD_PAGES_MAX) heads.set(dataset, { from, open });
     else heads.delete(dataset);
   }
 
@@ -101,9 +95,7 @@ export function createRowCache(): RowCache {
       }
       for (const need of needs) {
         if (need.kind === "head_pages") learnHead(need, loaded);
-        else if (need.kind !== "version_classes" && !there.has(needKey(need))) {
-          keep(rows, needKey(need), null, ENTRIES_MAX);
-        }
+        else if (need.kind !== "version_classes" && !there.has(needKey(need))) rows.set(needKey(need), null);
       }
     },
     outcome: (commandId) => outcomes.get(commandId),
@@ -112,7 +104,7 @@ export function createRowCache(): RowCache {
       for (const { commandId, bodyDigest, index, outcome } of ledger) {
         // A rejection may quote a lot; a retry of one is looked up.
         if (commandId === null || bodyDigest === null || !outcome.ok) continue;
-        keep(outcomes, commandId, { index, bodyDigest, outcome }, OUTCOMES_MAX);
+        outcomes.set(commandId, { index, bodyDigest, outcome });
       }
     },
     clear() {
@@ -123,15 +115,7 @@ export function createRowCache(): RowCache {
   };
 }
 
-function keep<T>(map: Map<string, T>, key: string, value: T, entriesMax: number): void {
-  map.delete(key);
-  map.set(key, value);
-  if (map.size <= entriesMax) return;
-  const oldest = map.keys().next().value;
-  if (oldest !== undefined) map.delete(oldest);
-}
-
-function putHeadPage(heads: Map<string, HeadPages>, row: VersionPageRow): void {
+function putHeadPage(heads: RecentMap<HeadPages>, row: VersionPageRow): void {
   const head = heads.get(row.dataset);
   if (!head || row.position < head.from) return;
   // A commit closes a row and may open another at the same position; the order of the two does not matter.
