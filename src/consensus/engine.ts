@@ -104,6 +104,8 @@ export type EngineEvent<M> =
   | { readonly kind: "loaded"; readonly token: number; readonly entries: readonly Entry[] }
   | { readonly kind: "load_failed"; readonly token: number }
   | { readonly kind: "applied"; readonly point: AppliedPoint }
+  /** Somebody waits until followers have applied what is chosen: they are told at once (leader only; others ignore it). */
+  | { readonly kind: "tell_commit" }
   /** Leadership to `to` (leader only; others ignore it). */
   | { readonly kind: "transfer"; readonly to: ReplicaId }
   /** A leader gives up: its disk or event loop stalls, or its clock is off. Followers ignore it. */

@@ -60,6 +60,7 @@ export async function leadConfirm(context: ConfirmContext, session: Session, dat
   }
   const order: Forwarded = { request, term: epoch, index: commit };
   const body = encodeApi(order);
+  session.tellCommit();
   // Of the configuration in force, and of the one as of R, as far as it is known here: a few too many do no harm.
   const asOf = votersOf(session.membership.at(commit)).map((member) => member.id);
   for (const voter of new Set([...configuration.voters, ...configuration.votersOutgoing, ...asOf])) {

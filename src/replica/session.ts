@@ -46,6 +46,8 @@ export interface Session {
   promised(): Promised;
   /** It has ended: what it knew of its term may be out of date. */
   over(): boolean;
+  /** Somebody waits until followers have applied what is chosen. */
+  tellCommit(): void;
   /** A read of the catalog failed: ends the session when that tells that this process may not go on (`fenced`). */
   readFailed(error: unknown): void;
   /** A leader that is about to stop gives the lead to a live peer, if it can within an election timeout. */
@@ -104,6 +106,7 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
     engineStatus: () => driver.status(),
     promised: () => disk.promised(),
     over: () => driver.over(),
+    tellCommit: () => driver.feed({ kind: "tell_commit" }),
     readFailed(error) {
       if (isShardpactError(error, "fenced")) driver.fail(error);
     },

@@ -36,6 +36,29 @@ describe("reads (thesis §6.4)", () => {
   });
 });
 
+describe("the commit index (Raft §5.3)", () => {
+  it("has a message of its own once a tick, and whenever somebody waits; under load the next append tells it", () => {
+    const { lead, propose, receive, run, tick } = single();
+    const accept = (match: number) => receive("B", { kind: "append_accepted", epoch: 1, match, voting: true });
+    const told = (effects: ReturnType<typeof run>) => messagesOf(effects, "heartbeat").map(({ commit }) => commit);
+    lead();
+    accept(1);
+    tick(1);
+    propose("x");
+    expect(told(accept(2))).toEqual([2, 2]);
+    propose("y");
+    const second = accept(3);
+    expect(effectsOf(second, "commit")).toMatchObject([{ index: 3 }]);
+    expect(told(second)).toEqual([]);
+    expect(messagesOf(propose("z"), "append")).toMatchObject([{ commit: 3 }]);
+    // B knows by that append; C, which has not answered yet, got none.
+    expect(told(run({ kind: "tell_commit" }))).toEqual([3]);
+    expect(told(run({ kind: "tell_commit" }))).toEqual([]);
+    expect(told(accept(4))).toEqual([]);
+    expect(told(tick(1))).toEqual([4, 4]);
+  });
+});
+
 describe("configurations (Raft §6, thesis §4.3)", () => {
   const joint: Configuration = { voters: ["A", "B", "C"], votersOutgoing: ["C", "D", "E"], learners: ["L"] };
 

@@ -16,7 +16,7 @@ import { answeredFromLater } from "./membership.ts";
 import type { Prepare, Promised } from "./messages.ts";
 import { acceptOwn, syncMembers } from "./proposing.ts";
 import { configurationsFrom, hasOpenQuorum, openConfigurations, provenIndex } from "./quorums.ts";
-import { broadcastHeartbeat, settleSuffix } from "./reads.ts";
+import { broadcastHeartbeat, settleSuffix, tellCommit } from "./reads.ts";
 import { readSuffix } from "./reporting.ts";
 import { becomeFollower } from "./roles.ts";
 import {
@@ -63,6 +63,8 @@ export function tickLeader(paxos: Paxos, leadership: Leading): void {
     }
   }
   if (leadership.heartbeatElapsed >= tuning.heartbeatTicks) broadcastHeartbeat(paxos, leadership);
+  leadership.toldInTick = false;
+  tellCommit(paxos, leadership);
 }
 
 /** Phase 1a at once, without asking first: a higher ballot than any that was seen here. */

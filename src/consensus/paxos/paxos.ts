@@ -17,7 +17,7 @@ import { forgetLoad, handleSnapshotEnd, sendAccepts, takeLoaded } from "./pipeli
 import { advanceCommit, handleAccepted, handleGap, propose } from "./proposing.ts";
 import { configure, handleRemoved, settleMembership, answeredFromLater } from "./membership.ts";
 import { configurationsFrom, openConfigurations } from "./quorums.ts";
-import { noteRound, requestRead } from "./reads.ts";
+import { noteRound, requestRead, tellCommit } from "./reads.ts";
 import { forgetReport, handlePrepare, sendReport, takeReport } from "./reporting.ts";
 import { becomeFollower } from "./roles.ts";
 import { compactSlots, noteDurable } from "./slots.ts";
@@ -51,6 +51,9 @@ function handleEvent(paxos: Paxos, event: EngineEvent<PaxosMessage>): void {
     case "applied":
       invariant(event.point.index <= paxos.commit, `applied ${event.point.index}, committed is ${paxos.commit}`);
       return notePoint(paxos.points, event.point);
+    case "tell_commit":
+      if (paxos.leadership !== null) tellCommit(paxos, paxos.leadership);
+      return;
     case "configure":
       return configure(paxos, event);
     case "compacted":

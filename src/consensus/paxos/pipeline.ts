@@ -80,6 +80,7 @@ function sendAccept(paxos: Paxos, id: ReplicaId, progress: Progress, held: reado
   let bytes = 0;
   for (const entry of held) bytes += entry.payload.byteLength;
   noteSent(progress, held.length, bytes);
+  progress.commitTold = paxos.commit;
   const entries = held.map((entry) => (entry.epoch === epoch ? entry : { ...entry, epoch }));
   send(paxos, id, { kind: "accept", epoch, previousIndex, commit: paxos.commit, entries });
 }

@@ -10,7 +10,7 @@ import { configurationsIn } from "../shared/membership.ts";
 import type { Accepted, Gap } from "./messages.ts";
 import { sendAccepts } from "./pipeline.ts";
 import { chosenIndex, inForce, newestFrom, servedMembers } from "./quorums.ts";
-import { broadcastCommit, settleSuffix } from "./reads.ts";
+import { noteCommit, settleSuffix } from "./reads.ts";
 import { durableIndex, unwrittenBytes } from "./slots.ts";
 import { acceptSlots, halt, type Leading, type Paxos, setCommit } from "./state.ts";
 import { advanceTransfer } from "./transfer.ts";
@@ -121,6 +121,6 @@ export function advanceCommit(paxos: Paxos): void {
   });
   if (index <= paxos.commit) return;
   setCommit(paxos, index);
-  broadcastCommit(paxos, leadership);
+  noteCommit(paxos, leadership);
   settleSuffix(paxos, leadership);
 }

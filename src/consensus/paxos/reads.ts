@@ -6,6 +6,7 @@
  * to know: no round carries reads before all that phase 1 found is chosen; until then the commit index may be behind.
  */
 import type { ReplicaId } from "../engine.ts";
+import type { Progress } from "../shared/progress.ts";
 import type { HeartbeatReply } from "./messages.ts";
 import { openQuorumValue } from "./quorums.ts";
 import { type Leading, type Paxos, send } from "./state.ts";
@@ -43,13 +44,25 @@ export function broadcastHeartbeat(paxos: Paxos, leadership: Leading): void {
     reads.rounds.push({ round: reads.lastRound, index: paxos.commit, tickets: reads.waiting });
     reads.waiting = [];
   }
-  sendHeartbeats(paxos, leadership, reads.lastRound);
+  for (const [id, progress] of leadership.progress) sendHeartbeat(paxos, id, progress, reads.lastRound);
   confirmReads(paxos, leadership);
 }
 
-/** Tells the commit index at once: followers should not wait for the next accept or heartbeat to apply. */
-export function broadcastCommit(paxos: Paxos, leadership: Leading): void {
-  sendHeartbeats(paxos, leadership, 0);
+/**
+ * The commit index rose: followers that were not told learn of it at once, but only once a tick. Under load the next
+ * accept tells it, and a message of its own for each commit would wake every follower twice.
+ */
+export function noteCommit(paxos: Paxos, leadership: Leading): void {
+  if (!leadership.toldInTick) tellCommit(paxos, leadership);
+}
+
+/** Tells the commit index to whom no message has told it yet. */
+export function tellCommit(paxos: Paxos, leadership: Leading): void {
+  for (const [id, progress] of leadership.progress) {
+    if (progress.commitTold >= paxos.commit) continue;
+    leadership.toldInTick = true;
+    sendHeartbeat(paxos, id, progress, 0);
+  }
 }
 
 /** Takes in which round a follower has answered. */
@@ -94,8 +107,8 @@ function confirmReads(paxos: Paxos, leadership: Leading): void {
   }
 }
 
-function sendHeartbeats(paxos: Paxos, leadership: Leading, round: number): void {
+function sendHeartbeat(paxos: Paxos, id: ReplicaId, progress: Progress, round: number): void {
   const { epoch } = paxos.hardState;
-  const heartbeat = { kind: "heartbeat", epoch, commit: paxos.commit, round, applied: paxos.points.latest } as const;
-  for (const id of leadership.progress.keys()) send(paxos, id, heartbeat);
+  progress.commitTold = paxos.commit;
+  send(paxos, id, { kind: "heartbeat", epoch, commit: paxos.commit, round, applied: paxos.points.latest });
 }

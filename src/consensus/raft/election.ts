@@ -11,7 +11,7 @@ import type { Epoch, ReplicaId } from "../engine.ts";
 import { hasQuorum, isMember, isVoter, membersOf, voteOutcome } from "../shared/configuration.ts";
 import { epochAt, lastEpoch } from "./log-view.ts";
 import type { Removed, VoteReply, VoteRequest } from "./messages.ts";
-import { broadcastHeartbeat, failReads } from "./read-index.ts";
+import { broadcastHeartbeat, failReads, tellCommit } from "./read-index.ts";
 import { appendOwn, syncMembers } from "./replication.ts";
 import { createLeadership, type Leadership } from "../shared/leadership.ts";
 import { rollElectionTimeout } from "../shared/timer.ts";
@@ -79,6 +79,8 @@ export function tickLeader(raft: Raft, leadership: Leadership): void {
     }
   }
   if (leadership.heartbeatElapsed >= tuning.heartbeatTicks) broadcastHeartbeat(raft, leadership);
+  leadership.toldInTick = false;
+  tellCommit(raft, leadership);
 }
 
 /** Campaigns at once, without a pre-vote: the leader asked for it (thesis §3.10). */

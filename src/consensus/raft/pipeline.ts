@@ -80,6 +80,7 @@ function sendAppend(raft: Raft, id: ReplicaId, progress: Progress, entries: read
   let bytes = 0;
   for (const entry of entries) bytes += entry.payload.byteLength;
   noteSent(progress, entries.length, bytes);
+  progress.commitTold = raft.commit;
   const { epoch } = raft.hardState;
   send(raft, id, { kind: "append", epoch, previousIndex, previousEpoch, commit: raft.commit, entries });
 }

@@ -26,7 +26,7 @@ import type { HeartbeatReply, RaftMessage } from "./messages.ts";
 import { configure, settleMembership } from "./membership.ts";
 import { handleLoaded, handleLoadFailed, handleSnapshotEnd, sendAppends } from "./pipeline.ts";
 import { noteUncounted } from "../shared/progress.ts";
-import { noteRound, requestRead } from "./read-index.ts";
+import { noteRound, requestRead, tellCommit } from "./read-index.ts";
 import { advanceCommit, handleAppendAccepted, handleAppendRejected, propose } from "./replication.ts";
 import { activeConfiguration, halt, type Raft, send, takeEffects } from "./state.ts";
 import { handOver, startTransfer } from "./transfer.ts";
@@ -57,6 +57,9 @@ function handleEvent(raft: Raft, event: EngineEvent<RaftMessage>): void {
     case "applied":
       invariant(event.point.index <= raft.commit, `applied ${event.point.index}, committed is ${raft.commit}`);
       return notePoint(raft.points, event.point);
+    case "tell_commit":
+      if (raft.leadership !== null) tellCommit(raft, raft.leadership);
+      return;
     case "configure":
       return configure(raft, event);
     case "compacted":

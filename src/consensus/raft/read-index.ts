@@ -9,6 +9,7 @@ import type { ReplicaId } from "../engine.ts";
 import { quorumValue } from "../shared/configuration.ts";
 import type { HeartbeatReply } from "./messages.ts";
 import type { Leadership } from "../shared/leadership.ts";
+import type { Progress } from "../shared/progress.ts";
 import { activeConfiguration, type Raft, send } from "./state.ts";
 
 export function requestRead(raft: Raft, ticket: number): void {
@@ -44,13 +45,25 @@ export function broadcastHeartbeat(raft: Raft, leadership: Leadership): void {
     reads.rounds.push({ round: reads.lastRound, index: raft.commit, tickets: reads.waiting });
     reads.waiting = [];
   }
-  sendHeartbeats(raft, leadership, reads.lastRound);
+  for (const [id, progress] of leadership.progress) sendHeartbeat(raft, id, progress, reads.lastRound);
   confirmReads(raft, leadership);
 }
 
-/** Tells the commit index at once: followers should not wait for the next append or heartbeat to apply. */
-export function broadcastCommit(raft: Raft, leadership: Leadership): void {
-  sendHeartbeats(raft, leadership, 0);
+/**
+ * The commit index rose: followers that were not told learn of it at once, but only once a tick. Under load the next
+ * append tells it, and a message of its own for each commit would wake every follower twice.
+ */
+export function noteCommit(raft: Raft, leadership: Leadership): void {
+  if (!leadership.toldInTick) tellCommit(raft, leadership);
+}
+
+/** Tells the commit index to whom no message has told it yet. */
+export function tellCommit(raft: Raft, leadership: Leadership): void {
+  for (const [id, progress] of leadership.progress) {
+    if (progress.commitTold >= raft.commit) continue;
+    leadership.toldInTick = true;
+    sendHeartbeat(raft, id, progress, 0);
+  }
 }
 
 /** Takes in which round a follower has answered. */
@@ -88,8 +101,8 @@ function confirmReads(raft: Raft, leadership: Leadership): void {
   }
 }
 
-function sendHeartbeats(raft: Raft, leadership: Leadership, round: number): void {
+function sendHeartbeat(raft: Raft, id: ReplicaId, progress: Progress, round: number): void {
   const { epoch } = raft.hardState;
-  const heartbeat = { kind: "heartbeat", epoch, commit: raft.commit, round, applied: raft.points.latest } as const;
-  for (const id of leadership.progress.keys()) send(raft, id, heartbeat);
+  progress.commitTold = raft.commit;
+  send(raft, id, { kind: "heartbeat", epoch, commit: raft.commit, round, applied: raft.points.latest });
 }

@@ -10,7 +10,7 @@ import { epochAt, lastIndexOfEpochUpTo, unwrittenBytes } from "./log-view.ts";
 import type { AppendAccepted, AppendRejected } from "./messages.ts";
 import { sendAppends } from "./pipeline.ts";
 import { backOff, createProgress, endSnapshot, noteAccepted, noteUncounted } from "../shared/progress.ts";
-import { broadcastCommit, startWaitingReads } from "./read-index.ts";
+import { noteCommit, startWaitingReads } from "./read-index.ts";
 import type { Leadership } from "../shared/leadership.ts";
 import { configurationsIn } from "../shared/membership.ts";
 import { activeConfiguration, halt, type Raft, setCommit, writeEntries } from "./state.ts";
@@ -108,7 +108,7 @@ export function advanceCommit(raft: Raft): void {
   const index = quorumValue(activeConfiguration(raft), (id) => durableOn(raft, leadership, id));
   if (index <= raft.commit || epochAt(log, index) !== raft.hardState.epoch) return;
   setCommit(raft, index);
-  broadcastCommit(raft, leadership);
+  noteCommit(raft, leadership);
   if (leadership.committedInEpoch) return;
   leadership.committedInEpoch = true;
   startWaitingReads(raft, leadership);

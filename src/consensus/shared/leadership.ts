@@ -22,6 +22,8 @@ export interface Leadership {
   readonly loads: Map<number, ReplicaId>;
   heartbeatElapsed: number;
   quorumElapsed: number;
+  /** A message of its own has told the commit index since the last tick. */
+  toldInTick: boolean;
   transfer: { readonly to: ReplicaId; elapsed: number; told: boolean } | null;
   /** The group's commit index is ours: an entry of this epoch is committed (Raft §5.4.2). */
   committedInEpoch: boolean;
@@ -34,6 +36,7 @@ export function createLeadership(): Leadership {
     loads: new Map(),
     heartbeatElapsed: 0,
     quorumElapsed: 0,
+    toldInTick: false,
     transfer: null,
     committedInEpoch: false,
   };

@@ -31,6 +31,8 @@ export interface Progress {
   inflightBytes: number;
   /** A `load` for this follower is out. */
   loadToken: number | null;
+  /** Highest commit index that a message to it has carried. */
+  commitTold: LogIndex;
   /** Heard in this check-quorum period, by a reply that may be counted. */
   heard: boolean;
   /** Highest heartbeat round answered by a reply that may be counted. */
@@ -53,6 +55,7 @@ export function createProgress(lastIndex: LogIndex): Progress {
     inflight: [],
     inflightBytes: 0,
     loadToken: null,
+    commitTold: 0,
     heard: false,
     ackedRound: 0,
     agreedIndex: 0,

@@ -47,6 +47,30 @@ describe("ballots (PMS §2.2: no two proposers share a number)", () => {
   });
 });
 
+describe("what is chosen", () => {
+  it("has a message of its own once a tick, and whenever somebody waits; under load the next accept tells it", () => {
+    const { lead, propose, receive, run, tick } = single();
+    const epoch = ballot(1, "A");
+    const accepted = (match: number) => receive("B", { kind: "accepted", epoch, match, voting: true });
+    const told = (effects: ReturnType<typeof run>) => messagesOf(effects, "heartbeat").map(({ commit }) => commit);
+    lead();
+    accepted(1);
+    tick(1);
+    propose("x");
+    expect(told(accepted(2))).toEqual([2, 2]);
+    propose("y");
+    const second = accepted(3);
+    expect(effectsOf(second, "commit")).toMatchObject([{ index: 3 }]);
+    expect(told(second)).toEqual([]);
+    expect(messagesOf(propose("z"), "accept")).toMatchObject([{ commit: 3 }]);
+    // B knows by that accept; C, which has not answered yet, got none.
+    expect(told(run({ kind: "tell_commit" }))).toEqual([3]);
+    expect(told(run({ kind: "tell_commit" }))).toEqual([]);
+    expect(told(accepted(4))).toEqual([]);
+    expect(told(tick(1))).toEqual([4, 4]);
+  });
+});
+
 describe("an acceptor in phase 1 (PMS §2.2, 1b)", () => {
   const ask = { kind: "prepare", epoch: ballot(2, "B"), pre: false, handOver: false, from: 1, lastIndex: 0 } as const;
 

@@ -165,6 +165,8 @@ describe("traces", () => {
       run.propose("A", text);
       run.settle(({ to, from }) => to !== "C" && from !== "C");
     }
+    run.tick("A");
+    run.settle(({ to, from }) => to !== "C" && from !== "C");
     run.note("A crashes; C asks B for everything that it lacks, two slots at a time");
     run.crash("A");
     run.lose();
