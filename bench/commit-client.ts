@@ -10,6 +10,7 @@ import type { PageEntry } from "../src/merkle/page.ts";
 import type { Digest } from "../src/model/bytes.ts";
 import type { CommandBody, ObjectKind } from "../src/model/commands.ts";
 import { built } from "./built.ts";
+import { WARM_UP } from "./etcd.ts";
 import { median, quantile } from "./report.ts";
 
 const { commandIdOf, makeCommand, propose } =
@@ -23,6 +24,7 @@ const { computeRoot, objectDigest } = await built<typeof import("../src/merkle/r
 const { treeHash } = await built<typeof import("../src/merkle/tree.ts")>("merkle/tree.ts");
 const { formatDigest, parseDigest, utf8 } = await built<typeof import("../src/model/bytes.ts")>("model/bytes.ts");
 
+/** Before each count; and once before the first, with many clients: what the replicas run must have been compiled. */
 const WARM_UP_MS = 1000;
 
 async function put(session: Session, kind: ObjectKind, bytes: Uint8Array): Promise<Digest> {
@@ -71,7 +73,12 @@ async function commitLoop(session: Session, dataset: string, until: () => boolea
   }
 }
 
-async function measure(session: Session, clients: number, seconds: number): Promise<void> {
+async function measure(
+  session: Session,
+  clients: number,
+  seconds: number,
+  tell: (figures: object) => void,
+): Promise<void> {
   const latencies: number[] = [];
   let stopAtMs = Number.POSITIVE_INFINITY;
   const run = randomUUID().slice(0, 8);
@@ -79,7 +86,7 @@ async function measure(session: Session, clients: number, seconds: number): Prom
     commitLoop(session, `bench-${run}-${i}`, () => performance.now() >= stopAtMs, latencies),
   );
   await new Promise((resolve) => setTimeout(resolve, WARM_UP_MS));
-  console.log(JSON.stringify({ measuring: clients }));
+  tell({ measuring: clients });
   const before = latencies.length;
   const cpuBefore = process.cpuUsage();
   const startedMs = performance.now();
@@ -89,9 +96,14 @@ async function measure(session: Session, clients: number, seconds: number): Prom
   const perSecond = measured.length / ((performance.now() - startedMs) / 1000);
   const { user, system } = process.cpuUsage(cpuBefore);
   const figures = { clients, perSecond, medianMs: median(measured), p99Ms: quantile(measured, 0.99) };
-  console.log(JSON.stringify({ ...figures, commits: measured.length, cpuMs: (user + system) / 1000 }));
+  tell({ ...figures, commits: measured.length, cpuMs: (user + system) / 1000 });
 }
 
 const [url = "", counts = "1", secondsText = "5"] = process.argv.slice(2);
 await using connection = await openConnection({ url });
-for (const clients of counts.split(",")) await measure(connection.session, Number(clients), Number(secondsText));
+await measure(connection.session, WARM_UP.clients, WARM_UP.seconds, () => {});
+for (const clients of counts.split(",")) {
+  await measure(connection.session, Number(clients), Number(secondsText), (figures) =>
+    console.log(JSON.stringify(figures)),
+  );
+}

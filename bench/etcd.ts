@@ -18,6 +18,15 @@ const GO_ENV = { ...process.env, GOFLAGS: "-mod=mod" };
 const run = promisify(execFile);
 const cacheDir = path.join(process.env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache"), "shardpact", "bench");
 
+/** Both sides run this long with this many clients before anything is measured. */
+export const WARM_UP = { clients: 64, seconds: 6 } as const;
+
+/** Of both Go drivers: what they run first, and what they measure. */
+export function driverCounts(clients: readonly number[], secondsEach: number): string[] {
+  const warmUp = ["-warm-up-clients", String(WARM_UP.clients), "-warm-up-seconds", String(WARM_UP.seconds)];
+  return [...warmUp, "-clients", clients.join(","), "-seconds", String(secondsEach)];
+}
+
 export interface PutFigures {
   readonly clients: number;
   readonly perSecond: number;
@@ -100,8 +109,7 @@ export async function startEtcd(dir: string): Promise<EtcdCluster> {
 export async function measureEtcd(dir: string, clients: readonly number[], secondsEach: number): Promise<PutFigures[]> {
   await using etcd = await startEtcd(dir);
   await sleep(3000);
-  const counts = ["-clients", clients.join(","), "-seconds", String(secondsEach)];
-  const { stdout } = await run(etcd.driver, ["-endpoints", etcd.endpoints, ...counts]);
+  const { stdout } = await run(etcd.driver, ["-endpoints", etcd.endpoints, ...driverCounts(clients, secondsEach)]);
   return stdout
     .trim()
     .split("\n")

@@ -10,7 +10,7 @@ import { findNatsServer } from "../src/cli/embedded/nats.ts";
 import { greets } from "../src/cli/embedded/ports.ts";
 import { createServerProcess } from "../src/cli/embedded/server-process.ts";
 import { freePort } from "../test/support/free-port.ts";
-import { type PutFigures, buildDriver } from "./etcd.ts";
+import { type PutFigures, buildDriver, driverCounts } from "./etcd.ts";
 import { type Figure, rate } from "./report.ts";
 
 const VERSION = "v1.53.1";
@@ -78,8 +78,7 @@ cluster { name: bench, listen: "127.0.0.1:${route}", routes: [${routes}] }
   try {
     await Promise.all(servers.map((server) => server.start()));
     const url = ports.map(({ client }) => `nats://127.0.0.1:${client}`).join(",");
-    const counts = ["-clients", clients.join(","), "-seconds", String(secondsEach)];
-    const { stdout } = await promisify(execFile)(driver, ["-url", url, ...counts]);
+    const { stdout } = await promisify(execFile)(driver, ["-url", url, ...driverCounts(clients, secondsEach)]);
     return stdout
       .trim()
       .split("\n")

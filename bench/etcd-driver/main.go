@@ -37,6 +37,8 @@ func main() {
 	clients := flag.String("clients", "1,16,64", "comma-separated client counts")
 	seconds := flag.Float64("seconds", 5, "measured seconds per count")
 	mode := flag.String("mode", "puts", "puts, steady or leader")
+	warmUpClients := flag.Int("warm-up-clients", 64, "clients that run before anything is measured")
+	warmUpSeconds := flag.Float64("warm-up-seconds", 6, "and for how long")
 	flag.Parse()
 	urls := strings.Split(*endpoints, ",")
 	switch *mode {
@@ -52,6 +54,7 @@ func main() {
 		pool[i] = connect(urls)
 		defer pool[i].Close()
 	}
+	run(pool, *warmUpClients, time.Duration(*warmUpSeconds*float64(time.Second)))
 	for _, text := range strings.Split(*clients, ",") {
 		count, err := strconv.Atoi(text)
 		if err != nil {

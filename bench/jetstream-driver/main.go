@@ -32,11 +32,14 @@ func main() {
 	url := flag.String("url", "", "comma-separated server URLs")
 	clients := flag.String("clients", "1,16,64", "comma-separated client counts")
 	seconds := flag.Float64("seconds", 5, "measured seconds per count")
+	warmUpClients := flag.Int("warm-up-clients", 64, "clients that run before anything is measured")
+	warmUpSeconds := flag.Float64("warm-up-seconds", 6, "and for how long")
 	flag.Parse()
 	pool := make([]jetstream.KeyValue, connections)
 	for i := range pool {
 		pool[i] = open(*url)
 	}
+	run(pool, *warmUpClients, time.Duration(*warmUpSeconds*float64(time.Second)))
 	for _, text := range strings.Split(*clients, ",") {
 		count, err := strconv.Atoi(text)
 		check(err)
