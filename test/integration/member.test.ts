@@ -24,6 +24,9 @@ beforeAll(async () => {
   local = await startLocalGroup({ dir: path.join(dir.path, "group") });
   await local.waitForLeader();
   asking = await connectNats({ servers: [local.url], name: "test", timeoutMs: 5000 });
+  await using group = await connect({ url: local.url, onNotice: () => undefined });
+  await group.publish("flow", await tinyShard(path.join(dir.path, "flow"), "s0", 0));
+  await (await group.open("flow")).lock(path.join(dir.path, "first.lock"));
   traffic = await startTraffic();
 }, 120_000);
 afterAll(async () => {
@@ -210,10 +213,30 @@ describe("membership", () => {
   });
 });
 
-describe("a client that comes now", () => {
-  test("opens what was published, and is told of the members", async () => {
+describe("who looks now", () => {
+  test("a client that comes only now opens what was published, though none of the first voters may be left", async () => {
+    const least = traffic.acknowledged.at(-1) ?? 0;
     await using group: Group = await connect({ url: local.url, onNotice: () => undefined });
-    const { version } = await group.open("flow");
-    expect(version).toBeGreaterThanOrEqual(traffic.acknowledged.at(-1) ?? 0);
+    expect((await group.open("flow")).version).toBeGreaterThanOrEqual(least);
+    // A lock file from before the first change, and one of today.
+    const old = await group.open({ lock: path.join(dir.path, "first.lock") });
+    expect(old.version).toBe(1);
+    const lock = await old.lock(path.join(dir.path, "today.lock"));
+    expect(lock.group.configuration?.number).toBeGreaterThan(8);
+    await using again: Group = await connect({ url: local.url, onNotice: () => undefined });
+    expect((await again.open({ lock: path.join(dir.path, "today.lock") })).root).toBe(old.root);
+  });
+
+  test("SQL shows every configuration, who asked for it and who signed it", async () => {
+    const rows = await sql(
+      replica(await local.waitForLeader()).postgresUrl,
+      "select * from shardpact.v_membership order by index",
+    );
+    expect(rows[0]).toMatchObject({ number: "0", change: null, voters: ["r1", "r2", "r3"], signed_by: [] });
+    expect(rows.map((row) => Number(row["number"]))).toEqual(rows.map((_, i) => i));
+    const added = rows.find((row) => row["change"] === "add_learner" && row["member"] === "r4");
+    expect(added).toMatchObject({ learners: ["r4"], voters_outgoing: [] });
+    expect((added?.["signed_by"] as string[]).length).toBeGreaterThanOrEqual(2);
+    expect(rows.some((row) => row["change"] === "replace" && row["replaced_by"] === "r5")).toBe(true);
   });
 });
