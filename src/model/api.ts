@@ -194,7 +194,7 @@ export const readReply = z.union([
 ]);
 export type ReadReply = z.infer<typeof readReply>;
 
-/** A configuration in a status. `applied`: it is committed, and this replica has applied it. */
+/** A configuration in a status. `applied`: it is committed, applied here, and in force. */
 export const configurationStatus = z.object({
   number: count,
   digest,

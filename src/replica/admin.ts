@@ -30,7 +30,7 @@ import { verify } from "../model/keys.ts";
 import { LIMITS } from "../model/limits.ts";
 import { hashAs } from "../merkle/hash.ts";
 import type { ApplyLoop } from "./apply-loop.ts";
-import { type AppliedConfigurations, encodeChange, groupOf } from "./configurations.ts";
+import { type AppliedConfigurations, encodeChange } from "./configurations.ts";
 import type { Runtime } from "./runtime.ts";
 
 export interface Admin {
@@ -52,6 +52,8 @@ export interface AdminOptions {
   /** How long a target may take to take over. */
   readonly transferMs: number;
   feed(event: Extract<EngineEvent<never>, { kind: "configure" | "transfer" }>): void;
+  /** The newest configuration of the log. */
+  newest(): GroupConfiguration;
   status(): EngineStatus;
   over(): boolean;
 }
@@ -67,13 +69,9 @@ export function createAdmin(options: AdminOptions): Admin {
   const open = new Map<number, (taken: Taken) => void>();
   let tickets = TICKETS_FROM;
 
-  function inForce(): GroupConfiguration {
-    return groupOf(options.status().configuration);
-  }
-
   /** @throws ShardpactError `unauthorized`, `invalid_argument`, `group_forked` */
   function authorize(request: AdminRequest): AdminBody {
-    const signer = votersOf(inForce()).find((member) => member.id === request.signer);
+    const signer = votersOf(options.newest()).find((member) => member.id === request.signer);
     if (!signer || !verify(signer.publicKey, hashAs("adminRequest", request.body), request.signature)) {
       throw new ShardpactError("unauthorized", `the request is not signed by the voter '${request.signer}'`, {
         hint: "Sign with the seed of a replica that votes now: <deploy>/<id>/seed.nk.",
@@ -90,7 +88,7 @@ export function createAdmin(options: AdminOptions): Admin {
   }
 
   async function change(body: AdminBody, signer: string, action: Extract<AdminAction, { kind: "change" }>) {
-    const before = inForce();
+    const before = options.newest();
     const again = applied.all().find(({ request }) => request?.nonce === body.nonce);
     if (again) return again.index;
     if (before.request?.nonce === body.nonce) {
@@ -98,6 +96,7 @@ export function createAdmin(options: AdminOptions): Admin {
     }
     if (before.digest !== action.expected) throw moved(before, action.expected);
     checkSense(before, action.change);
+    checkKey(applied.all(), action.change);
     tickets += 1;
     const record = { change: action.change, actor: body.actor, signer, nonce: body.nonce };
     const taken = await new Promise<Taken>((resolve) => {
@@ -123,9 +122,9 @@ export function createAdmin(options: AdminOptions): Admin {
         hint: "Look who leads now (`shardpact status`), and ask again.",
       });
     }
-    if (!votersOf(inForce()).some((member) => member.id === to)) {
+    if (!votersOf(options.newest()).some((member) => member.id === to)) {
       throw new ShardpactError("not_found", `'${to}' is no voter`, {
-        details: { nearest: votersOf(inForce()).map((member) => member.id) },
+        details: { nearest: votersOf(options.newest()).map((member) => member.id) },
       });
     }
     if (to === replica) return 0;
@@ -215,6 +214,17 @@ function checkSense(before: GroupConfiguration, change: MemberChange): void {
       if (role(change.by) !== "learner")
         refuse(`'${change.by}' is no learner`, "Add it first: `shardpact member add`.");
   }
+}
+
+/** An id stands for one machine for ever. @throws ShardpactError `invalid_argument` */
+function checkKey(history: readonly GroupConfiguration[], change: MemberChange): void {
+  if (change.kind !== "add_learner") return;
+  const { id, publicKey } = change.member;
+  const had = history.flatMap((each) => [...votersOf(each), ...each.learners]).find((member) => member.id === id);
+  if (!had || had.publicKey === publicKey) return;
+  throw new ShardpactError("invalid_argument", `'${id}' was a member with another key`, {
+    hint: "A new machine takes a new id: what the old one promised is lost with it.",
+  });
 }
 
 function toEngine(change: MemberChange): MembershipChange {

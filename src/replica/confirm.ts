@@ -6,7 +6,8 @@
  * covers everything acknowledged in earlier terms (Raft §8); a write acknowledged in a later term before the request would
  * need a majority of voters in that term, and one of them would have refused to answer in this one. The majority is one
  * of the configuration as of R, of both halves if it is joint: a later configuration that elected somebody was committed
- * by a majority of this one, in a term that those voters have not left since.
+ * by a majority of this one, in a term that those voters have not left since. (Multi-Paxos: whoever leads a later ballot
+ * has promises of a majority of every configuration that decides a slot after R, this one among them.)
  */
 import { z } from "zod";
 import {

@@ -3,7 +3,7 @@
  */
 import type { EngineStatus, LogIndex } from "../consensus/engine.ts";
 import type { ConfigurationStatus } from "../model/api.ts";
-import { type MemberRole, roleIn } from "../model/group.ts";
+import { type GroupConfiguration, type MemberRole, roleIn } from "../model/group.ts";
 import type { LogState } from "../storage/port.ts";
 import { type Admin, createAdmin } from "./admin.ts";
 import type { ApplyLoop } from "./apply-loop.ts";
@@ -23,7 +23,7 @@ export interface Membership {
   readonly signatures: Signatures;
   /** The configuration as of an index that is applied. */
   at(index: LogIndex): PlacedConfiguration;
-  /** What is in force, which may be ahead of what is applied. */
+  /** The newest: in force and perhaps not committed (Raft), or chosen and perhaps not in force yet (Multi-Paxos). */
   status(engine: EngineStatus): { readonly member: MemberRole; readonly configuration: ConfigurationStatus };
   /** A `config` entry was applied. */
   applied(index: LogIndex, payload: Uint8Array): void;
@@ -51,6 +51,7 @@ export function createMembership<M>(
     apply: { waitFor: (index, waitMs) => late().apply.waitFor(index, waitMs) },
     transferMs: 2 * tickMs * electionTicksMax,
     feed: (event) => driver.feed(event),
+    newest: () => newestOf(driver.status(), applied),
     status: () => driver.status(),
     over: () => driver.over(),
   });
@@ -68,8 +69,9 @@ export function createMembership<M>(
     admin,
     signatures,
     at: (index) => applied.at(index),
-    status({ configuration }) {
-      const { number, digest, voters, votersOutgoing, learners } = groupOf(configuration);
+    status(engine) {
+      const newest = newestOf(engine, applied);
+      const { number, digest, voters, votersOutgoing, learners } = newest;
       const shown = {
         number,
         digest,
@@ -77,10 +79,8 @@ export function createMembership<M>(
         votersOutgoing: [...votersOutgoing],
         learners: [...learners],
       };
-      return {
-        member: roleIn(groupOf(configuration), config.replica),
-        configuration: { ...shown, applied: applied.newest().digest === digest },
-      };
+      const settled = applied.newest().digest === digest && groupOf(engine.configuration).digest === digest;
+      return { member: roleIn(newest, config.replica), configuration: { ...shown, applied: settled } };
     },
     applied(index, payload) {
       applied.put(index, payload);
@@ -91,4 +91,9 @@ export function createMembership<M>(
       signatures.stop();
     },
   };
+}
+
+function newestOf({ configuration }: EngineStatus, applied: AppliedConfigurations): GroupConfiguration {
+  const inForce = groupOf(configuration);
+  return applied.newest().number > inForce.number ? applied.newest() : inForce;
 }

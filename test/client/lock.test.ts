@@ -2,8 +2,10 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { lockedDatasetOf, readLock, writeLock, type Lock } from "../../src/client/lock.ts";
+import { lockedDatasetOf, lockOf, readLock, trustLock, writeLock, type Lock } from "../../src/client/lock.ts";
 import { loadSettings } from "../../src/client/settings.ts";
+import { createSeed, publicKeyHex } from "../../src/model/keys.ts";
+import { startResponders } from "./responders.ts";
 
 let folder = "";
 beforeEach(async () => {
@@ -25,6 +27,47 @@ const locked = (version: number) => ({
   index: 17,
   chain: "c".repeat(64),
 });
+
+describe("the members that a lock file names", () => {
+  const members = (ids: readonly string[]) => ids.map((id) => ({ id, publicKey: createPublicKey() }));
+  const later = { index: 40, number: 4, digest: `b3:${"4".repeat(64)}` as const, votersOutgoing: [] };
+
+  it("are those whose signatures counted, and the next reader starts from there", async () => {
+    const writer = startResponders(3).session();
+    writer.trust({ ...later, voters: members(["r2", "r3", "r4"]) }, null);
+    const confirmed = {
+      dataset: "zoo",
+      version: 1,
+      root: locked(1).root,
+      confirmation: { index: 50, chain: "c".repeat(64) },
+    };
+    const file = join(folder, "shardpact.lock");
+    const lock = await writeLock(file, lockOf(writer, confirmed as Parameters<typeof lockOf>[1], []));
+    const { votersOutgoing: _none, ...named } = later;
+    expect(lock.group.configuration).toEqual(named);
+    const reader = startResponders(3).session();
+    trustLock(reader, await readLock(file));
+    expect(reader.trusted()).toEqual(writer.trusted());
+    // A lock of before the members changed takes nothing back.
+    trustLock(reader, { group });
+    expect(reader.trusted()).toEqual(writer.trusted());
+  });
+
+  it("are refused when they contradict what is trusted, now or on the way here", () => {
+    const session = startResponders(3).session();
+    session.trust({ ...later, number: 3, digest: `b3:${"3".repeat(64)}`, voters: members(["r1"]) }, null);
+    session.trust({ ...later, voters: members(["r1"]) }, null);
+    for (const number of [3, 4]) {
+      const configuration = { index: 40, number, digest: `b3:${"f".repeat(64)}` as const };
+      expect(() => trustLock(session, { group: { ...group, configuration } })).toThrow(
+        expect.objectContaining({ code: "group_forked" }),
+      );
+    }
+    expect(session.trusted().number).toBe(4);
+  });
+});
+
+const createPublicKey = (): string => publicKeyHex(createSeed());
 
 describe("lock file", () => {
   it("is small, sorted text that reads back", async () => {

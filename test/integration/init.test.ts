@@ -2,13 +2,15 @@
  * `shardpact init`: the files that it makes are accepted by those who read them, and its keys are made once.
  */
 import { execFile } from "node:child_process";
-import { readFile, readdir, rm, stat } from "node:fs/promises";
+import { readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { openGenesis, openMember } from "../../src/cli/embedded/group-files.ts";
 import { findNatsServer, startNats } from "../../src/cli/embedded/nats.ts";
 import { freePort } from "../../src/cli/embedded/ports.ts";
 import { initGroup } from "../../src/cli/init.ts";
+import { writeJoiningFiles } from "../../src/cli/member/files.ts";
 import { SUBJECTS } from "../../src/model/api.ts";
 import { createSeed, nkeyOf } from "../../src/model/keys.ts";
 import { loadReplicaConfig } from "../../src/replica/config.ts";
@@ -89,6 +91,34 @@ test("nats-server accepts the nats.conf", async () => {
   await initGroup(options);
   const { stderr } = await promisify(execFile)(await findNatsServer(), ["-t", "-c", join(options.dir, "nats.conf")]);
   expect(stderr).toMatch(/configuration file .* is valid/);
+});
+
+test("a replica that joins later gets the same kind of files; what was written into nats.conf stays, and init keeps it", async () => {
+  const options = { ...OPTIONS, store: [...OPTIONS.store], dir: join(dir.path, "joins") };
+  await initGroup(options);
+  const conf = join(options.dir, "nats.conf");
+  await writeFile(conf, `${await readFile(conf, "utf8")}\n# by hand\nmax_connections: 500\n`);
+  const genesis = await openGenesis(options.dir);
+  const member = await openMember(options.dir, "r4", false);
+  await expect(writeJoiningFiles(options.dir, genesis, member, {})).rejects.toMatchObject({ code: "invalid_argument" });
+  await expect(
+    writeJoiningFiles(options.dir, genesis, member, { postgres: "postgres://one-for-all/shardpact" }),
+  ).rejects.toMatchObject({ code: "config_invalid" });
+  const files = await writeJoiningFiles(options.dir, genesis, member, { postgres: OPTIONS.postgres });
+  await writeJoiningFiles(options.dir, genesis, member, { postgres: OPTIONS.postgres }); // again
+  const config = await loadReplicaConfig(files[0] ?? "");
+  const first = await loadReplicaConfig(join(options.dir, "r1", "replica.json"));
+  expect(config).toMatchObject({ replica: "r4", genesis: first.genesis, nats: first.nats, stores: first.stores });
+  expect(config.postgres).toMatch(/^postgres:\/\/shardpact:[\w-]{20,}@postgres-r4:5432\/shardpact$/);
+  expect((await stat(files[0] ?? "")).mode & 0o077).toBe(0);
+  const text = await readFile(conf, "utf8");
+  expect(text).toContain("max_connections: 500");
+  expect(text.split(nkeyOf(config.seed))).toHaveLength(2);
+  const { stderr } = await promisify(execFile)(await findNatsServer(), ["-t", "-c", conf]);
+  expect(stderr).toMatch(/configuration file .* is valid/);
+  await initGroup({ ...options, nats: "nats://elsewhere:4222" });
+  expect((await loadReplicaConfig(files[0] ?? "")).nats).toEqual(["nats://elsewhere:4222"]);
+  expect(await readFile(conf, "utf8")).toContain(nkeyOf(config.seed));
 });
 
 test("two servers with that configuration are one cluster: a message crosses it", async () => {

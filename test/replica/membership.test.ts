@@ -48,7 +48,6 @@ async function openGroup(): Promise<Group> {
       return openMemoryStores(disk, identity);
     },
     timing: TIMING,
-    engine: "raft",
   });
   const { genesis, groupId } = cluster;
   const session = createSession({
@@ -279,12 +278,13 @@ describe("membership", () => {
     const leader = await group.leader();
     const [dead = "", other = ""] = group.ids.filter((id) => id !== leader);
     await group.kill(dead);
-    // The learner hears, and isn't heard: with one of three voters gone, the joint configuration can't be committed.
+    // The learner hears, and isn't heard: with one of three voters gone, Raft can't commit the joint configuration.
     group.bus.cut("r4", leader);
+    const { lastIndex } = group.status(other);
     const asked = group.change({ kind: "promote", id: "r4" }, leader, 3_000).catch((error: unknown) => error);
-    await waitFor(() => (group.status(other).configuration?.votersOutgoing.length === 3 ? true : null), {
+    await waitFor(() => (group.status(other).lastIndex > lastIndex ? true : null), {
       timeoutMs: 5000,
-      what: "the joint configuration on a follower",
+      what: "the change on a follower",
       everyMs: 1,
     });
     expect(group.status(leader).configuration).toMatchObject({ applied: false });
@@ -350,7 +350,8 @@ describe("a client with the genesis alone", () => {
       expect(await followConfigurations(victim, startDeadline(REAL_TIMING, 5_000))).toBe(false);
       expect(victim.trusted().number).toBe(0);
     }
-    expect(number).toBe(3);
+    // A learner, a joint change and its end; Multi-Paxos has no joint changes.
+    expect(number).toBe(group.genesis.engine === "paxos" ? 2 : 3);
   });
 });
 

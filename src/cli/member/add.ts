@@ -2,19 +2,15 @@
  * Owns `shardpact member add`: a new replica's key and files, and the group's word that it may learn.
  */
 import { existsSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { z } from "zod";
 import { ShardpactError } from "../../model/errors.ts";
-import type { Genesis } from "../../model/group.ts";
 import { publicKeyHex } from "../../model/keys.ts";
 import { replicaId } from "../../model/names.ts";
 import { type Context, inGroup } from "../context.ts";
-import { type GroupMember, memberIds, openGenesis, openMember, writeReplicaConfig } from "../embedded/group-files.ts";
-import { memberBlock, withMember } from "../embedded/nats-config.ts";
-import { checkPostgres, postgresUrl } from "../init.ts";
+import { openGenesis, openMember } from "../embedded/group-files.ts";
 import { change, sayMembership } from "./change.ts";
+import { writeJoiningFiles } from "./files.ts";
 import { groupDir, type SignedOptions, withSignerOptions } from "./signer.ts";
 
 interface AddOptions extends SignedOptions {
@@ -67,7 +63,7 @@ async function add(context: Context, id: string, o: AddOptions): Promise<void> {
   // Below `shardpact up`, which runs the replicas itself and starts whoever has a key there.
   const isLocal = existsSync(join(dir, "ports.json"));
   const member = await openMember(dir, id, false);
-  const files = isLocal ? [] : await writeFiles(dir, genesis, member, o);
+  const files = isLocal ? [] : await writeJoiningFiles(dir, genesis, member, o);
   const publicKey = publicKeyHex(member.seed);
   const status = await change(context, dir, { kind: "add_learner", member: { id, publicKey } });
   sayMembership(context, status);
@@ -76,44 +72,4 @@ async function add(context: Context, id: string, o: AddOptions): Promise<void> {
     ? "`shardpact up` starts it within a few seconds."
     : `Next: bring ${join(dir, "nats.conf")} to every NATS server and reload it, ${member.dir} to its machine, start it.`;
   out.line(`${next}\nThen: shardpact member promote ${id}`);
-}
-
-const known = z.object({ nats: z.array(z.string()), stores: z.array(z.string()) });
-
-async function writeFiles(dir: string, genesis: Genesis, member: GroupMember, o: AddOptions): Promise<string[]> {
-  if (o.postgres === undefined) {
-    throw new ShardpactError("invalid_argument", `'${member.id}' needs a database of its own`, {
-      hint: "Write --postgres 'postgres://shardpact:{password}@db-{id}:5432/shardpact'.",
-    });
-  }
-  checkPostgres(o.postgres, genesis.voters.length + 1);
-  const others = await othersConfig(dir, member.id);
-  const nats = o.nats?.split(",").map((url) => url.trim()) ?? others?.nats;
-  if (nats === undefined) {
-    throw new ShardpactError("invalid_argument", `${dir} holds no other replica's configuration to take NATS from`, {
-      hint: "Name the servers with --nats.",
-    });
-  }
-  const stores = o.store !== undefined && o.store.length > 0 ? o.store : (others?.stores ?? []);
-  await writeReplicaConfig({ genesis }, member, { nats, postgres: await postgresUrl(o.postgres, member), stores });
-  const natsFile = join(dir, "nats.conf");
-  const changed = existsSync(natsFile) ? withMember(await readFile(natsFile, "utf8"), genesis.name, member) : null;
-  if (changed === null) {
-    throw new ShardpactError("config_invalid", `${natsFile} has no list of users to put '${member.id}' into`, {
-      hint: `Let it in by hand:\n${memberBlock(genesis.name, member)}`,
-    });
-  }
-  await writeFile(natsFile, changed);
-  return [member.configFile, natsFile];
-}
-
-/** What another replica's file says of NATS and stores. */
-async function othersConfig(dir: string, id: string): Promise<z.infer<typeof known> | null> {
-  for (const other of await memberIds(dir)) {
-    const file = join(dir, other, "replica.json");
-    if (other === id || !existsSync(file)) continue;
-    const parsed = known.safeParse(JSON.parse(await readFile(file, "utf8")));
-    if (parsed.success) return parsed.data;
-  }
-  return null;
 }

@@ -38,7 +38,7 @@ async function list({ session, out }: Context): Promise<void> {
     return { id, member, state, leads: leader === id, applied, publicKey: keyOf.get(id) ?? null };
   });
   out.data({ group: session.group, groupId: session.groupId, configuration, members });
-  out.line(membershipText(configuration) + (configuration.applied ? "" : " · not committed yet"));
+  out.line(membershipText(configuration) + (configuration.applied ? "" : " · not complete yet"));
   out.line("");
   const rows = members.map(({ id, member, state, leads, applied }) => [
     id,
