@@ -11,13 +11,14 @@ import { computeRoot } from "../merkle/root.ts";
 import type { ShardStore } from "../shards/port.ts";
 import { expectAnswer, refuseRevoked } from "./answers.ts";
 import { confirm, type CallOptions, type Stragglers } from "./confirm.ts";
+import { requireHistory } from "./history.ts";
 import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
 import { makeCommand, propose } from "./propose.ts";
 import { inParallel } from "./parallel.ts";
 import { requireShardsNotRevoked } from "./revoked.ts";
 import type { Session } from "./session.ts";
 import { summarizeSplits } from "./splits.ts";
-import type { Confirmation, ConfirmedVersion, ManifestPage, ShardEntry } from "./types.ts";
+import type { Confirmation, ConfirmedVersion, HistoryPoint, ManifestPage, ShardEntry } from "./types.ts";
 
 /** Decoded pages that a version keeps; a page is at most 1,024 entries. */
 const PAGES_KEPT = 32;
@@ -108,7 +109,7 @@ export async function confirmedVersion(
     classes: decodeClasses(classes),
     stores: o.stores,
     ...pages,
-    reconfirm: (signal) => reconfirm(session, version, kept, signal),
+    reconfirm: (signal, since) => reconfirm(session, version, kept, since, signal),
     ...runCalls(session, version),
   };
 }
@@ -159,6 +160,7 @@ async function reconfirm(
   session: Session,
   version: VersionAnswer,
   kept: PagesKept,
+  since?: HistoryPoint,
   signal?: AbortSignal,
 ): Promise<Confirmation> {
   const ref: Ref = { dataset: version.dataset, target: { kind: "version", version: version.version } };
@@ -171,6 +173,7 @@ async function reconfirm(
       { hint: "The group's history changed: stop, and compare the replicas with `shardpact audit verify`." },
     );
   }
+  if (since) await requireHistory(session, "the state to resume from", since, again, calls);
   refuseRevoked(formatRef(ref), again.revocation);
   await inParallel([...kept.values()], REVOCATION_CHECKS_IN_FLIGHT, (entries) =>
     requireShardsNotRevoked(session, formatRef(ref), entries, calls),

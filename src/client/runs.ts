@@ -7,6 +7,7 @@ import { ShardpactError } from "../model/errors.ts";
 import { expectAnswer, type AnswerRow } from "./answers.ts";
 import { confirm, type CallOptions, type Confirmed } from "./confirm.ts";
 import { makeCommand, propose, type Applied } from "./propose.ts";
+import { requireGroup, requireHistory } from "./history.ts";
 import type { Session } from "./session.ts";
 import { resolve, type Resolved } from "./open.ts";
 import { type Lock, type LockedDataset, trustLock } from "./lock.ts";
@@ -20,6 +21,8 @@ export function command<K extends CommandKind>(
 ): Promise<Applied> {
   return propose(session, makeCommand(session, session.timing.uniqueHex(), kind, body), o);
 }
+
+const LOCK = "the lock file";
 
 export type ListQuery = Extract<CatalogQuery, { kind: Exclude<QueryKind, "resolve" | "pages" | "object"> }>;
 
@@ -45,13 +48,8 @@ export async function resolveLocked(
   locked: LockedDataset,
   o: CallOptions = {},
 ): Promise<Resolved> {
-  if (lock.group.id !== session.groupId) {
-    throw new ShardpactError(
-      "group_forked",
-      `the lock file belongs to group ${lock.group.name} (${lock.group.id}), this is ${session.group} (${session.groupId})`,
-      { details: { expected: lock.group.id, got: session.groupId }, hint: "Connect to the group of the lock file." },
-    );
-  }
+  const point = { groupId: lock.group.id, index: locked.index, chain: locked.chain };
+  requireGroup(session, LOCK, point);
   trustLock(session, lock);
   const resolved = await resolve(session, { dataset, target: { kind: "version", version: locked.version } }, o);
   if (resolved.version.root !== locked.root) {
@@ -61,29 +59,6 @@ export async function resolveLocked(
       { details: { expected: locked.root, got: resolved.version.root } },
     );
   }
-  await requireChain(session, locked, resolved, o);
+  await requireHistory(session, LOCK, point, resolved, o);
   return resolved;
-}
-
-/** The chain at the locked index is the one in the lock: the group's history contains the one that was locked. */
-async function requireChain(
-  session: Session,
-  locked: LockedDataset,
-  { confirmation }: Resolved,
-  o: CallOptions,
-): Promise<void> {
-  let got: unknown = confirmation.index === locked.index ? confirmation.chain : null;
-  if (confirmation.index > locked.index && locked.index > 0) {
-    const { rows } = await confirmedRows(session, { kind: "ledger", after: locked.index - 1, limit: 1 }, o);
-    got = rows[0]?.["index"] === locked.index ? rows[0]["chain"] : null;
-  }
-  if (got === locked.chain) return;
-  throw new ShardpactError(
-    "group_forked",
-    `at index ${locked.index} group ${session.group} has another history than the lock file was written in`,
-    {
-      details: { index: locked.index, expected: locked.chain, got },
-      hint: "The group was restored from an older backup or replaced. Stop, and compare with `shardpact audit verify`.",
-    },
-  );
 }

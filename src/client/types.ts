@@ -49,6 +49,13 @@ export interface ManifestPage {
   }[];
 }
 
+/** What a group's history contains for ever: written down, it tells the group from one that was founded anew. */
+export interface HistoryPoint {
+  readonly groupId: string;
+  readonly index: number;
+  readonly chain: string;
+}
+
 /** A version that a majority confirmed, whose root the client recomputed from what it covers. */
 export interface ConfirmedVersion {
   readonly dataset: string;
@@ -69,8 +76,11 @@ export interface ConfirmedVersion {
   manifest(signal?: AbortSignal): Promise<readonly ManifestPage[]>;
   /** Entries of the page at `position`, checked against the manifest. */
   page(position: number, signal?: AbortSignal): Promise<readonly ShardEntry[]>;
-  /** Asks a majority again. Resolves with the new confirmation. @throws `revoked`, `no_quorum`, `group_forked`, `replica_diverged` */
-  reconfirm(signal?: AbortSignal): Promise<Confirmation>;
+  /**
+   * Asks a majority again; with `since`, also whether its history contains that point. Resolves with the new confirmation.
+   * @throws `revoked`, `no_quorum`, `group_forked`, `replica_diverged`
+   */
+  reconfirm(signal?: AbortSignal, since?: HistoryPoint): Promise<Confirmation>;
   /** Get-or-create of a run. @throws `plan_mismatch`, `run_ended` */
   beginRun(run: string, plan: RunPlan, meta: Readonly<Record<string, string>>): Promise<void>;
   /** Records a receipt of a run in the log. */

@@ -39,7 +39,10 @@ export function stateDigest(state: LoaderState): Digest {
   return formatDigest(hashBytes(utf8(canonicalJson(state))));
 }
 
-/** The state at the start of an attempt: at zero, or where `resume` stands. @throws ShardpactError `resume_mismatch` */
+/**
+ * The state at the start of an attempt: at zero, or where `resume` stands.
+ * @throws ShardpactError `resume_mismatch`, `group_forked` (a state of another group)
+ */
 export function startState(
   version: Pick<ConfirmedVersion, "confirmation">,
   plan: LoaderPlan,
@@ -47,7 +50,7 @@ export function startState(
   resume: LoaderState | undefined,
 ): LoaderState {
   const { groupId, index, chain } = version.confirmation;
-  const from = resume === undefined ? null : checkResume(plan, resume);
+  const from = resume === undefined ? null : checkResume(plan, resume, groupId);
   return {
     v: 1,
     group: groupId,
@@ -64,14 +67,20 @@ export function startState(
   };
 }
 
-/** @throws ShardpactError `resume_mismatch` naming the first field that differs */
-function checkResume(plan: LoaderPlan, resume: LoaderState): LoaderState {
+/** @throws ShardpactError `resume_mismatch` naming the first field that differs, `group_forked` */
+function checkResume(plan: LoaderPlan, resume: LoaderState, groupId: string): LoaderState {
   const parsed = loaderState.safeParse(resume);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     throw mismatch(issue?.path.join(".") ?? "", "a valid state", issue?.message ?? "malformed");
   }
   const state = parsed.data;
+  if (state.group !== groupId) {
+    throw new ShardpactError("group_forked", `the state was made in group ${state.group}, this is ${groupId}`, {
+      details: { expected: state.group, got: groupId },
+      hint: "Open the version in the group of the state, or start the run anew in this one.",
+    });
+  }
   const pairs: readonly (readonly [string, unknown, unknown])[] = [
     ["root", plan.root, state.root],
     ["selection", plan.selection, state.selection],

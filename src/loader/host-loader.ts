@@ -22,7 +22,7 @@ import { planLoader, type LoaderPlan, type PlanOptions } from "./plan.ts";
 import { createReceiptTracker, type Receipt } from "./receipt.ts";
 import { createReports, type RunOptions } from "./reports.ts";
 import { openSource, type Source } from "./fetch/source.ts";
-import { RECONFIRM_EVERY_MS_DEFAULT, startWatch, type Reconfirm } from "./watch.ts";
+import { historyCheck, RECONFIRM_EVERY_MS_DEFAULT, startWatch, type Reconfirm } from "./watch.ts";
 
 export interface LoaderOptions<S = unknown> extends Omit<PlanOptions, "seed"> {
   readonly xs: Cols<NoInfer<S>>;
@@ -68,7 +68,7 @@ export interface HostLoader extends AsyncDisposable {
 
 /**
  * Synchronous, no I/O. @throws ShardpactError `column_unknown`, `type_unsupported`, `shape_differs`, `class_unknown`,
- * `invalid_argument`, `not_found`, `budget_too_small`, `full_shuffle_too_costly`, `resume_mismatch`
+ * `invalid_argument`, `not_found`, `budget_too_small`, `full_shuffle_too_costly`, `resume_mismatch`, `group_forked`
  */
 export function createHostLoader(
   version: ConfirmedVersion,
@@ -90,6 +90,7 @@ export function createHostLoader(
   const tracker = createReceiptTracker(plan, { xs, ys }, withBytes);
   const controller = new AbortController();
   const signal = o.signal ? AbortSignal.any([o.signal, controller.signal]) : controller.signal;
+  const requireHistory = historyCheck(version, o.resume, signal);
   const watch = startWatch({
     version,
     reconfirm: o.reconfirm ?? { everyMs: RECONFIRM_EVERY_MS_DEFAULT },
@@ -134,6 +135,7 @@ export function createHostLoader(
     active = null;
     delivered = null;
     await before?.feed.stop();
+    await requireHistory();
     await reports.begin();
     await watch.beginEpoch();
     source ??= openSource(version, plan, shape, signal, ports);

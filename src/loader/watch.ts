@@ -7,6 +7,7 @@
  */
 import type { ConfirmedVersion } from "../client/types.ts";
 import { isShardpactError, ShardpactError, toShardpactError } from "../model/errors.ts";
+import type { LoaderState } from "./cursor.ts";
 import type { LoaderPorts } from "./internal.ts";
 
 export type Reconfirm = "open" | "epoch" | { readonly everyMs: number };
@@ -29,6 +30,21 @@ export interface Watch {
   /** Passes while a batch may be delivered, waits while it may not. @throws as `beginEpoch`, and `no_quorum`, `aborted` */
   gate(): Promise<void>;
   close(): void;
+}
+
+/** Asks once, before anything else of a resumed loader: does the group still have the history that the state was made in? */
+export function historyCheck(
+  version: Pick<ConfirmedVersion, "reconfirm">,
+  resume: LoaderState | undefined,
+  signal: AbortSignal,
+): () => Promise<void> {
+  let open = resume;
+  return async () => {
+    if (open === undefined) return;
+    const [index, chain] = open.at;
+    await version.reconfirm(signal, { groupId: open.group, index, chain });
+    open = undefined;
+  };
 }
 
 export function startWatch({ version, reconfirm, onUnconfirmed, run, ports, signal }: WatchOptions): Watch {

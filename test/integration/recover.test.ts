@@ -4,10 +4,13 @@
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { mkdir } from "node:fs/promises";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { recoverGroup } from "../../src/cli/recover.ts";
 import { openReplica } from "../../src/cli/wire.ts";
+import { connect, type Dataset, type LoaderState } from "../../src/index.ts";
+import { createHostLoader } from "../../src/loader/host-loader.ts";
 import { loadReplicaConfig } from "../../src/replica/config.ts";
 import type { Replica } from "../../src/replica/index.ts";
 import { auditVerify } from "../../src/storage/postgres/audit.ts";
@@ -16,7 +19,7 @@ import { restorePostgresSnapshot } from "../../src/storage/postgres/snapshot-res
 import { connectNats } from "../../src/transport/nats.ts";
 import { startCli } from "../cli/run-cli.ts";
 import { openCluster, putCommand } from "../replica/cluster.ts";
-import { sql } from "../support/group.ts";
+import { sql, tinyShard } from "../support/group.ts";
 import { type TempDir, tempDir } from "../support/temp-dir.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -24,6 +27,8 @@ const run = randomBytes(4).toString("hex");
 const ids = ["r1", "r2", "r3"];
 let dir: TempDir;
 let admin: pg.Client;
+/** State of a loader of the old group. */
+let before: LoaderState;
 
 const databaseUrl = (name: string) => Object.assign(new URL(inject("postgresUrl")), { pathname: `/${name}` }).href;
 const makeDatabase = async (name: string): Promise<string> => {
@@ -43,9 +48,34 @@ beforeAll(async () => {
   });
   await Promise.all(cluster.ids.map((id) => cluster.start(id)));
   for (let i = 0; i < 30; i++) await cluster.propose(putCommand(`entry ${i}`));
+  before = await workIn(cluster.genesis.name);
   await cluster.agreed();
   await cluster.close();
 });
+const connectTo = (group: string) =>
+  connect({ url: inject("natsUrl"), group, stores: [join(dir.path, "store")], timeoutMs: 20_000 });
+const lockFile = () => join(dir.path, "old.lock");
+const LOADER = { xs: ["x"], batchSize: 2 };
+
+/** What somebody trains with: a version, a lock on it, and a loader's state after two batches. */
+async function workIn(name: string): Promise<LoaderState> {
+  await mkdir(join(dir.path, "store"));
+  await using group = await connectTo(name);
+  await group.publish("d", await tinyShard(dir.path, "d", 1));
+  const dataset = await group.open("d@v1");
+  await dataset.lock(lockFile());
+  await using loader = createHostLoader(dataset.source, LOADER);
+  const iterator = loader.iterate();
+  for (let i = 0; i < 3; i++) await iterator.next();
+  return loader.state();
+}
+
+/** Resumes the state; resolves with the first batch's start, or fails. */
+async function resumed(dataset: Dataset, resume: LoaderState): Promise<number | undefined> {
+  await using loader = createHostLoader(dataset.source, { ...LOADER, resume });
+  return (await loader.iterate().next())?.from;
+}
+
 afterAll(async () => {
   await admin.end();
   await dir.remove();
@@ -107,6 +137,20 @@ describe.sequential("backup, restore, recover", () => {
         timeoutMs: 10_000,
         what: "its first entry",
       });
+      // The same version is there, by the same root; but who relied on the old group is told, and nobody goes on unasked.
+      await using group = await connectTo(options.name);
+      const dataset = await group.open("d@v1");
+      expect(dataset.root).toBe(before.root);
+      await expect(group.open({ lock: lockFile() })).rejects.toMatchObject({ code: "group_forked" });
+      await expect(resumed(dataset, before)).rejects.toMatchObject({ code: "group_forked" });
+      // A state of this group's name that was made in another history, as after a restore of all its databases.
+      const { confirmed } = dataset;
+      const own: LoaderState = { ...before, group: group.id, at: [parent.index, parent.chain] };
+      expect(await resumed(dataset, own)).toBe(before.offset);
+      const elsewhere: LoaderState = { ...own, at: [parent.index, "0".repeat(64)] };
+      await expect(resumed(dataset, elsewhere)).rejects.toMatchObject({ code: "group_forked" });
+      const ahead: LoaderState = { ...own, at: [confirmed.index + 1_000, parent.chain] };
+      await expect(resumed(dataset, ahead)).rejects.toMatchObject({ code: "group_forked" });
     } finally {
       await Promise.all(replicas.map((replica) => replica.close()));
     }

@@ -118,6 +118,41 @@ describe("reconfirming", () => {
   });
 });
 
+describe("a state that another history was in", () => {
+  const stateOf = async () => {
+    await using data = await small();
+    await using loader = createHostLoader(data.version, base, ports());
+    return loader.state();
+  };
+
+  test("of another group is group_forked at once", async () => {
+    const resume = { ...(await stateOf()), group: `b3:${"4".repeat(64)}` };
+    await using data = await small();
+    expect(() => createHostLoader(data.version, { ...base, resume }, ports())).toThrow(
+      expect.objectContaining({ code: "group_forked" }),
+    );
+  });
+
+  test("is asked about before the first batch, once", async () => {
+    const resume = await stateOf();
+    const asked: unknown[] = [];
+    await using data = await small({
+      reconfirm: async (_signal, since) => {
+        asked.push(since);
+        if (asked.length === 1) throw new ShardpactError("group_forked", "another chain");
+        return data.version.confirmation;
+      },
+    });
+    await using loader = createHostLoader(data.version, { ...base, reconfirm: "open", resume }, ports());
+    await expect(loader.iterate().next()).rejects.toMatchObject({ code: "group_forked" });
+    const iterator = loader.iterate();
+    while (await iterator.next());
+    const [index, chain] = resume.at;
+    const since = { groupId: resume.group, index, chain };
+    expect(asked).toEqual([since, since]);
+  });
+});
+
 describe("a run", () => {
   const run = { id: "exp-1", meta: { note: "x" } };
   test("is begun before the first batch with the whole plan, and gets receipts", async () => {

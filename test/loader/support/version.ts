@@ -112,9 +112,9 @@ export async function makeVersion(o: TestVersionOptions): Promise<TestVersion> {
       if (!page) throw new ShardpactError("not_found", `no page ${position}`);
       return page;
     },
-    reconfirm: async (signal) => {
+    reconfirm: async (signal, since) => {
       calls.reconfirms++;
-      return o.reconfirm ? o.reconfirm(signal) : confirmation;
+      return o.reconfirm ? o.reconfirm(signal, since) : confirmation;
     },
     beginRun: async (run, plan, meta) => {
       calls.plans.push({ run, plan, meta });
