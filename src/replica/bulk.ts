@@ -3,7 +3,7 @@
  * and appends, and closed when nobody does.
  */
 import { ShardpactError } from "../model/errors.ts";
-import type { Transport } from "../transport/port.ts";
+import type { Refusal, Transport } from "../transport/port.ts";
 import type { Runtime } from "./runtime.ts";
 
 const IDLE_MS = 5_000;
@@ -18,13 +18,21 @@ export interface BulkConnection {
 export interface BulkOptions {
   connect(): Promise<Transport>;
   readonly runtime: Runtime;
+  /** The server does not let the connection use a subject. */
+  onRefused(refusal: Refusal): void;
 }
 
-export function createBulkConnection({ connect, runtime }: BulkOptions): BulkConnection {
+export function createBulkConnection({ connect, runtime, onRefused }: BulkOptions): BulkConnection {
   let opening: Promise<Transport> | null = null;
   let users = 0;
   let closed = false;
   let cancelIdle = (): void => undefined;
+
+  async function open(): Promise<Transport> {
+    const transport = await connect();
+    transport.onStatus((_connected, refused) => refused && onRefused(refused));
+    return transport;
+  }
 
   async function end(): Promise<void> {
     const old = opening;
@@ -37,7 +45,7 @@ export function createBulkConnection({ connect, runtime }: BulkOptions): BulkCon
       if (closed) throw new ShardpactError("closed", "this replica is closed");
       cancelIdle();
       users += 1;
-      opening ??= connect();
+      opening ??= open();
       const mine = opening;
       try {
         return await mine;

@@ -5,7 +5,7 @@ import type { EngineKind } from "../consensus/engine.ts";
 import type { ReplicaStatus } from "../model/api.ts";
 import { ShardpactError } from "../model/errors.ts";
 import type { ReplicaStores, SnapshotFolder } from "../storage/port.ts";
-import type { Transport } from "../transport/port.ts";
+import type { Refusal, Transport } from "../transport/port.ts";
 import { type Api, serveApi } from "./api.ts";
 import { createBulkConnection } from "./bulk.ts";
 import { type ReplicaConfig, groupIdentity } from "./config.ts";
@@ -68,7 +68,8 @@ export async function startReplica<M>(options: ReplicaOptions<M>): Promise<Repli
   const onEvent = options.onEvent ?? (() => undefined);
   let api: Api | null = null;
   const found = await folder.open();
-  const bulk = createBulkConnection({ connect, runtime });
+  const onRefused = (refused: Refusal): void => onEvent({ kind: "nats", connected: transport.connected, refused });
+  const bulk = createBulkConnection({ connect, runtime, onRefused });
   const { groupId } = identity;
   const spool = createSnapshotSpool({ folder, groupId, catalog: stores.catalog, runtime, found });
   const shell = await startShell({

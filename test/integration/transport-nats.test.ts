@@ -45,6 +45,32 @@ test("a subject that the server refuses is told once, also to who asks later", a
   expect(later).toEqual([[true, null], ...refused.map((refusal) => [true, refusal])]);
 });
 
+test.each(["peer", "snapshot", "bulk"] as const)("only r1 may say something in r1's name to r2 (%s)", async (kind) => {
+  await using dir = await tempDir("nats-names");
+  const seeds = new Map(["r1", "r2", "r3"].map((id) => [id, createSeed()]));
+  const members = [...seeds].map(([id, seed]) => ({ id, nkey: nkeyOf(seed) }));
+  await using nats = await startNats({ dir: dir.path, access: { group: "g", members } });
+  const open = (seed?: string) =>
+    connectNats({ servers: [nats.url], name: "x", timeoutMs: 5000, ...(seed === undefined ? {} : { seed }) });
+  await using r1 = await open(seeds.get("r1"));
+  await using r2 = await open(seeds.get("r2"));
+  await using r3 = await open(seeds.get("r3"));
+  await using client = await open();
+  const subject = SUBJECTS[kind]("g", "r2", "r1");
+  const heard: string[] = [];
+  r2.subscribe(SUBJECTS[kind]("g", "r2", "*"), ({ data }) => void heard.push(`r2 hears ${data[0]}`));
+  // Whoever is not r2 can't listen either.
+  for (const other of [r1, r3, client]) other.subscribe(subject, () => void heard.push("somebody else hears"));
+  await Promise.all([r1, r2, r3, client].map((transport) => transport.flush(5000)));
+  for (const [i, from] of [r3, client, r2, r1].entries()) {
+    from.publish(subject, Uint8Array.of(i));
+    await from.flush(5000);
+  }
+  await waitFor(() => (heard.length > 0 ? true : null), { timeoutMs: 5000, what: "r1's message" });
+  await r2.flush(5000);
+  expect(heard).toEqual(["r2 hears 3"]);
+});
+
 test("an absent server is `unavailable` by the deadline", async () => {
   const proxy = await openTcpProxy("127.0.0.1", 1);
   await proxy.close();
