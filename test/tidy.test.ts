@@ -38,6 +38,7 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   nats: /^src\/(transport\/nats[^/]*\.ts|shards\/stores\/nats-store\.ts|model\/keys\.ts)$/,
   "@aws-sdk/client-s3": /^src\/shards\/stores\/s3-/,
   "@duckdb/node-api": /^src\/import\/duckdb/,
+  sharp: /^src\/loader\/columns\/images\.ts$/,
   commander: /^src\/cli\//,
   "@tensorflow/tfjs-core": /^src\/(tfjs\/|index\.ts|connect\.ts)/,
   "@tensorflow/tfjs-node": /^src\/tfjs/,

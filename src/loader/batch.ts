@@ -1,20 +1,28 @@
 /**
  * Owns a batch on the host: columns as fresh typed arrays, before tensors are made of them.
  */
+import { u32le, utf8 } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
-import { gatherColumn, type BatchArray, type WhereIs } from "./columns/gather.ts";
+import { gatherColumn, gatherPresent, gatherRows, type BatchArray, type Runs, type WhereIs } from "./columns/gather.ts";
+import { decodeImages } from "./columns/images.ts";
 import type { ColumnPlan } from "./columns/resolve.ts";
+import type { ColumnSource } from "./columns/source.ts";
 import type { Block } from "./fetch/block-cache.ts";
 import type { Located } from "./fetch/locate.ts";
 
 /** One column of a batch: row-major, `shape[0]` rows. */
 export interface ColumnArray {
+  /** Empty when the dtype is `string`. */
   readonly data: BatchArray;
   readonly shape: readonly number[];
-  readonly dtype: "float32" | "int32" | "bool";
+  readonly dtype: "float32" | "int32" | "bool" | "string";
+  /** Of dtype `string` only. */
+  readonly texts?: readonly string[];
 }
 
 export type ColumnArrays = Readonly<Record<string, ColumnArray>>;
+
+const NO_NUMBERS = new Uint8Array(0);
 
 /** What `map` gets and gives back. `mask` [rows] is 0 where the row is padding, null where there is none. */
 export interface Columns {
@@ -29,13 +37,13 @@ export interface BatchShape {
   readonly xsCount: number;
 }
 
-/** Copies the rows of a batch out of pinned blocks. @throws as `gatherColumn` */
-export function assembleBatch(
+/** Copies the rows of a batch out of pinned blocks, and decodes images. @throws as `gatherColumn`, `image_malformed` */
+export async function assembleBatch(
   { plans, xsCount }: BatchShape,
   { runs }: Located,
   blocks: readonly Block[],
   mask: Float32Array | null,
-): Columns {
+): Promise<Columns> {
   const where: WhereIs = (source, row) => {
     const tile = blocks[source]?.tile;
     const { shard, segment } = tile?.segment ?? {};
@@ -43,21 +51,44 @@ export function assembleBatch(
   };
   const xs: Record<string, ColumnArray> = {};
   const ys: Record<string, ColumnArray> = {};
-  plans.forEach((plan, c) => {
+  for (const [c, plan] of plans.entries()) {
     const sources = blocks.map((block) => block.sources[c] as Block["sources"][number]);
-    const present = plan.nulls === "mask" ? new Float32Array(runs.rows).fill(1) : null;
-    const data = gatherColumn(plan, sources, runs, where, present);
     const into = c < xsCount ? xs : ys;
-    into[plan.name] = { data, shape: [runs.rows, ...plan.shape], dtype: plan.dtype };
-    if (present) into[`${plan.name}_mask`] = { data: present, shape: [runs.rows], dtype: "float32" };
-  });
+    const shape = [runs.rows, ...plan.shape];
+    if (plan.kind === "text") {
+      const texts = gatherRows(plan, sources, runs, where, ({ textOf }, row) => textOf?.(row) ?? "");
+      into[plan.name] = { data: NO_NUMBERS, texts: texts.map((text) => text ?? ""), shape, dtype: "string" };
+      continue;
+    }
+    const present = plan.nulls === "mask" ? new Float32Array(runs.rows).fill(1) : null;
+    const data =
+      plan.image === null
+        ? gatherColumn(plan, sources, runs, where, present)
+        : await decodeImages(plan, plan.image, gatherImages(plan, sources, runs, where), present);
+    into[plan.name] = { data, shape, dtype: plan.dtype };
+    const items = plan.pad ? gatherPresent(plan, sources, runs) : present;
+    if (items) into[`${plan.name}_mask`] = { data: items, shape: plan.pad ? shape : [runs.rows], dtype: "float32" };
+  }
   return { xs, ys, mask: mask && { data: mask, shape: [runs.rows], dtype: "float32" } };
 }
 
-/** The bytes of all columns, inputs first. */
+/** The encoded images of a batch, each with its place for messages. */
+function gatherImages(plan: ColumnPlan, sources: readonly ColumnSource[], runs: Runs, where: WhereIs) {
+  return gatherRows(plan, sources, runs, where, (source, row) => ({
+    bytes: source.bytesOf?.(row) ?? new Uint8Array(0),
+    place: where(sources.indexOf(source), row),
+  }));
+}
+
+/** The bytes of all columns, inputs first; texts as u32 length and UTF-8. */
 export function* batchBytes({ xs, ys }: Columns): Iterable<Uint8Array> {
-  for (const { data } of [...Object.values(xs), ...Object.values(ys)]) {
+  for (const { data, texts = [] } of [...Object.values(xs), ...Object.values(ys)]) {
     yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    for (const text of texts) {
+      const bytes = utf8(text);
+      yield u32le(bytes.byteLength);
+      yield bytes;
+    }
   }
 }
 
@@ -65,7 +96,8 @@ export function* batchBytes({ xs, ys }: Columns): Iterable<Uint8Array> {
 export function checkColumns(columns: Columns): Columns {
   const all = [...Object.entries(columns.xs), ...Object.entries(columns.ys)];
   const rows = all[0]?.[1].shape[0];
-  for (const [name, { data, shape }] of all) {
+  for (const [name, { data: numbers, texts, shape }] of all) {
+    const data = texts ?? numbers;
     if (shape.reduce((a, b) => a * b, 1) !== data.length || shape[0] !== rows) {
       throw new ShardpactError(
         "shape_differs",

@@ -104,7 +104,7 @@ export function startFeed(input: FeedInput): Feed {
       let batch: HostBatch;
       try {
         for (const block of item.blocks) if (!block.isReady) await block.ready;
-        batch = finish(input, item);
+        batch = await finish(input, item);
       } finally {
         unpin(item);
       }
@@ -134,11 +134,11 @@ export function startFeed(input: FeedInput): Feed {
 }
 
 /** The columns of a planned batch, after its reads. */
-function finish(
+async function finish(
   { shape, map, order, epoch, withDigest }: FeedInput,
   { step, rows, mask, located, blocks }: Planned,
-): HostBatch {
-  const columns = assembleBatch(shape, located, blocks, mask);
+): Promise<HostBatch> {
+  const columns = await assembleBatch(shape, located, blocks, mask);
   const digest = withDigest ? batchDigest(batchBytes(columns)) : null;
   const place = { epoch, from: step.from, to: Math.min(step.to, order.rows), digest };
   if (!map) return { columns, ...place };

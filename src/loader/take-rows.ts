@@ -5,7 +5,7 @@
 import { Data, DataType, makeData, RecordBatch, Struct } from "apache-arrow";
 import { concatBytes } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
-import { bitAt } from "./columns/source.ts";
+import { bitAt } from "./columns/stored-values.ts";
 
 /** The rows of `batch` at these positions, in this order. @throws ShardpactError `type_unsupported` for unions and views */
 export function takeRows(batch: RecordBatch, rows: readonly number[]): RecordBatch {

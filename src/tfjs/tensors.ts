@@ -67,8 +67,8 @@ function toTensor(tf: TfjsCore, columns: ColumnArrays): Tensors {
   return Object.fromEntries(all.map(([name, column]) => [name, one(tf, column)]));
 }
 
-function one(tf: TfjsCore, { data, shape, dtype }: ColumnArray): Tfjs.Tensor {
-  return tf.tensor(data, [...shape], dtype);
+function one(tf: TfjsCore, { data, texts, shape, dtype }: ColumnArray): Tfjs.Tensor {
+  return texts ? tf.tensor([...texts], [...shape], "string") : tf.tensor(data, [...shape], dtype as "float32");
 }
 
 export function disposeTensors({ xs, ys, mask }: BatchTensors): void {

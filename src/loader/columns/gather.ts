@@ -7,7 +7,8 @@
  */
 import { ShardpactError } from "../../model/errors.ts";
 import type { ColumnPlan } from "./resolve.ts";
-import { bitAt, type ColumnSource, type NumberArray } from "./source.ts";
+import type { ColumnSource } from "./source.ts";
+import { bitAt, type NumberArray } from "./stored-values.ts";
 
 /** Runs of rows, in the order of the batch. */
 export interface Runs {
@@ -34,6 +35,9 @@ const SCALAR_ELEMENTS_MAX = 64;
 const FLOAT32_OVERFLOW = 2 ** 128 - 2 ** 103;
 /** Integers up to here are exact in float32. */
 const FLOAT32_INTEGER_MAX = 2 ** 24;
+
+/** Doubles that stand for counts: beyond 2²⁴ float32 would change them. */
+const COUNTS: ReadonlySet<string> = new Set(["wide", "time", "hash"]);
 
 /** One column of one batch while it is gathered. */
 interface Gathering {
@@ -71,6 +75,41 @@ export function gatherColumn(
       }
     }
     at += length;
+  }
+  return out;
+}
+
+/** Which items of filled-up lists are there: 1, else 0. */
+export function gatherPresent(plan: ColumnPlan, sources: readonly ColumnSource[], runs: Runs): Float32Array {
+  const out = new Float32Array(runs.rows * plan.width);
+  let at = 0;
+  for (let r = 0; r < runs.count; r++) {
+    const from = (runs.first[r] as number) * plan.width;
+    const count = (runs.length[r] as number) * plan.width;
+    out.set(sources[runs.source[r] as number]?.present?.subarray(from, from + count) ?? [], at);
+    at += count;
+  }
+  return out;
+}
+
+/** What `read` gives for each row; `nulls` of the plan for rows that are null. @throws ShardpactError `null_found` */
+export function gatherRows<T>(
+  plan: ColumnPlan,
+  sources: readonly ColumnSource[],
+  runs: Runs,
+  where: WhereIs,
+  read: (source: ColumnSource, row: number) => T,
+): (T | null)[] {
+  const out: (T | null)[] = [];
+  const gathering: Gathering = { plan, sources, where, out: new Uint8Array(0) };
+  for (let r = 0; r < runs.count; r++) {
+    const source = runs.source[r] as number;
+    const first = runs.first[r] as number;
+    for (let row = first; row < first + (runs.length[r] as number); row++) {
+      const isPresent = !isNull(gathering, source, row);
+      if (!isPresent && plan.nulls === null) throw nullFound(plan, where(source, row), "a null");
+      out.push(isPresent ? read(sources[source] as ColumnSource, row) : null);
+    }
   }
   return out;
 }
@@ -118,7 +157,7 @@ function isExact(values: NumberArray, dtype: ColumnPlan["dtype"]): boolean {
 /** Position of the first value in [from, to) that would change, or −1. */
 function firstOutOfRange(plan: ColumnPlan, values: NumberArray, from: number, to: number): number {
   const { dtype } = plan;
-  const isFloat = plan.kind !== "wide" && (values instanceof Float32Array || values instanceof Float64Array);
+  const isFloat = !COUNTS.has(plan.kind) && (values instanceof Float32Array || values instanceof Float64Array);
   for (let i = from; i < to; i++) {
     const v = values[i] as number;
     const fits =
@@ -150,8 +189,10 @@ function putOneHot(g: Gathering, source: number, first: number, length: number, 
 
 function checkClasses(g: Gathering, source: number, first: number, length: number): void {
   const { values, textOf } = g.sources[source] as ColumnSource;
-  for (let row = first; row < first + length; row++) {
-    if ((values[row] as number) >= 0) continue;
+  const { sourceWidth } = g.plan;
+  for (let at = first * sourceWidth; at < (first + length) * sourceWidth; at++) {
+    if ((values[at] as number) >= 0) continue;
+    const row = Math.floor(at / sourceWidth);
     const text = textOf?.(row) ?? "";
     const place = g.where(source, row);
     throw new ShardpactError("class_unknown", `'${text.slice(0, 80)}' is not in the vocabulary of '${g.plan.name}'`, {

@@ -5,8 +5,11 @@ import { ShardpactError } from "../../model/errors.ts";
 
 /** How one column becomes an array. Without options: float32, in the column's own shape. */
 export interface ColumnOptions {
-  /** Default float32. A value that would change beyond float rounding is an error. */
-  readonly dtype?: "float32" | "int32" | "bool";
+  /**
+   * Default float32. A value that would change beyond float rounding is an error. `string`: texts as they are. `uint8`: the
+   * bytes of a FixedSizeBinary, as float32.
+   */
+  readonly dtype?: "float32" | "int32" | "bool" | "string" | "uint8";
   /** Shape of one row; the product must equal the column's. */
   readonly shape?: readonly number[];
   /** 1 at the value's place among `oneHot` (`true`: as many as the vocabulary has), 0 elsewhere. */
@@ -18,6 +21,29 @@ export interface ColumnOptions {
    * [rows], 1 where there is a value.
    */
   readonly nulls?: number | "nan" | "mask";
+  /** Dates, times, timestamps, durations: how many of these units, as a number. A count beyond 2²⁴ is an error. */
+  readonly unit?: TimeUnitName;
+  /** From when dates and timestamps are counted (a zone-less timestamp counts as UTC). Default 1970-01-01. */
+  readonly since?: string;
+  /** Decimals become the nearest float32. */
+  readonly lossy?: true;
+  /** 64-bit integers become a bucket of a hash, 0 … hash − 1: ids that no vocabulary holds. */
+  readonly hash?: number;
+  /** Lists of any length: filled up to `length` with `value`, and a second array `<name>_mask`, 1 where there is an item. */
+  readonly pad?: { readonly length: number; readonly value?: number; readonly truncate?: true };
+  /** Encoded images (PNG, JPEG, …): decoded to [height, width, channels], 0 … 255 times `scale`. Needs the package sharp. */
+  readonly image?: ImageOptions;
+}
+
+export type TimeUnitName = "ns" | "us" | "ms" | "s" | "min" | "h" | "d";
+
+export interface ImageOptions {
+  /** Default 3. */
+  readonly channels?: 1 | 3 | 4;
+  /** [height, width]: every image is fitted to it. Without it all must have the size that `shape` says. */
+  readonly resize?: readonly [number, number];
+  /** Default 1: values from 0 to 255. */
+  readonly scale?: number;
 }
 
 type NameOf<S> = unknown extends S ? string : Extract<keyof S, string>;

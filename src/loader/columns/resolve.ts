@@ -7,10 +7,25 @@
 import { DataType, type Field, type Schema } from "apache-arrow";
 import { ShardpactError } from "../../model/errors.ts";
 import { nearestNames } from "../../model/nearest.ts";
+import { imageOf, imageShape } from "./image-plan.ts";
 import type { ColumnOptions, ColumnRequest } from "./options.ts";
+import { tensorShape } from "./tensor-shape.ts";
+import { isTemporal, timeOf } from "./time.ts";
 
 /** How the values of a column lie in a decoded batch. */
-export type ValueKind = "number" | "wide" | "half" | "bool" | "dictionary" | "string";
+export type ValueKind =
+  | "number"
+  | "wide"
+  | "half"
+  | "bool"
+  | "dictionary"
+  | "string"
+  /** Texts that stay texts. */
+  | "text"
+  | "time"
+  | "decimal"
+  | "hash"
+  | "image";
 
 /** One requested column, resolved against the schema. */
 export interface ColumnPlan {
@@ -26,13 +41,28 @@ export interface ColumnPlan {
   readonly classes: readonly string[] | null;
   readonly oneHot: number | null;
   readonly nulls: NonNullable<ColumnOptions["nulls"]> | null;
-  readonly dtype: "float32" | "int32" | "bool";
+  readonly dtype: "float32" | "int32" | "bool" | "string";
   /** Shape of one row of the result. */
   readonly shape: readonly number[];
   /** Elements of one row of the result. */
   readonly width: number;
   /** True when stored values are float32 and pass unchanged. */
   readonly copies: boolean;
+  /** Lists of any length, filled up; null otherwise. The innermost level of `lists` is then `pad.length`. */
+  readonly pad: { readonly length: number; readonly value: number; readonly truncate: boolean } | null;
+  /** A count of units: (stored · `ticksNs` − `sinceNs`) ÷ `unitNs`. */
+  readonly time: { readonly ticksNs: bigint; readonly sinceNs: bigint; readonly unitNs: bigint } | null;
+  /** Places of the stored elements of a row in row-major order; null when they lie so. */
+  readonly permutation: Uint32Array | null;
+  readonly image: ImagePlan | null;
+  /** Buckets of a hash; of a decimal, its scale. */
+  readonly parameter: number;
+}
+
+export interface ImagePlan {
+  readonly channels: 1 | 3 | 4;
+  readonly resize: readonly [number, number] | null;
+  readonly scale: number;
 }
 
 /** What resolving needs to know of a version. */
@@ -44,12 +74,17 @@ export interface ColumnScope {
 /** @throws ShardpactError `column_unknown`, `type_unsupported`, `shape_differs`, `invalid_argument` */
 export function resolveColumn({ schema, classes }: ColumnScope, { name, options }: ColumnRequest): ColumnPlan {
   const { field, path } = findField(schema, name);
-  const { type, lists } = unwrapLists(name, field);
+  const pad = padOf(name, options);
+  const { type, lists } = unwrapLists(name, field, pad !== null);
+  if (pad) lists.push(pad.length);
   const kind = kindOf(name, type, options);
+  if (DataType.isFixedSizeBinary(type)) lists.push(type.byteWidth);
   const vocabulary = kind === "string" || kind === "dictionary" ? vocabularyOf(name, classes) : null;
+  const image = kind === "image" ? imageOf(name, options) : null;
   const sourceWidth = lists.reduce((a, b) => a * b, 1);
   const oneHot = oneHotOf(name, options, vocabulary, sourceWidth);
-  const stored = oneHot === null ? tensorShape(name, field, lists) : [oneHot];
+  const tensor = tensorShape(name, field, lists);
+  const stored = image ? imageShape(name, image, options) : oneHot === null ? tensor.shape : [oneHot];
   const shape = options.shape ?? stored;
   const width = stored.reduce((a, b) => a * b, 1);
   if (!shape.every((d) => Number.isInteger(d) && d > 0) || shape.reduce((a, b) => a * b, 1) !== width) {
@@ -61,13 +96,23 @@ export function resolveColumn({ schema, classes }: ColumnScope, { name, options 
       },
     );
   }
-  const dtype = options.dtype ?? "float32";
-  const copies = DataType.isFloat(type) && type.precision === 1 && dtype === "float32" && oneHot === null;
+  const dtype: ColumnPlan["dtype"] = kind === "text" ? "string" : dtypeOf(name, options);
+  const isPlainFloat = DataType.isFloat(type) && type.precision === 1 && dtype === "float32" && oneHot === null;
+  const copies = isPlainFloat && pad === null && tensor.permutation === null;
   const nulls = options.nulls ?? null;
   if (nulls === "nan" && dtype !== "float32") {
     throw new ShardpactError("invalid_argument", `nulls: 'nan' of '${name}' needs dtype float32, not ${dtype}`);
   }
-  return { name, path, kind, lists, sourceWidth, classes: vocabulary, oneHot, nulls, dtype, shape, width, copies };
+  const of = { name, path, kind, lists, sourceWidth, classes: vocabulary, oneHot, nulls, dtype, shape, width, copies };
+  const time = kind === "time" ? timeOf(name, type, options) : null;
+  const parameter = kind === "hash" ? (options.hash as number) : DataType.isDecimal(type) ? type.scale : 0;
+  return { ...of, pad, time, permutation: tensor.permutation, image, parameter };
+}
+
+function dtypeOf(name: string, { dtype }: ColumnOptions): "float32" | "int32" | "bool" {
+  if (dtype === "string")
+    throw new ShardpactError("invalid_argument", `dtype: 'string' of '${name}' needs a text column`);
+  return dtype === undefined || dtype === "uint8" ? "float32" : dtype;
 }
 
 function findField(schema: Schema, name: string): { field: Field; path: readonly number[] } {
@@ -103,9 +148,16 @@ function pathsOf(fields: readonly Field[], prefix: string): string[] {
   ]);
 }
 
-function unwrapLists(name: string, field: Field): { type: DataType; lists: readonly number[] } {
+/** Through fixed-size lists, and, where one is to be filled up, the list of any length inside them. */
+function unwrapLists(name: string, field: Field, padded: boolean): { type: DataType; lists: number[] } {
   const lists: number[] = [];
   let type: DataType = field.type;
+  if (padded) {
+    const child = DataType.isList(type) || String(type).startsWith("LargeList") ? type.children?.[0] : undefined;
+    if (!child) throw unsupported(name, field.type, "pad is for lists of any length.");
+    if (DataType.isFixedSizeList(child.type)) throw unsupported(name, field.type, "pad takes lists of single values.");
+    return { type: child.type as DataType, lists };
+  }
   while (DataType.isFixedSizeList(type)) {
     lists.push(type.listSize);
     const child = type.children[0];
@@ -120,13 +172,44 @@ const STRING_HINT = "Pass classes: 'agreed' to get the index in the version's vo
 function kindOf(name: string, type: DataType, options: ColumnOptions): ValueKind {
   if (DataType.isBool(type)) return "bool";
   if (DataType.isFloat(type)) return type.precision === 0 ? "half" : "number";
-  if (DataType.isInt(type)) return type.bitWidth === 64 ? "wide" : "number";
-  const isText = DataType.isUtf8(type) || DataType.isLargeUtf8(type);
+  if (DataType.isInt(type)) return type.bitWidth === 64 ? (hashOf(name, options) ? "hash" : "wide") : "number";
+  const isText = DataType.isUtf8(type) || DataType.isLargeUtf8(type) || DataType.isUtf8View(type);
   if (isText || (DataType.isDictionary(type) && DataType.isUtf8(type.dictionary))) {
+    if (options.dtype === "string") return "text";
     if (options.classes !== "agreed") throw unsupported(name, type, STRING_HINT);
     return isText ? "string" : "dictionary";
   }
+  if (isTemporal(type)) {
+    if (options.unit !== undefined) return "time";
+    throw unsupported(name, type, "Say in which unit: { unit: 'h', since: '2024-01-01' }.");
+  }
+  if (DataType.isDecimal(type)) {
+    if (options.lossy === true) return "decimal";
+    throw unsupported(name, type, "Pass lossy: true to get the nearest float32.");
+  }
+  if (DataType.isBinary(type) || DataType.isLargeBinary(type) || DataType.isBinaryView(type)) {
+    if (options.image !== undefined) return "image";
+    throw unsupported(name, type, "Encoded images are decoded with image: { resize: [height, width] }.");
+  }
+  if (DataType.isFixedSizeBinary(type)) {
+    if (options.dtype === "uint8") return "number";
+    throw unsupported(name, type, "Pass dtype: 'uint8' to get its bytes.");
+  }
+  if (DataType.isList(type)) throw unsupported(name, type, "Rows differ in length: pass pad: { length, value }.");
   throw unsupported(name, type, "Read it with batches(), or publish it as numbers or fixed-size lists of numbers.");
+}
+
+function hashOf(name: string, { hash }: ColumnOptions): boolean {
+  if (hash === undefined) return false;
+  if (Number.isInteger(hash) && hash >= 1 && hash <= 2 ** 24) return true;
+  throw new ShardpactError("invalid_argument", `hash of '${name}' must be a number of buckets up to 2^24, not ${hash}`);
+}
+
+function padOf(name: string, { pad }: ColumnOptions): ColumnPlan["pad"] {
+  if (pad === undefined) return null;
+  if (Number.isInteger(pad.length) && pad.length >= 1 && pad.length <= 2 ** 24)
+    return { length: pad.length, value: pad.value ?? 0, truncate: pad.truncate === true };
+  throw new ShardpactError("invalid_argument", `pad.length of '${name}' must be a positive integer, not ${pad.length}`);
 }
 
 function unsupported(name: string, type: DataType, hint: string): ShardpactError {
@@ -168,32 +251,4 @@ function oneHotOf(
   }
   if (sourceWidth !== 1) throw new ShardpactError("shape_differs", `oneHot of '${name}' needs one value a row`);
   return size;
-}
-
-const EXTENSION_NAME = "ARROW:extension:name";
-const EXTENSION_METADATA = "ARROW:extension:metadata";
-
-/** The shape of one row: that of `arrow.fixed_shape_tensor` if the field is one, else the list sizes. */
-function tensorShape(name: string, field: Field, lists: readonly number[]): readonly number[] {
-  if (field.metadata.get(EXTENSION_NAME) !== "arrow.fixed_shape_tensor") return lists;
-  const text = field.metadata.get(EXTENSION_METADATA) ?? "";
-  let meta: { shape?: unknown; permutation?: unknown };
-  try {
-    meta = JSON.parse(text) as typeof meta;
-  } catch (cause) {
-    throw new ShardpactError("shard_malformed", `'${name}' has malformed tensor metadata`, { cause });
-  }
-  const { shape, permutation } = meta;
-  const width = lists.reduce((a, b) => a * b, 1);
-  if (
-    !Array.isArray(shape) ||
-    !shape.every(Number.isInteger) ||
-    shape.reduce((a: number, b: number) => a * b, 1) !== width
-  ) {
-    throw new ShardpactError("shard_malformed", `'${name}' has a tensor shape that is not its ${width} values`);
-  }
-  if (Array.isArray(permutation) && permutation.some((p, i) => p !== i)) {
-    throw unsupported(name, field.type, "A permuted tensor is not read; store it in row-major order.");
-  }
-  return shape as number[];
 }
