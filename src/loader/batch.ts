@@ -5,7 +5,7 @@ import { u32le, utf8 } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { gatherColumn, gatherPresent, gatherRows, type BatchArray, type Runs, type WhereIs } from "./columns/gather.ts";
 import { decodeImages } from "./columns/images.ts";
-import type { ColumnPlan } from "./columns/resolve.ts";
+import type { ColumnPlan } from "./columns/column-plan.ts";
 import type { ColumnSource } from "./columns/source.ts";
 import type { Block } from "./fetch/block-cache.ts";
 import type { Located } from "./fetch/locate.ts";

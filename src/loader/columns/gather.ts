@@ -6,7 +6,7 @@
  * 170 against 235, 64 elements equal, but without a view to collect for each row), `set` above.
  */
 import { ShardpactError } from "../../model/errors.ts";
-import type { ColumnPlan } from "./resolve.ts";
+import type { ColumnPlan } from "./column-plan.ts";
 import type { ColumnSource } from "./source.ts";
 import { bitAt, type NumberArray } from "./stored-values.ts";
 

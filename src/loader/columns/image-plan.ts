@@ -3,7 +3,7 @@
  */
 import { ShardpactError } from "../../model/errors.ts";
 import type { ColumnOptions } from "./options.ts";
-import type { ImagePlan } from "./resolve.ts";
+import type { ImagePlan } from "./column-plan.ts";
 
 const SIDE_MAX = 16_384;
 

@@ -3,7 +3,7 @@
  */
 import { ShardpactError } from "../../model/errors.ts";
 import type { RowPlace } from "./gather.ts";
-import type { ColumnPlan, ImagePlan } from "./resolve.ts";
+import type { ColumnPlan, ImagePlan } from "./column-plan.ts";
 
 type Sharp = typeof import("sharp");
 

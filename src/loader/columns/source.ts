@@ -3,7 +3,7 @@
  */
 import { type Data, DataType, type RecordBatch } from "apache-arrow";
 import { ShardpactError } from "../../model/errors.ts";
-import type { ColumnPlan } from "./resolve.ts";
+import type { ColumnPlan } from "./column-plan.ts";
 import { bitAt, bytesReader, type NumberArray, textReader, valuesOf } from "./stored-values.ts";
 
 /** A validity bitmap over `per` elements a row. */

@@ -4,7 +4,7 @@
  */
 import { type Data, DataType, type Vector } from "apache-arrow";
 import { vocabularyTable } from "../../shards/decode.ts";
-import type { ColumnPlan } from "./resolve.ts";
+import type { ColumnPlan } from "./column-plan.ts";
 import { fromTimes } from "./time.ts";
 
 export type NumberArray =

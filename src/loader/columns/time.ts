@@ -6,7 +6,7 @@
 import { type Data, DataType, DateUnit, TimeUnit } from "apache-arrow";
 import { ShardpactError } from "../../model/errors.ts";
 import type { ColumnOptions, TimeUnitName } from "./options.ts";
-import type { ColumnPlan } from "./resolve.ts";
+import type { ColumnPlan } from "./column-plan.ts";
 
 const NS: Readonly<Record<TimeUnitName, bigint>> = {
   ns: 1n,
