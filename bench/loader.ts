@@ -1,102 +1,105 @@
 /**
- * Loader samples per second, verified, beside the same loader with a null hasher and beside tf.data's rows → batch,
- * over the same rows of 64 float32 from a warm page cache. Alternating runs, medians.
+ * Loader samples per second, verified, over rows of 64 and of 784 float32 from a warm page cache, beside the same loader with
+ * a null hasher and beside other loaders over the same rows. All end with an owned dense float32 batch, every byte written.
  */
-import { readdir, stat } from "node:fs/promises";
-import path from "node:path";
-import { FixedSizeList, Float32, Field, makeData, makeVector, type RecordBatch } from "apache-arrow";
 import type { ConfirmedVersion } from "../src/client/types.ts";
 import { DEFAULT_PORTS, type LoaderPorts } from "../src/loader/internal.ts";
-import { createLoaderWith } from "../src/tfjs/loader.ts";
-import { batchOf, makeVersion } from "../test/loader/support/version.ts";
-import { type Figure, median, rate } from "./report.ts";
-import { measureTfData } from "./tfdata.ts";
+import { createLoaderWith, type Loader } from "../src/tfjs/loader.ts";
+import { makeFloatData, type FloatData } from "./float-data.ts";
+import { alternate, pythonPeers } from "./peers.ts";
+import { type Figure, rate } from "./report.ts";
+import { measureReadyTensors, measureTfData } from "./tfdata.ts";
 
-const WIDTH = 64;
-const ROWS = 1_200_000; // 307 MB: more than the shuffle window, so that windows are really used
-const ROWS_PER_RECORD_BATCH = 4096;
+const MEGABYTES = 307; // more than the shuffle window, so that windows are really used
 const BATCH_SIZE = 256;
 const RUNS = 5;
 const TFDATA_ROWS = 20_000;
-const SHARD_BYTES = 64 * 1024 * 1024;
 
 const UNVERIFIED: LoaderPorts = { ...DEFAULT_PORTS, hashing: "none" };
+const UNIT = "samples/s";
 
-function* recordBatches(): Generator<RecordBatch> {
-  const type = new FixedSizeList(WIDTH, new Field("item", new Float32(), false));
-  for (let from = 0; from < ROWS; from += ROWS_PER_RECORD_BATCH) {
-    const length = Math.min(ROWS_PER_RECORD_BATCH, ROWS - from);
-    const values = new Float32Array(length * WIDTH);
-    for (let i = 0; i < values.length; i++) values[i] = (from + i) % 9973;
-    const child = makeData({ type: new Float32(), length: values.length, data: values });
-    yield batchOf({ x: makeVector(makeData({ type, length, child })) });
-  }
-}
+type Strength = "none" | "window";
+
+const open = (version: ConfirmedVersion, strength: Strength, ports: LoaderPorts): Loader =>
+  createLoaderWith(version, { xs: "x", batchSize: BATCH_SIZE, shuffle: strength, seed: 7 }, ports);
 
 /** Samples per second over one epoch, tensors made and disposed. */
-async function epoch(version: ConfirmedVersion, strength: "none" | "window", ports: LoaderPorts): Promise<number> {
-  const loader = createLoaderWith(version, { xs: "x", batchSize: BATCH_SIZE, shuffle: strength, seed: 7 }, ports);
+async function epoch(loader: Loader, rows: number): Promise<number> {
   const startedMs = performance.now();
-  let samples = 0;
-  for await (const batch of loader) {
-    samples += BATCH_SIZE;
-    batch[Symbol.dispose]();
-  }
-  const perSecond = Math.min(samples, ROWS) / ((performance.now() - startedMs) / 1000);
-  await loader.close();
-  return perSecond;
+  for await (const batch of loader) batch[Symbol.dispose]();
+  return rows / ((performance.now() - startedMs) / 1000);
 }
 
-async function largestFile(dir: string): Promise<string> {
-  const files = (await readdir(dir, { recursive: true, withFileTypes: true })).filter((f) => f.isFile());
-  const sized = await Promise.all(
-    files.map(async (f) => ({
-      file: path.join(f.parentPath, f.name),
-      bytes: (await stat(path.join(f.parentPath, f.name))).size,
-    })),
-  );
-  return sized.toSorted((a, b) => b.bytes - a.bytes)[0]!.file;
+/** CPU time of all threads for a million samples, in seconds. */
+async function cpuOf(loader: Loader, rows: number): Promise<number> {
+  const before = process.cpuUsage();
+  await epoch(loader, rows);
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / rows;
+}
+
+async function compare(data: FloatData, strength: Strength, note: (line: string) => void): Promise<Figure[]> {
+  const { version, rows, width } = data;
+  const [file] = data.files as [string];
+  const shuffled = strength === "window";
+  await using ours = open(version, strength, DEFAULT_PORTS);
+  await using unhashed = open(version, strength, UNVERIFIED);
+  const rates = await alternate(RUNS, {
+    ours: () => epoch(ours, rows),
+    unhashed: () => epoch(unhashed, rows),
+    rows: () => measureTfData(file, "x", width, BATCH_SIZE, TFDATA_ROWS, shuffled),
+    ready: () => measureReadyTensors(file, "x", width, BATCH_SIZE),
+  });
+  const name = `${width}×f32 ${shuffled ? "window-shuffled" : "contiguous"}, verified`;
+  const cpu = await cpuOf(ours, rows);
+  note(`${name}: ${cpu.toFixed(3)} s of CPU a million samples, all threads`);
+  const against = (peer: string, value: number, reach: number | null): Figure =>
+    rate("loader", name, UNIT, rates.ours, { name: peer, value }, reach);
+  const figures = [
+    against("the same without hashing", rates.unhashed, shuffled ? 0.9 : null),
+    against("tf.data rows → batch", rates.rows, shuffled ? 35 : 30),
+  ];
+  if (!shuffled) figures.push(against("tf.data, generator of ready tensors", rates.ready, 0.6));
+  return figures;
+}
+
+/** What the design asks for beside each Python peer, by the start of its name; `shuffled` is what ours is compared in. */
+const PYTHON: readonly { readonly peer: string; readonly strength: Strength; readonly reach: number | null }[] = [
+  { peer: "HF datasets, Arrow + copy", strength: "none", reach: 1.5 },
+  { peer: "HF datasets, shuffled", strength: "window", reach: 5 },
+  { peer: "MosaicML streaming", strength: "window", reach: 20 },
+  { peer: "torch DataLoader, default", strength: "window", reach: 8 },
+  { peer: "torch in-memory BatchSampler", strength: "window", reach: 0.2 },
+];
+
+async function comparePython(data: FloatData, note: (line: string) => void): Promise<Figure[]> {
+  const { version, rows, width } = data;
+  const [file] = data.files as [string];
+  await using contiguous = open(version, "none", DEFAULT_PORTS);
+  await using window = open(version, "window", DEFAULT_PORTS);
+  const measure = () => alternate(RUNS, { none: () => epoch(contiguous, rows), window: () => epoch(window, rows) });
+  const before = await measure();
+  const peers = await pythonPeers(file, "x", BATCH_SIZE, RUNS, note);
+  if (peers.length === 0) return [];
+  const after = await measure();
+  return PYTHON.flatMap(({ peer, strength, reach }) => {
+    const found = peers.find(({ name }) => name.startsWith(peer));
+    if (!found) return [];
+    note(`${found.name}: ${found.cpu.toFixed(3)} s of CPU a million samples`);
+    const value = (before[strength] + after[strength]) / 2;
+    return [rate("loader", `${width}×f32 ${strength}`, UNIT, value, { name: found.name, value: found.rate }, reach)];
+  });
 }
 
 export async function benchLoader(note: (line: string) => void): Promise<Figure[]> {
-  note(`${ROWS.toLocaleString("en")} rows of ${WIDTH} float32, batches of ${BATCH_SIZE}, ${RUNS} alternating runs`);
-  await using made = await makeVersion({ splits: { train: [...recordBatches()] }, shardBytes: SHARD_BYTES });
-  const file = await largestFile(made.store);
   const figures: Figure[] = [];
-  for (const strength of ["none", "window"] as const) {
-    const shuffled = strength === "window";
-    const name = shuffled ? "window-shuffled" : "contiguous";
-    const verified: number[] = [];
-    const unverified: number[] = [];
-    const tfdata: number[] = [];
-    await epoch(made.version, strength, DEFAULT_PORTS); // warm-up
-    for (let run = 0; run < RUNS; run++) {
-      verified.push(await epoch(made.version, strength, DEFAULT_PORTS));
-      unverified.push(await epoch(made.version, strength, UNVERIFIED));
-      tfdata.push(await measureTfData(file, "x", WIDTH, BATCH_SIZE, TFDATA_ROWS, shuffled));
-    }
-    const ours = median(verified);
-    const unit = "samples/s";
-    figures.push(
-      rate(
-        "loader",
-        `${name}, verified`,
-        unit,
-        ours,
-        { name: "the same without hashing", value: median(unverified) },
-        shuffled ? 0.9 : null,
-      ),
+  for (const width of [64, 784]) {
+    await using data = await makeFloatData(width, MEGABYTES);
+    note(
+      `${data.rows.toLocaleString("en")} rows of ${width} float32, batches of ${BATCH_SIZE}, ${RUNS} alternating runs`,
     );
-    figures.push(
-      rate(
-        "loader",
-        `${name}, verified`,
-        unit,
-        ours,
-        { name: "tf.data rows → batch", value: median(tfdata) },
-        shuffled ? 35 : 30,
-      ),
-    );
+    for (const strength of ["none", "window"] as const) figures.push(...(await compare(data, strength, note)));
+    if (width === 64) figures.push(...(await comparePython(data, note)));
   }
   return figures;
 }

@@ -6,6 +6,8 @@ import { parseArgs } from "node:util";
 import { benchCommit } from "./commit.ts";
 import { benchConfirm } from "./confirm.ts";
 import { benchFailover } from "./failover.ts";
+import { benchFeeding } from "./feeding.ts";
+import { benchHash } from "./hash.ts";
 import { benchLoader } from "./loader.ts";
 import { type Figure, printTable } from "./report.ts";
 
@@ -14,6 +16,8 @@ const BENCHES: Readonly<Record<string, (note: (line: string) => void) => Promise
   confirm: benchConfirm,
   failover: benchFailover,
   loader: benchLoader,
+  hash: benchHash,
+  feeding: benchFeeding,
 };
 
 const { values, positionals } = parseArgs({

@@ -21,6 +21,7 @@ const VERBS: Readonly<Record<string, { readonly summary: string; load(): Promise
   versions: { summary: "list datasets, or the versions of one", load: () => import("./versions.ts") },
   show: { summary: "show one version: splits, root, who committed it", load: () => import("./show.ts") },
   diff: { summary: "show what changed between two versions", load: () => import("./diff.ts") },
+  plan: { summary: "what training on a version will cost, before it starts", load: () => import("./plan.ts") },
   tag: { summary: "point a tag at a version", load: () => import("./tag.ts") },
   pin: { summary: "pin a version to a run, and write the lock file", load: () => import("./pin.ts") },
   unpin: { summary: "release a run's pin", load: () => import("./unpin.ts") },

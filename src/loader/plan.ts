@@ -31,7 +31,7 @@ export interface PlanOptions {
   readonly world?: number;
   /** Default: `partial` alone, `drop` with others. `partial` with others is refused. */
   readonly last?: LastRule;
-  /** Bytes of verified shard data that may be held. Default 1 GiB. */
+  /** Bytes that a loader may hold of verified shard data and of row numbers. Default 1 GiB. */
   readonly memory?: number;
   /** Allows `full` beyond `memory`: every row then costs a read of its leaf. */
   readonly allowRandomReads?: boolean;
@@ -63,7 +63,9 @@ export interface LoaderPlan {
   readonly blockBytes: number;
   /** Bytes that are read at a time, about, of record batches that are larger. */
   readonly tileBytes: number;
-  /** Bytes of verified data that the order needs at a time; bytes that are kept; bytes that may be kept. */
+  /** Bytes of row numbers of open lane windows. */
+  readonly orderBytes: number;
+  /** Bytes that the order needs at a time, its row numbers included; bytes that are kept; bytes that may be kept. */
   readonly memoryNeededBytes: number;
   readonly memoryKeptBytes: number;
   readonly memoryMaxBytes: number;
@@ -138,7 +140,7 @@ function lastRule(last: LastRule | undefined, world: number): LastRule {
 
 type PlannedMemory = Pick<
   LoaderPlan,
-  "blocksOpen" | "blocks" | "blockBytes" | "memoryNeededBytes" | "memoryKeptBytes" | "memoryMaxBytes"
+  "orderBytes" | "blocksOpen" | "blocks" | "blockBytes" | "memoryNeededBytes" | "memoryKeptBytes" | "memoryMaxBytes"
 >;
 
 function memoryOf(order: OrderSpec, rows: number, bytes: number, memoryMaxBytes: number): PlannedMemory {
@@ -150,15 +152,19 @@ function memoryOf(order: OrderSpec, rows: number, bytes: number, memoryMaxBytes:
   const open = { none: 1, block: 1, window: order.K * (order.g + 1), full: blocks }[order.strength];
   const blocksOpen = Math.min(blocks, open);
   const openBytes = Math.min(bytes, blocksOpen * blockBytes);
-  const memoryNeededBytes = Math.ceil(openBytes * BUFFER_SLACK);
+  const windowRows = Math.min(rows, order.n * order.g * order.K);
+  const isWindowed = order.strength === "block" || order.strength === "window";
+  const orderBytes = isWindowed ? windowRows * (rows <= 2 ** 32 ? 4 : 8) : 0;
+  const memoryNeededBytes = Math.ceil(openBytes * BUFFER_SLACK) + orderBytes;
   // Blocks need not begin where segments do: one may touch two.
   const kept = Math.ceil(Math.min(bytes, 2 * openBytes + READ_AHEAD_BYTES) * BUFFER_SLACK);
   return {
+    orderBytes,
     blocksOpen,
     blocks,
     blockBytes,
     memoryNeededBytes,
-    memoryKeptBytes: Math.min(kept, memoryMaxBytes),
+    memoryKeptBytes: Math.min(kept + orderBytes, memoryMaxBytes),
     memoryMaxBytes,
   };
 }

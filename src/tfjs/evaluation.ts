@@ -5,7 +5,7 @@
  */
 import { createHostLoader, type HostLoader, type LoaderOptions } from "../loader/host-loader.ts";
 import { DEFAULT_PORTS, type LoaderPorts } from "../loader/internal.ts";
-import type { LoaderPlan } from "../loader/plan.ts";
+import { explainPlan, type Explanation } from "../loader/explain.ts";
 import type { ConfirmedVersion } from "../client/types.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { disposeTensors, loadTfjs, toTensors, type BatchTensors } from "./tensors.ts";
@@ -28,7 +28,7 @@ export interface EvalLoader extends AsyncDisposable, AsyncIterable<EvalBatch> {
   readonly size: number;
   /** A new pass from row 0; it ends the one before. */
   iterator(): Promise<EvalIterator>;
-  explain(): LoaderPlan;
+  explain(): Explanation;
   close(): Promise<void>;
 }
 
@@ -83,7 +83,7 @@ export function createEvaluationWith(version: ConfirmedVersion, options: EvalOpt
   return {
     size: plan.steps,
     iterator: async () => iterate(),
-    explain: () => plan,
+    explain: () => explainPlan(plan),
     close,
     [Symbol.asyncIterator]: iterate,
     [Symbol.asyncDispose]: close,

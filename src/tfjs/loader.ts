@@ -9,7 +9,7 @@ import type { LoaderState } from "../loader/cursor.ts";
 import type { HostBatch } from "../loader/feed.ts";
 import { createHostLoader, type HostIterator, type HostLoader, type LoaderOptions } from "../loader/host-loader.ts";
 import type { LoaderPorts } from "../loader/internal.ts";
-import type { LoaderPlan } from "../loader/plan.ts";
+import { explainPlan, type Explanation } from "../loader/explain.ts";
 import type { Receipt } from "../loader/receipt.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { disposeTensors, loadTfjs, toTensors, type BatchTensors } from "./tensors.ts";
@@ -46,7 +46,8 @@ export interface Loader extends AsyncDisposable, AsyncIterable<Batch> {
   /** Where training stands: acknowledged batches only. About 450 bytes of JSON. */
   state(): LoaderState;
   receipt(): Receipt;
-  explain(): LoaderPlan;
+  /** The plan, the quality of its shuffle and what each rank reads: counted, no I/O, a second or so. */
+  explain(): Explanation;
   /** Options for `fitDataset`: the epoch to go on at, and exact acknowledgement at `onBatchEnd`. */
   fit(): FitOptions;
   /** Stops reading and gives memory back. Idempotent. */
@@ -114,7 +115,7 @@ function loaderOf(host: HostLoader, repeats: boolean): Loader {
     },
     state: () => host.state(),
     receipt: () => host.receipt(),
-    explain: () => plan,
+    explain: () => explainPlan(plan),
     fit: () => ({ initialEpoch: host.state().epoch, callbacks: [{ onBatchEnd: async () => host.ack() }] }),
     close: () => host.close(),
     [Symbol.asyncIterator]: iterate,

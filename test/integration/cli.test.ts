@@ -48,6 +48,16 @@ describe.sequential("from publish to audit", () => {
     expect(status.stdout.match(/running/g)?.length).toBe(3);
 
     expect((await run("versions")).stdout).toMatch(/mnist\s+v1/);
+    const plan = await run("plan", "mnist@v1", "--batch", "2", "--world", "2", "--split", "train", "--shuffle", "full");
+    expect(plan.stdout, plan.stderr).toMatch(
+      /8 rows.*\n.*full, seed 0[^]*2 steps of 2 × 2 rows[^]*D \d[^]*2 +\d\.\d\d ×/,
+    );
+    expect(await json("plan", "mnist@v1", "--batch", "2", "--split", "train")).toMatchObject({
+      rows: 8,
+      steps: 4,
+      quality: { countedRows: 8 },
+    });
+    expect((await run("plan", "mnist@v1", "--batch", "2")).stderr).toMatch(/split/);
     const show = await run("show", "mnist@v1", "--shards");
     expect(show.stdout).toMatch(/train\s+8/);
     expect(show.stdout).toMatch(/val\/b\.arrow\s+val\s+4/);

@@ -45,8 +45,8 @@ export async function openSource(
   const wanted = new Set(columns);
   const tiles = createTileReader({ reads, schema, wanted, tileBytes: plan.tileBytes, allocate: sharedBytes });
   const cache = createBlockCache({
-    bytesMax: plan.memoryMaxBytes,
-    bytesKept: plan.memoryKeptBytes,
+    bytesMax: plan.memoryMaxBytes - plan.orderBytes,
+    bytesKept: plan.memoryKeptBytes - plan.orderBytes,
     blocksKept: 2 * plan.blocksOpen + 2,
     read: async (tile, buffer) => {
       const batch = await tiles.read(tile, buffer);
