@@ -105,7 +105,9 @@ export function serveApi(options: ApiOptions): Api {
       const { state, reason } = shell.status();
       return refuse(
         message,
-        new ShardpactError("unavailable", `${config.replica} is ${state}${reason === null ? "" : `: ${reason}`}`),
+        new ShardpactError("unavailable", `${config.replica} is ${state}${reason === null ? "" : `: ${reason}`}`, {
+          hint: "Ask another replica: `shardpact status` shows which run.",
+        }),
       );
     }
     if (inFlight >= LIMITS.apiInFlightMax) {
@@ -136,6 +138,13 @@ export function serveApi(options: ApiOptions): Api {
 /** That this process was fenced is no answer to a client: whoever took over, or a peer, may have one. */
 function forClient(error: unknown): ShardpactError {
   const known = toShardpactError(error);
+  if (known.code === "damaged") {
+    const hint = "Ask another replica; this one takes its tables anew from the group.";
+    return new ShardpactError("unavailable", `this replica's tables are damaged: ${known.message}`, {
+      hint,
+      cause: known,
+    });
+  }
   if (known.code !== "fenced") return known;
   return new ShardpactError("unavailable", `this replica has ended: ${known.message}`, { cause: known });
 }

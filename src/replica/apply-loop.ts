@@ -12,6 +12,7 @@ import { ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import type { CatalogStore, LogStore } from "../storage/port.ts";
 import type { RecentEntries } from "./recent-entries.ts";
+import { DIGEST_EVERY } from "./state-digests.ts";
 
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 const CHAINS_KEPT = 1024;
@@ -91,7 +92,10 @@ export function createApplyLoop(options: ApplyLoopOptions): ApplyLoop {
 
   async function work(): Promise<void> {
     try {
-      await applyBatch(applied.index + 1, Math.min(commit, options.durableLast()));
+      const from = applied.index + 1;
+      // A batch ends where replicas compare what it came to.
+      const compared = Math.ceil(from / DIGEST_EVERY) * DIGEST_EVERY;
+      await applyBatch(from, Math.min(commit, options.durableLast(), compared));
     } catch (error) {
       stopped = true;
       options.onFailure(error);

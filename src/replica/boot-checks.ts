@@ -34,7 +34,8 @@ export function wentBack(before: LogState, promised: Promised, now: LogState): s
   if (now.hardState.epoch < epoch) return `the database went back behind epoch ${epoch}, which it held`;
   if (now.hardState.epoch === epoch && votedFor !== null && now.hardState.votedFor !== votedFor)
     return `the database has forgotten its vote of epoch ${epoch}`;
-  if (now.lastIndex < promised.lastIndex)
-    return `the database held entries up to ${promised.lastIndex} and now ends at ${now.lastIndex}`;
+  const reached = Math.max(now.lastIndex, now.promisedLast ?? 0);
+  if (reached < promised.lastIndex)
+    return `the database held entries up to ${promised.lastIndex} and now ends at ${reached}`;
   return null;
 }

@@ -9,6 +9,8 @@ import { type ShardpactError, isShardpactError, toShardpactError } from "../mode
 export interface DriverEvents {
   /** Neither votes nor counts from now on. */
   nonVoting(reason: string): void;
+  /** Votes again: what was damaged is mended. */
+  mended(): void;
   /** The leader gave up by its own choice. */
   steppedDown(reason: string): void;
   /** It is over; the store is to be booted again. */
@@ -28,6 +30,8 @@ export interface Driver<M> {
   /** The greeting is over: votes, unless there is a reason not to. */
   startVoting(): void;
   stopVoting(reason: string): void;
+  /** What kept it from voting at the start is mended. Does nothing when it lost its vote since. */
+  resumeVoting(): void;
   /** Does nothing unless this replica leads. */
   stepDown(reason: string): void;
 }
@@ -44,6 +48,8 @@ export function createDriver<M>({ engine, events, ...options }: DriverOptions<M>
   let draining = false;
   let over = false;
   let { mayVote } = options;
+  let greeted = false;
+  let stopped = false;
 
   function end(error: ShardpactError, kind: "failed" | "halted"): void {
     if (over) return;
@@ -90,13 +96,21 @@ export function createDriver<M>({ engine, events, ...options }: DriverOptions<M>
     },
     halt: (error) => end(error, "halted"),
     startVoting() {
+      greeted = true;
       if (mayVote) feed({ kind: "voting", allowed: true });
     },
     stopVoting(reason) {
+      stopped = true;
       if (over || !mayVote) return;
       mayVote = false;
       feed({ kind: "voting", allowed: false });
       events.nonVoting(reason);
+    },
+    resumeVoting() {
+      if (over || stopped || mayVote) return;
+      mayVote = true;
+      if (greeted) feed({ kind: "voting", allowed: true });
+      events.mended();
     },
     stepDown(reason) {
       if (over || engine.status().role !== "leader") return;

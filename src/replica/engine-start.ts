@@ -42,9 +42,3 @@ export function createEngine<M>(context: SessionContext<M>, start: LogState): En
     },
   );
 }
-
-/** Why a replica that starts from this may not vote; null when it may. */
-export function whyNotVoting(start: LogState): string | null {
-  if (start.damaged.length > 0) return `log entries are damaged or missing: ${start.damaged.slice(0, 8).join(", ")}`;
-  return start.voting ? null : "this database has lost promises that it made";
-}

@@ -23,6 +23,8 @@ export const PEER_KINDS = {
   /** A follower asks the leader how far it must have applied to read, and the answer (read-index.ts). */
   read_index: 16,
   read_at: 17,
+  /** What the log came to at an index (state-digests.ts). */
+  digest: 18,
 } as const;
 export type PeerKind = keyof typeof PEER_KINDS;
 

@@ -59,6 +59,7 @@ export interface PeersOptions {
   onEngine(from: string, body: Uint8Array): void;
   onConfirm(from: string, body: Uint8Array): void;
   onRead(kind: "read_index" | "read_at", from: string, body: Uint8Array): void;
+  onDigest(from: string, body: Uint8Array): void;
   /** A peer knows of a promise that this database has lost. */
   onLost(reason: string): void;
   /** A peer came back with fewer entries than it acknowledged: what was counted on it may not hold. */
@@ -186,6 +187,8 @@ export function createPeers(options: PeersOptions): Peers {
       case "read_index":
       case "read_at":
         return options.onRead(header.kind, from, body);
+      case "digest":
+        return options.onDigest(from, body);
       case "hello":
         return send("welcome", from, welcomeOf(header));
       case "welcome":

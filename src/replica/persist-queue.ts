@@ -26,8 +26,10 @@ export interface PersistQueue {
   push(write: PersistEffect): void;
   /** Highest token that is durable. */
   token(): number;
-  /** What the database holds for certain. */
+  /** What the database holds for certain, or is known to have lost: it is what peers may hold this replica to. */
   durable(): DurablePoint;
+  /** Nothing of what was once promised is missing any more. */
+  mended(): void;
   /** The database's entries up to here are what the engine knows: no write under way or waiting touches one of them. */
   settledLast(): LogIndex;
   /** What the database must still hold, whatever became of the write under way. */
@@ -62,6 +64,7 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
   /** Writes under way, or whose outcome is not known. */
   let unsure: readonly PersistEffect[] = [];
   let { hardState } = start;
+  let claimed = start.promisedLast;
   let durable: DurablePoint = {
     lastIndex: start.lastIndex,
     lastEpoch: start.epochRuns.at(-1)?.epoch ?? start.base.epoch,
@@ -128,7 +131,13 @@ export function createPersistQueue(options: PersistQueueOptions): PersistQueue {
       const cuts = unsure.map(({ removeFrom }) => (removeFrom ?? Infinity) - 1);
       return { hardState, lastIndex: Math.min(durable.lastIndex, ...cuts) };
     },
-    durable: () => durable,
+    durable() {
+      const lost = claimed !== null && claimed > durable.lastIndex;
+      return lost ? { ...durable, lastIndex: claimed ?? 0, lastEpoch: 0 } : durable;
+    },
+    mended() {
+      claimed = null;
+    },
     oldestMs() {
       if (flushing) return options.monotonicMs() - flushingSinceMs;
       return pending.length > 0 ? options.monotonicMs() - pendingSinceMs : 0;

@@ -10,7 +10,7 @@
  * message's travelling time is trusted.
  */
 import { z } from "zod";
-import type { LogIndex, ReplicaId } from "../consensus/engine.ts";
+import type { EngineStatus, Epoch, LogIndex, ReplicaId } from "../consensus/engine.ts";
 import { decodeApi, encodeApi } from "../model/api.ts";
 import { ShardpactError } from "../model/errors.ts";
 import type { Runtime } from "./runtime.ts";
@@ -20,12 +20,16 @@ const RETRY_MS = 20;
 
 /** A follower's question and the leader's answer; `nonce` names the question and is never used twice. */
 const askBody = z.object({ nonce: z.string() });
-const atBody = z.object({ nonce: z.string(), index: z.number().int().nonnegative() });
+const count = z.number().int().nonnegative();
+const atBody = z.object({ nonce: z.string(), index: count, epoch: count, lastIndex: count });
 
 /** Everything acknowledged before `askedMs` (this replica's monotonic clock) stands at or below `index`. */
 export interface ReadPoint {
   readonly index: LogIndex;
   readonly askedMs: number;
+  /** When the leader answered: its epoch, and where its log ended. */
+  readonly epoch: Epoch;
+  readonly lastIndex: LogIndex;
 }
 
 export interface ReadIndex {
@@ -45,7 +49,7 @@ export interface ReadIndexOptions {
   readonly runtime: Pick<Runtime, "after" | "monotonicMs" | "randomU32">;
   /** A question that is not answered within this is sent again. */
   readonly resendMs: number;
-  status(): { readonly role: string; readonly leader: ReplicaId | null };
+  status(): Pick<EngineStatus, "role" | "leader" | "epoch" | "lastIndex">;
   /** Feeds `read` to the engine; `ready` or `failed` follows, perhaps within the call. */
   read(ticket: number): void;
   send(kind: "read_index" | "read_at", to: ReplicaId, body: Uint8Array): void;
@@ -110,8 +114,8 @@ export function createReadIndex(options: ReadIndexOptions): ReadIndex {
     start();
   }
 
-  function answered(question: Question, index: LogIndex): void {
-    latest = { index, askedMs: question.askedMs };
+  function answered(question: Question, point: Omit<ReadPoint, "askedMs">): void {
+    latest = { ...point, askedMs: question.askedMs };
     for (const waiter of question.waiters) waiter.done(latest);
     conclude(question);
   }
@@ -149,8 +153,11 @@ export function createReadIndex(options: ReadIndexOptions): ReadIndex {
     ready(ticket, index) {
       const question = asked.get(ticket);
       asked.delete(ticket);
-      if (question) options.send("read_at", question.from, encodeApi({ nonce: question.nonce, index }));
-      else if (out?.ticket === ticket) answered(out, index);
+      const { role, epoch, lastIndex } = options.status();
+      if (role !== "leader") return;
+      const point = { index, epoch, lastIndex };
+      if (question) options.send("read_at", question.from, encodeApi({ nonce: question.nonce, ...point }));
+      else if (out?.ticket === ticket) answered(out, point);
     },
     failed(ticket) {
       // A follower asks again by itself.
@@ -163,8 +170,8 @@ export function createReadIndex(options: ReadIndexOptions): ReadIndex {
     receive(kind, from, body) {
       try {
         if (kind === "read_index") return askedBy(from, decodeApi(askBody, body).nonce);
-        const { nonce, index } = decodeApi(atBody, body);
-        if (out?.nonce === nonce) answered(out, index);
+        const { nonce, ...point } = decodeApi(atBody, body);
+        if (out?.nonce === nonce) answered(out, point);
       } catch {
         // Malformed: lost, as on any bad link.
       }

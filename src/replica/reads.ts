@@ -15,6 +15,7 @@ import type { Session } from "./session.ts";
  * how far it is in time or the answer would be older than allowed, and the store's
  */
 export async function answerRead(session: Session, catalog: CatalogStore, request: ReadRequest): Promise<ReadReply> {
+  session.assertSound();
   const untilMs = session.monotonicMs() + request.waitMs;
   const point = await pointFor(session, request.consistency ?? { kind: "any" }, request.waitMs);
   const needed = Math.max(request.minIndex, request.asOf ?? 0, point?.index ?? 0);

@@ -5,20 +5,22 @@
  * the part that owns it. A failed or unknown write ends the session for good; the shell boots the store again.
  */
 import type { EngineStatus, LogIndex } from "../consensus/engine.ts";
-import { ShardpactError, isShardpactError } from "../model/errors.ts";
+import { ShardpactError } from "../model/errors.ts";
 import type { LogState } from "../storage/port.ts";
 import { type ApplyLoop, createApplyLoop } from "./apply-loop.ts";
 import type { SessionContext } from "./context.ts";
 import { type Driver, type DriverEvents, createDriver } from "./driver.ts";
 import { type EffectRunner, createEffectRunner } from "./effects.ts";
-import { createEngine, whyNotVoting } from "./engine-start.ts";
+import { createEngine } from "./engine-start.ts";
+import { type Health, createHealth } from "./health.ts";
 import { type Membership, createMembership } from "./membership.ts";
 import { type Peers, createPeers } from "./peers.ts";
 import { type PersistQueue, type Promised, createPersistQueue } from "./persist-queue.ts";
 import { type Proposals, createProposals } from "./proposals.ts";
 import { type ReadIndex, createReadIndex } from "./read-index.ts";
 import { type RecentEntries, createRecentEntries } from "./recent-entries.ts";
-import { handOver, load } from "./session-work.ts";
+import { answerLoad, whyNotVoting } from "./repair.ts";
+import { handOver } from "./hand-over.ts";
 import type { SendStep } from "./snapshot-sender.ts";
 import { type Upkeep, createUpkeep } from "./upkeep.ts";
 import { createWatchdog } from "./watchdog.ts";
@@ -50,6 +52,8 @@ export interface Session {
   tellCommit(): void;
   /** A read of the catalog failed: ends the session when that tells that this process may not go on (`fenced`). */
   readFailed(error: unknown): void;
+  /** @throws ShardpactError `unavailable`: its tables are damaged */
+  assertSound(): void;
   /** A leader that is about to stop gives the lead to a live peer, if it can within an election timeout. */
   handOver(): Promise<void>;
   /** Resolves when nothing of this session runs any more. Open proposals fail with `error`. */
@@ -71,6 +75,7 @@ interface Parts<M> {
   readonly peers: Peers;
   readonly upkeep: Upkeep;
   readonly membership: Membership;
+  readonly health: Health;
 }
 
 export function startSession<M>(context: SessionContext<M>, start: LogState, events: SessionEvents): Session {
@@ -95,9 +100,11 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
     disk.tick();
     driver.feed({ kind: "tick" });
     proposals.sweep();
+    parts.health.tick();
   });
   peers.greet(electionMaxMs, () => driver.startVoting());
   if (notVoting !== null) events.nonVoting(notVoting);
+  parts.health.begin();
   events.status(driver.status());
 
   return {
@@ -107,9 +114,8 @@ export function startSession<M>(context: SessionContext<M>, start: LogState, eve
     promised: () => disk.promised(),
     over: () => driver.over(),
     tellCommit: () => driver.feed({ kind: "tell_commit" }),
-    readFailed(error) {
-      if (isShardpactError(error, "fenced")) driver.fail(error);
-    },
+    readFailed: (error) => parts.health.readFailed(error),
+    assertSound: () => parts.health.assertSound(),
     handOver: () => handOver({ driver, peers, runtime, timeoutMs: electionMaxMs }),
     async stop(error) {
       driver.stop();
@@ -166,6 +172,9 @@ function buildParts<M>(context: SessionContext<M>, start: LogState, events: Sess
     get upkeep() {
       return upkeep;
     },
+    get health() {
+      return health;
+    },
   };
   const disk = diskOf(parts);
   const apply = applyOf(parts);
@@ -177,6 +186,7 @@ function buildParts<M>(context: SessionContext<M>, start: LogState, events: Sess
     fail: (error) => driver.fail(error),
     onStep: (...step) => events.snapshot(...step),
   });
+  const health = createHealth({ context, start, driver, disk, apply, peers, readIndex: parts.readIndex });
   return parts;
 }
 
@@ -188,7 +198,10 @@ function effectsOf<M>(late: () => Parts<M>, { engine, stores }: SessionContext<M
       late().disk.push(effect);
     },
     send: (to, message) => late().peers.send("engine", to, engine.encodeMessage(message)),
-    load: (effect) => void load({ driver: late().driver, log: stores.log }, effect),
+    load(effect) {
+      const { driver, apply, health } = late();
+      void answerLoad({ driver, log: stores.log, applied: apply.applied().index, fail: health.failed }, effect);
+    },
     commit: (index) => late().apply.commit(index),
     accepted: (effect) => late().membership.admin.accepted(effect) || late().proposals.accepted(effect),
     rejected: (effect) => late().membership.admin.rejected(effect) || late().proposals.rejected(effect),
@@ -240,34 +253,21 @@ function applyOf<M>(parts: Parts<M>): ApplyLoop {
     isLeader: () => driver.status().role === "leader",
     after: (ms, fn) => context.runtime.after(ms, fn),
     onConfiguration: ({ index, payload }) => parts.membership.applied(index, payload),
-    onApplied(entries, { index, chain }) {
+    onApplied(entries, state) {
+      const { index, chain } = state;
       if (driver.over()) return;
       proposals.applied(entries);
       driver.feed({ kind: "applied", point: { index, chain } });
       parts.upkeep.applied();
+      parts.health.applied(state);
     },
-    onFailure(error) {
-      // Damaged is not absent: what is there stays, for repair; applying ends here.
-      if (isShardpactError(error, "damaged")) driver.stopVoting(error.message);
-      else driver.fail(error);
-    },
+    onFailure: (error) => parts.health.failed(error),
   });
 }
 
 function peersOf<M>(parts: Parts<M>): Peers {
   const { context, start, driver, events } = parts;
   const { config, identity, transport, stores, runtime, engine } = context;
-  const { log } = stores;
-
-  async function loseVote(reason: string): Promise<void> {
-    driver.stopVoting(reason);
-    try {
-      await log.loseVote(reason);
-    } catch (error) {
-      driver.fail(error);
-    }
-  }
-
   return createPeers({
     group: config.genesis.name,
     groupId: identity.groupId,
@@ -276,7 +276,7 @@ function peersOf<M>(parts: Parts<M>): Peers {
     configuration: driver.status().configuration,
     start,
     transport,
-    log,
+    log: stores.log,
     runtime,
     durable: () => parts.disk.durable(),
     voting: () => driver.status().voting,
@@ -292,7 +292,8 @@ function peersOf<M>(parts: Parts<M>): Peers {
     },
     onConfirm: (_from, body) => events.confirm(body),
     onRead: (kind, from, body) => parts.readIndex.receive(kind, from, body),
-    onLost: (reason) => void loseVote(reason),
+    onDigest: (from, body) => parts.health.digest(from, body),
+    onLost: (reason) => parts.health.lost(reason),
     onDoubt: (reason) => driver.stepDown(reason),
     onFailure: (error) => driver.fail(error),
   });

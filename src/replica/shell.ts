@@ -11,6 +11,7 @@ import { ShardpactError, isShardpactError, toShardpactError } from "../model/err
 import type { MemberRole } from "../model/group.ts";
 import type { Files, LogState } from "../storage/port.ts";
 import type { Refusal } from "../transport/port.ts";
+import { createBackoff } from "./backoff.ts";
 import { checkGenesis, isContradicted, isFinal, wentBack } from "./boot-checks.ts";
 import type { SessionContext } from "./context.ts";
 import type { Promised } from "./persist-queue.ts";
@@ -18,8 +19,6 @@ import { type Session, type SessionEvents, startSession } from "./session.ts";
 import type { ReceiveStep, SnapshotToInstall } from "./snapshot-receiver.ts";
 import type { SendStep } from "./snapshot-sender.ts";
 
-const BACKOFF_MS_MIN = 50;
-const BACKOFF_MS_MAX = 1_000;
 const STOP_MS_MAX = 2_000;
 
 export type ReplicaState = ReplicaStatus["state"];
@@ -84,6 +83,7 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
   /** Index of a snapshot that the next boot may find installed. */
   let awaited: number | null = null;
   const aborter = new AbortController();
+  const backoff = createBackoff(() => runtime.monotonicMs());
   let end: (error: ShardpactError | null) => void = () => undefined;
   const ended = new Promise<ShardpactError | null>((resolve) => {
     end = resolve;
@@ -130,10 +130,11 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     awaited = null;
     if (lost !== null && start.voting) await stores.log.loseVote(lost);
     before = start;
-    const voting = start.voting && lost === null;
+    const { voting, lostReason } = lost === null ? start : { voting: false, lostReason: lost };
     onEvent({ kind: "booted", boot: start.boot, incarnation: start.incarnation, lastIndex: start.lastIndex });
+    backoff.booted();
     setState("running", null);
-    session = startSession(options, { ...start, voting }, events);
+    session = startSession(options, { ...start, voting, lostReason }, events);
     latest = session;
     tellMembership(session, session.engineStatus());
   }
@@ -151,9 +152,12 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
 
   /** `between`: with the old session gone, before the next; false: no next one. */
   async function recover(first: ShardpactError, between?: (quiet: boolean) => Promise<boolean>): Promise<void> {
-    const quiet = await dropSession(new ShardpactError("unavailable", `this replica is recovering: ${first.message}`));
+    const { message, hint, details } = first;
+    const why = new ShardpactError("unavailable", `this replica is recovering: ${message}`, { hint, details });
+    const quiet = await dropSession(why);
     if (between && !(await between(quiet))) return;
-    for (let waitMs = BACKOFF_MS_MIN; !isClosed(); waitMs = Math.min(waitMs * 2, BACKOFF_MS_MAX)) {
+    for (let waitMs = between ? 0 : backoff.first(); !isClosed(); waitMs = backoff.next(waitMs)) {
+      if (waitMs > 0) await new Promise<void>((resolve) => void runtime.after(waitMs, resolve));
       try {
         await boot();
         return;
@@ -164,7 +168,6 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
         setPostgres(error.code !== "unavailable", error.message);
         setState("recovering", error.message);
       }
-      await new Promise<void>((resolve) => void runtime.after(waitMs, resolve));
     }
   }
 
@@ -231,6 +234,7 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     },
     removed: (index) => setState("removed", `it is no member any more as of index ${index}; its data stays as it is`),
     nonVoting: (why) => setState("non_voting", why),
+    mended: () => setState("running", null),
     steppedDown: (why) => onEvent({ kind: "stepped_down", reason: why }),
     snapshot: (step, peer, index, why) => onEvent({ kind: "snapshot", step, peer, index, reason: why }),
     ...{ confirm: options.onConfirm, failed: settle },
@@ -263,12 +267,10 @@ export async function startShell<M>(options: ShellOptions<M>): Promise<Shell> {
     };
   }
 
-  try {
-    await boot();
-  } catch (error) {
+  await boot().catch((error: unknown) => {
     if (!isShardpactError(error, "unavailable")) throw error;
     settle(error);
-  }
+  });
   async function close(): Promise<void> {
     await session?.handOver();
     await finish(null);

@@ -120,7 +120,11 @@ export function createSnapshotSender(options: SenderOptions): SnapshotSender {
     if (nowMs - transfer.startedMs > TOTAL_MS_MAX) return fail(transfer, "it takes too long", false);
     const { digest, bytes, applied } = info;
     const said: SnapshotOffer = { kind: "offer", groupId, index: applied.index, digest, bytes };
-    transport.publish(SUBJECTS.snapshot(group, to, replica), encodeApi(said));
+    try {
+      transport.publish(SUBJECTS.snapshot(group, to, replica), encodeApi(said));
+    } catch (error) {
+      return fail(transfer, toShardpactError(error).message, false); // Closed under it.
+    }
     transfer.cancelTimer = runtime.after(OFFER_EVERY_MS, () => offer(transfer, info));
   }
 

@@ -28,8 +28,10 @@ import type {
   VersionRow,
 } from "../catalog/rows.ts";
 import type { LogIndex } from "../consensus/engine.ts";
+import { computeRoot, objectDigest } from "../merkle/root.ts";
 import type { CatalogAnswer, CatalogQuery } from "../model/api.ts";
 import type { Digest } from "../model/bytes.ts";
+import { ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { formatRef, type Ref, type RefTarget } from "../model/names.ts";
 
@@ -81,7 +83,7 @@ export async function answerQuery(source: CatalogSource, query: CatalogQuery): P
       return pagesAnswer(await source.pages(dataset, version, from, limit));
     }
     case "object": {
-      const page = await source.object(query.digest);
+      const page = soundObject(await source.object(query.digest));
       return page ? objectAnswer(page) : { kind: "not_found", what: `object ${query.digest}`, nearest: [] };
     }
     case "datasets":
@@ -149,7 +151,25 @@ export function versionSubject(dataset: string, version: number): string {
 async function resolve(source: CatalogSource, ref: Ref): Promise<CatalogAnswer> {
   const found = await source.version(ref.dataset, ref.target);
   if (!found) return await notFound(source, ref);
-  return { kind: "version", version: versionAnswer(found.row, found.revocation) };
+  return { kind: "version", version: versionAnswer(soundVersion(found.row), found.revocation) };
+}
+
+/** @throws ShardpactError `damaged` when the root does not follow from the row: whoever reads relies on what it covers */
+function soundVersion(row: VersionRow): VersionRow {
+  const root = computeRoot(row);
+  if (root === row.root) return row;
+  throw damagedRow(`${row.dataset}@v${row.version}`, { expected: row.root, got: root });
+}
+
+/** @throws ShardpactError `damaged` when the bytes do not hash to the digest that they stand under */
+function soundObject(row: PageRow | null): PageRow | null {
+  const got = row && objectDigest(row.kind, row.bytes);
+  if (row === null || got === row.digest) return row;
+  throw damagedRow(`${row.kind} ${row.digest}`, { expected: row.digest, got });
+}
+
+function damagedRow(what: string, details: Readonly<Record<string, unknown>>): ShardpactError {
+  return new ShardpactError("damaged", `the row of ${what} is not what was applied`, { details });
 }
 
 /** Names the part of the reference that is not there, and what is near it. */

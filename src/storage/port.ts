@@ -39,10 +39,22 @@ export interface LogState {
   readonly configurations: readonly { readonly index: LogIndex; readonly payload: Uint8Array }[];
   readonly applied: AppliedState;
   readonly peers: readonly PeerRecord[];
-  /** Entries whose checksum fails or which are missing at or below the last index. Damaged is not absent. */
+  /**
+   * Entries that were promised and are not here as they were written: above `lastIndex` those that a cut left behind, at or
+   * below what is applied those that the ledger could not give back either. Damaged is not absent.
+   */
   readonly damaged: readonly LogIndex[];
-  /** False once `loseVote` was called for this incarnation. */
+  /**
+   * The log was damaged above what is applied and goes on from before the damage: it once reached to here. Durable until
+   * `mended`; until then this replica must not vote. Null: all that was promised is here.
+   */
+  readonly promisedLast: LogIndex | null;
+  /** Why what is applied can't be what was written: it contradicts the ledger. Null: nothing like that was seen. */
+  readonly tablesDamaged: string | null;
+  /** False once `loseVote` was called for this incarnation, or when the record of its promises is damaged or gone. */
   readonly voting: boolean;
+  /** Why, when it is false. */
+  readonly lostReason: string | null;
 }
 
 export interface LogWrite {
@@ -52,7 +64,9 @@ export interface LogWrite {
 }
 
 export interface LogStore extends AsyncDisposable {
-  /** Raises the boot number and reads the state. @throws `unavailable`, `config_invalid` (another group, replica or engine), `damaged` */
+  /**
+   * Raises the boot number, reads and checks the state. Damaged entries that are applied are taken from the ledger, which
+   * proves them; a log that is damaged above is cut before the damage (`promisedLast`). @throws `unavailable`, `config_invalid` (another group, replica or engine), `damaged` */
   boot(): Promise<LogState>;
   /** The writes in order, in one durable transaction. @throws `fenced` (another boot), `unavailable` (outcome unknown: boot again) */
   append(writes: readonly LogWrite[]): Promise<void>;
@@ -65,6 +79,21 @@ export interface LogStore extends AsyncDisposable {
   recordPeer(record: PeerRecord): Promise<void>;
   /** Durable: this incarnation has lost promises and never votes again. */
   loseVote(reason: string): Promise<void>;
+  /**
+   * Writes applied entries again, out of the ledger. @throws `damaged` naming those that it does not prove (nothing is
+   * written then), otherwise as `append`
+   */
+  rebuild(indexes: readonly LogIndex[]): Promise<void>;
+  /**
+   * All that was promised up to `promisedLast` is here again, or known not to be chosen: what lies beyond the log's end goes,
+   * and the damage is over. @throws as `append`
+   */
+  mended(): Promise<void>;
+  /**
+   * Drops all that is applied and the log, for a replica that takes everything anew from its group: epoch, vote and peers
+   * stay, and `promisedLast` remembers how far the log reached. @throws as `append`
+   */
+  startOver(): Promise<void>;
   /**
    * Drops entries up to `index` (no effect where they are gone already); what is applied up to there is durable first.
    * @throws `invalid_argument` (not applied here), otherwise as `append`

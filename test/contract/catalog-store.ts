@@ -121,6 +121,16 @@ function historyCases(harness: () => StoreHarness, start: Start): void {
     ]);
   });
 
+  it("gives out no object that does not hash to its digest", async () => {
+    const store = await start();
+    const digest = objectDigest("schema", SCHEMA);
+    const payload = payloadOf("page.put", { kind: "schema", digest }, { blob: SCHEMA });
+    await store.apply([{ ...entry(1), payload }]);
+    expect(await store.query({ kind: "object", digest }, null)).toMatchObject({ kind: "object", bytes: SCHEMA });
+    await harness().damageObjects();
+    await expect(store.query({ kind: "object", digest }, null)).rejects.toMatchObject({ code: "damaged" });
+  });
+
   it("goes on after a restart where it was", async () => {
     const history = scriptedEntries(4, 60);
     const first = await start();

@@ -237,9 +237,7 @@ function damageCases(harness: () => StoreHarness, start: Start): void {
     await harness().damage(4);
     expect(await log.read(3, 5, 1e6), "what is before it").toEqual(entries(3, 3));
     await expect(log.read(4, 5, 1e6)).rejects.toMatchObject({ code: "damaged", details: { indexes: [4] } });
-    const { state, log: next } = await start();
-    expect(state).toMatchObject({ damaged: [4], lastIndex: 6 });
-    expect(await next.read(5, 6, 1e6)).toEqual(entries(5, 6));
+    expect(await log.read(5, 6, 1e6)).toEqual(entries(5, 6));
   });
 
   it("takes a missing entry for damage, not for absence", async () => {
@@ -250,14 +248,49 @@ function damageCases(harness: () => StoreHarness, start: Start): void {
     expect(await log.read(1, 3, 1e6), "what is before it").toEqual(entries(1, 1));
     await expect(log.read(2, 3, 1e6)).rejects.toMatchObject({ code: "damaged", details: { indexes: [2] } });
     await expect(log.read(6, 6, 1e6)).rejects.toMatchObject({ code: "damaged", details: { indexes: [6] } });
-    expect((await start()).state).toMatchObject({ damaged: [2, 6], lastIndex: 6 });
+    expect((await start()).state).toMatchObject({ damaged: [2, 6], lastIndex: 1, promisedLast: 6, voting: true });
+  });
+
+  it("cuts a damaged log before the damage and remembers, boot after boot, how far it reached", async () => {
+    const { log } = await start();
+    await log.append([write(entries(1, 6), { hardState: { epoch: 1, votedFor: "r2" } })]);
+    await harness().damage(4);
+    for (let boot = 0; boot < 2; boot++) {
+      const { state, log: next } = await start();
+      expect(state).toMatchObject({
+        damaged: [4],
+        lastIndex: 3,
+        promisedLast: 6,
+        hardState: { epoch: 1, votedFor: "r2" },
+      });
+      expect(state.epochRuns).toEqual([{ epoch: 1, first: 1 }]);
+      await expect(next.read(3, 4, 1e6)).rejects.toMatchObject({ code: "invalid_argument" });
+    }
+    // It goes on from there; what it was given is not damage, and the mark stays until all is.
+    const { log: next } = await start();
+    await next.append([write(entries(4, 5, 2), { hardState: { epoch: 2, votedFor: null } })]);
+    expect((await start()).state).toMatchObject({ damaged: [], lastIndex: 5, promisedLast: 6 });
+  });
+
+  it("drops what lay beyond the cut once it is mended, and only then", async () => {
+    const { log } = await start();
+    await log.append([write(entries(1, 6))]);
+    await harness().drop(3);
+    const { log: next } = await start();
+    await next.append([write(entries(3, 4, 2), { hardState: { epoch: 2, votedFor: null } })]);
+    await next.mended();
+    const { state, log: last } = await start();
+    expect(state).toMatchObject({ damaged: [], lastIndex: 4, promisedLast: null, voting: true });
+    await last.append([write([entry(5, 2)])]);
+    expect(await last.read(1, 5, 1e6)).toEqual([...entries(1, 2), ...entries(3, 5, 2)]);
+    expect((await start()).state).toMatchObject({ damaged: [], lastIndex: 5, promisedLast: null });
   });
 
   it("does not hand out a damaged configuration", async () => {
     const { log } = await start();
     await log.append([write([entry(1, 1, "config", "voters"), entry(2)])]);
     await harness().damage(1);
-    expect((await start()).state).toMatchObject({ damaged: [1], configurations: [] });
+    expect((await start()).state).toMatchObject({ damaged: [1], configurations: [], lastIndex: 0, promisedLast: 2 });
   });
 
   it("is whole again once the damaged entry is put again", async () => {
@@ -265,6 +298,110 @@ function damageCases(harness: () => StoreHarness, start: Start): void {
     await log.append([write(entries(1, 3))]);
     await harness().damage(2);
     await log.append([write([entry(2)])]);
-    expect((await start()).state).toMatchObject({ damaged: [], lastIndex: 3 });
+    expect((await start()).state).toMatchObject({ damaged: [], lastIndex: 3, promisedLast: null });
+  });
+
+  it("takes what is applied out of the ledger again: at a boot, and when it is asked to", async () => {
+    const { log, catalog } = await start();
+    const written = [entry(1, 1, "config", "voters"), ...entries(2, 6)];
+    await log.append([write(written)]);
+    await catalog.apply(written.slice(0, 5));
+    await log.append([write([])]);
+    await harness().damage(2);
+    await harness().drop(4);
+    await log.rebuild([2, 4]);
+    expect(await log.read(1, 6, 1e6)).toEqual(written);
+    await harness().drop(1);
+    await harness().damage(3);
+    const { state, log: next } = await start();
+    expect(state).toMatchObject({ damaged: [], lastIndex: 6, promisedLast: null, configurations: [{ index: 1 }] });
+    expect(await next.read(1, 6, 1e6)).toEqual(written);
+  });
+
+  it("believes no ledger row that the chain does not prove", async () => {
+    const { log, catalog } = await start();
+    await log.append([write(entries(1, 4))]);
+    await catalog.apply(entries(1, 4));
+    await log.append([write([])]);
+    await harness().drop(2);
+    await harness().damageLedger(2);
+    await expect(log.rebuild([2])).rejects.toMatchObject({ code: "damaged", details: { ledger: [2] } });
+    expect((await start()).state).toMatchObject({ damaged: [2], lastIndex: 4, promisedLast: null });
+  });
+
+  it("gives up the vote when the record of its promises is damaged, and goes on from what it has proof of", async () => {
+    const { log } = await start();
+    await log.append([write(entries(1, 3, 4), { hardState: { epoch: 6, votedFor: "r2" } })]);
+    await harness().damagePromises();
+    const { state, log: next } = await start();
+    expect(state).toMatchObject({ hardState: { epoch: 4, votedFor: null }, lastIndex: 3, voting: false });
+    expect(state.lostReason).toContain("damaged");
+    await next.append([write([entry(4, 7)], { hardState: { epoch: 7, votedFor: null } })]);
+    expect((await start()).state).toMatchObject({ hardState: { epoch: 7 }, lastIndex: 4, voting: false });
+  });
+
+  it("writes what it promised anew with every append: what became of the row meanwhile is not believed", async () => {
+    const { log } = await start();
+    await log.append([write(entries(1, 3), { hardState: { epoch: 6, votedFor: "r2" } })]);
+    await harness().damagePromises();
+    await log.append([write([entry(4, 6)])]);
+    expect((await start()).state).toMatchObject({
+      hardState: { epoch: 6, votedFor: "r2" },
+      lastIndex: 4,
+      voting: true,
+    });
+  });
+
+  it("does not take a lost record of promises for a new replica", async () => {
+    const { log, catalog } = await start();
+    await log.append([write(entries(1, 3))]);
+    await catalog.apply(entries(1, 2));
+    await log.append([write([])]);
+    await harness().dropPromises();
+    const { state } = await start();
+    expect(state).toMatchObject({ voting: false, lastIndex: 3, applied: { index: 2 }, hardState: { epoch: 1 } });
+    expect(state.lostReason).toContain("gone");
+    expect((await start()).state.voting).toBe(false);
+  });
+
+  it("says at a boot that the applied state and the ledger contradict each other", async () => {
+    const { log, catalog } = await start();
+    await log.append([write(entries(1, 6))]);
+    await catalog.apply(entries(1, 4));
+    expect((await start()).state).toMatchObject({ tablesDamaged: null, applied: { index: 4 } });
+    await harness().dropLedger(4);
+    const { state } = await start();
+    expect(state).toMatchObject({ applied: { index: 3 }, lastIndex: 6 });
+    expect(state.tablesDamaged).toContain("applied is 4, the ledger ends at 3");
+  });
+
+  it("starts over: drops tables and log, keeps what was promised, and takes everything again", async () => {
+    const { log, catalog } = await start();
+    const written = [entry(1, 2, "config", "voters"), ...entries(2, 6, 2)];
+    await log.append([write(written, { hardState: { epoch: 3, votedFor: "r2" } })]);
+    await catalog.apply(written.slice(0, 4));
+    const before = catalog.applied();
+    await log.recordPeer({ peer: "r2", incarnation: "a", boot: 4 });
+    await log.startOver();
+    const next = await start();
+    expect(next.state).toMatchObject({
+      hardState: { epoch: 3, votedFor: "r2" },
+      lastIndex: 0,
+      promisedLast: 6,
+      applied: { index: 0 },
+      peers: [{ peer: "r2" }],
+      tablesDamaged: null,
+      voting: true,
+    });
+    await next.log.append([write(written)]);
+    await next.catalog.apply(written.slice(0, 4));
+    expect(next.catalog.applied()).toEqual(before);
+    await next.log.mended();
+    expect((await start()).state).toMatchObject({
+      promisedLast: null,
+      damaged: [],
+      lastIndex: 6,
+      applied: { index: 4 },
+    });
   });
 }

@@ -13,6 +13,16 @@ export interface StoreHarness {
   damage(index: number): Promise<void>;
   /** Removes a stored log entry behind the store's back. */
   drop(index: number): Promise<void>;
+  /** Changes the payload of a ledger row behind the store's back. */
+  damageLedger(index: number): Promise<void>;
+  /** Removes a ledger row behind the store's back. */
+  dropLedger(index: number): Promise<void>;
+  /** Changes a byte of the bytes of every stored object. */
+  damageObjects(): Promise<void>;
+  /** Changes the term in the record of what was promised. */
+  damagePromises(): Promise<void>;
+  /** Removes that record. */
+  dropPromises(): Promise<void>;
   /** Breaks the connections of all open stores, at once or in the middle of their next write. */
   breakConnections(): Promise<void>;
   close(): Promise<void>;

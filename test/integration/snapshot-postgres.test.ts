@@ -52,6 +52,11 @@ async function makeHarness(): Promise<StoreHarness> {
   return {
     open: (identity) => db.open(identity ?? SCRIPTED),
     damage: async () => undefined,
+    damageLedger: async () => undefined,
+    dropLedger: async () => undefined,
+    damageObjects: async () => undefined,
+    damagePromises: async () => undefined,
+    dropPromises: async () => undefined,
     drop: async (index) => void (await db.admin.query("DELETE FROM shardpact.log WHERE index = $1", [index])),
     breakConnections: async () => void (await db.admin.query(TERMINATE)),
     close: () => db.drop(),

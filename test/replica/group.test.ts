@@ -1,12 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
 import { SUBJECTS, decodeApi, encodeApi, proposeReply, readReply, replicaStatus } from "../../src/model/api.ts";
-import {
-  type MemoryDisk,
-  crashMemoryDisk,
-  createMemoryDisk,
-  damageMemoryRecord,
-} from "../../src/storage/memory/disk.ts";
+import { type MemoryDisk, createMemoryDisk } from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
 import { type MemoryBus, createMemoryBus } from "../../src/transport/memory.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -247,26 +242,6 @@ test("a replica that lost its database is refused as a stranger; the others go o
   await group.start(id);
   expect(await state(group, id, "non_voting")).toMatch(/known here with another database/);
   await proposeMany(group, 3, "and on");
-});
-
-test("a damaged log entry is not absent: the replica keeps it, and does not vote", async () => {
-  const group = await openGroup();
-  await proposeMany(group, 10);
-  await group.agreed();
-  const id = follower(group, await group.leader());
-  await group.kill(id);
-  const disk = group.disks.get(id);
-  if (!disk?.state) throw new Error("no disk");
-  const last = disk.state.lastIndex;
-  // What is applied stands in the ledger; only an entry that is still to be applied is needed from the log.
-  crashMemoryDisk(disk);
-  expect(disk.applied.index).toBeLessThan(last);
-  damageMemoryRecord(disk, last);
-  await group.start(id);
-  expect(await state(group, id, "non_voting")).toContain(`damaged or missing: ${last}`);
-  await proposeMany(group, 3, "on");
-  expect(disk.log.has(last)).toBe(true);
-  expect(disk.applied.index).toBeLessThan(last);
 });
 
 test("drops, duplicates and reordering cost time, never agreement", async () => {

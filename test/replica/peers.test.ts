@@ -65,6 +65,7 @@ async function openBench(): Promise<Bench> {
     onEngine: (_from, body) => void log.push(`engine ${Buffer.from(body).toString()}`),
     onConfirm: () => void log.push("confirm"),
     onRead: (kind) => void log.push(kind),
+    onDigest: () => void log.push("digest"),
     onLost: (reason) => void log.push(`lost ${reason}`),
     onDoubt: (reason) => void log.push(`doubt ${reason}`),
     onFailure: (error) => void log.push(`failure ${String(error)}`),

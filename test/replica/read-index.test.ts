@@ -2,12 +2,13 @@ import { describe, expect, test } from "vitest";
 import { decodeApi, encodeApi } from "../../src/model/api.ts";
 import { type ReadIndex, createReadIndex } from "../../src/replica/read-index.ts";
 import { z } from "zod";
+import type { Role } from "../../src/consensus/engine.ts";
 
 interface Bench {
   readonly reads: ReadIndex;
   readonly tickets: number[];
   readonly sent: { kind: string; to: string; body: Uint8Array }[];
-  status: { role: string; leader: string | null };
+  status: { role: Role; leader: string | null };
   /** Lets this much time pass. */
   pass(ms: number): Promise<void>;
 }
@@ -32,7 +33,7 @@ function bench(status: Bench["status"]): Bench {
         },
       },
       resendMs: 100,
-      status: () => b.status,
+      status: () => ({ ...b.status, epoch: 3, lastIndex: 20 }),
       read: (ticket) => void tickets.push(ticket),
       send: (kind, to, body) => void sent.push({ kind, to, body }),
     }),
@@ -63,10 +64,10 @@ describe("reads on the leader (thesis §6.4)", () => {
     const third = b.reads.fetch(1000);
     expect(b.tickets).toEqual([1]);
     b.reads.ready(1, 10);
-    expect(await first).toEqual({ index: 10, askedMs: 0 });
+    expect(await first).toMatchObject({ index: 10, askedMs: 0 });
     expect(b.tickets).toEqual([1, 2]);
     b.reads.ready(2, 12);
-    expect(await Promise.all([second, third])).toEqual([
+    expect(await Promise.all([second, third])).toMatchObject([
       { index: 12, askedMs: 5 },
       { index: 12, askedMs: 5 },
     ]);
@@ -80,8 +81,12 @@ describe("reads on the leader (thesis §6.4)", () => {
     b.reads.ready(1, 99); // Of a ticket that has failed: nobody's any more.
     await b.pass(20);
     expect(b.sent).toMatchObject([{ kind: "read_index", to: "B" }]);
-    b.reads.receive("read_at", "B", encodeApi({ nonce: nonceOf(b.sent[0]?.body ?? new Uint8Array()), index: 4 }));
-    expect(await point).toEqual({ index: 4, askedMs: 0 });
+    b.reads.receive(
+      "read_at",
+      "B",
+      encodeApi({ nonce: nonceOf(b.sent[0]?.body ?? new Uint8Array()), index: 4, epoch: 3, lastIndex: 20 }),
+    );
+    expect(await point).toMatchObject({ index: 4, askedMs: 0 });
   });
 
   test("a follower's question is answered with its nonce; a newer question of it takes the old one's place", () => {
@@ -115,10 +120,10 @@ describe("reads on a follower", () => {
     await expect(first).rejects.toMatchObject({ code: "unavailable" });
     await b.pass(100);
     const second = b.reads.fetch(1000);
-    b.reads.receive("read_at", "B", encodeApi({ nonce: old, index: 3 }));
+    b.reads.receive("read_at", "B", encodeApi({ nonce: old, index: 3, epoch: 3, lastIndex: 20 }));
     const nonce = nonceOf(b.sent.at(-1)?.body ?? new Uint8Array());
     expect(nonce).not.toBe(old);
-    b.reads.receive("read_at", "B", encodeApi({ nonce, index: 8 }));
+    b.reads.receive("read_at", "B", encodeApi({ nonce, index: 8, epoch: 3, lastIndex: 20 }));
     expect((await second).index).toBe(8);
   });
 
@@ -134,7 +139,11 @@ describe("reads on a follower", () => {
     await b.pass(30);
     b.status = { role: "follower", leader: "B" };
     await b.pass(30);
-    b.reads.receive("read_at", "B", encodeApi({ nonce: nonceOf(b.sent.at(-1)?.body ?? new Uint8Array()), index: 1 }));
+    b.reads.receive(
+      "read_at",
+      "B",
+      encodeApi({ nonce: nonceOf(b.sent.at(-1)?.body ?? new Uint8Array()), index: 1, epoch: 3, lastIndex: 20 }),
+    );
     expect((await found).index).toBe(1);
   });
 
@@ -142,17 +151,21 @@ describe("reads on a follower", () => {
     const b = bench({ role: "follower", leader: "B" });
     const take = async (index: number): Promise<void> => {
       const point = b.reads.fetch(1000);
-      b.reads.receive("read_at", "B", encodeApi({ nonce: nonceOf(b.sent.at(-1)?.body ?? new Uint8Array()), index }));
+      b.reads.receive(
+        "read_at",
+        "B",
+        encodeApi({ nonce: nonceOf(b.sent.at(-1)?.body ?? new Uint8Array()), index, epoch: 3, lastIndex: 20 }),
+      );
       await point;
     };
     expect(b.reads.newest(100)).toBeNull();
     await take(5);
     expect(b.reads.newest(4)).toBeNull();
-    expect(b.reads.newest(5)).toEqual({ index: 5, askedMs: 0 });
+    expect(b.reads.newest(5)).toMatchObject({ index: 5, askedMs: 0 });
     await b.pass(40);
     await take(9);
-    expect(b.reads.newest(8)).toEqual({ index: 5, askedMs: 0 });
-    expect(b.reads.newest(9)).toEqual({ index: 9, askedMs: 40 });
+    expect(b.reads.newest(8)).toMatchObject({ index: 5, askedMs: 0 });
+    expect(b.reads.newest(9)).toMatchObject({ index: 9, askedMs: 40 });
   });
 
   test("malformed messages are lost; a stopped one fails its readers", async () => {

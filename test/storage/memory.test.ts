@@ -6,7 +6,13 @@ import { scriptedEntries } from "../contract/catalog-script.ts";
 import { catalogStoreContract } from "../contract/catalog-store.ts";
 import { logStoreContract } from "../contract/log-store.ts";
 import { entries, entry, IDENTITY, seededRandom, type StoreHarness, write } from "../contract/store-harness.ts";
-import { crashMemoryDisk, createMemoryDisk, damageMemoryRecord } from "../../src/storage/memory/disk.ts";
+import {
+  crashMemoryDisk,
+  createMemoryDisk,
+  damageMemoryPromises,
+  damageMemoryRecord,
+  rowsIn,
+} from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
 
 async function makeHarness(): Promise<StoreHarness> {
@@ -15,6 +21,18 @@ async function makeHarness(): Promise<StoreHarness> {
     open: async (identity = IDENTITY) => openMemoryStores(disk, identity),
     damage: async (index) => damageMemoryRecord(disk, index),
     drop: async (index) => void disk.log.delete(index),
+    damageLedger: async (index) => {
+      const row = disk.ledger[index - 1];
+      if (row) disk.ledger[index - 1] = { ...row, payload: Uint8Array.of(...row.payload, 0) };
+    },
+    dropLedger: async (index) => void disk.ledger.splice(index - 1, 1),
+    damageObjects: async () => {
+      for (const [key, row] of rowsIn(disk, "page")) {
+        if (row.table === "page") rowsIn(disk, "page").set(key, { ...row, bytes: row.bytes.map((byte) => byte ^ 1) });
+      }
+    },
+    damagePromises: async () => damageMemoryPromises(disk),
+    dropPromises: async () => void (disk.state = null),
     breakConnections: async () => void (disk.failNext = "after"),
     close: async () => undefined,
   };

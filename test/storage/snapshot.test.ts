@@ -4,7 +4,13 @@ import { describe, expect, it } from "vitest";
 import { scriptedEntries } from "../contract/catalog-script.ts";
 import { SCRIPTED, snapshotContract } from "../contract/snapshot.ts";
 import { type StoreHarness, write } from "../contract/store-harness.ts";
-import { crashMemoryDisk, createMemoryDisk, damageMemoryRecord, rowsIn } from "../../src/storage/memory/disk.ts";
+import {
+  crashMemoryDisk,
+  createMemoryDisk,
+  damageMemoryPromises,
+  damageMemoryRecord,
+  rowsIn,
+} from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
 import { openSnapshot } from "../../src/storage/snapshot/file.ts";
 import { receiveSnapshot } from "../../src/storage/snapshot/receive.ts";
@@ -19,6 +25,18 @@ async function makeHarness(): Promise<StoreHarness> {
     open: async (identity = SCRIPTED) => openMemoryStores(disk, identity),
     damage: async (index) => damageMemoryRecord(disk, index),
     drop: async (index) => void disk.log.delete(index),
+    damageLedger: async (index) => {
+      const row = disk.ledger[index - 1];
+      if (row) disk.ledger[index - 1] = { ...row, payload: Uint8Array.of(...row.payload, 0) };
+    },
+    dropLedger: async (index) => void disk.ledger.splice(index - 1, 1),
+    damageObjects: async () => {
+      for (const [key, row] of rowsIn(disk, "page")) {
+        if (row.table === "page") rowsIn(disk, "page").set(key, { ...row, bytes: row.bytes.map((byte) => byte ^ 1) });
+      }
+    },
+    damagePromises: async () => damageMemoryPromises(disk),
+    dropPromises: async () => void (disk.state = null),
     breakConnections: async () => void (disk.failNext = "after"),
     close: async () => undefined,
   };

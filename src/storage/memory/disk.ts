@@ -9,6 +9,7 @@ import { APPLIED_ZERO } from "../../catalog/apply.ts";
 import { PRIMARY_KEYS, type Row, type Table } from "../../catalog/rows.ts";
 import type { Entry, HardState, LogBase, LogIndex } from "../../consensus/engine.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
+import { promiseChecksum } from "../log-damage.ts";
 import { fencedError } from "../log-record.ts";
 import type { PeerRecord, StoreIdentity } from "../port.ts";
 
@@ -19,7 +20,11 @@ export interface MemoryState {
   readonly lastIndex: LogIndex;
   /** What stood before the first entry of the log. */
   readonly base: LogBase;
+  readonly promisedLast: LogIndex | null;
   readonly voting: boolean;
+  readonly lostReason: string | null;
+  /** Over the promises; null: written by hand, not checked. */
+  readonly checksum: Uint8Array | null;
 }
 
 export interface MemoryRecord {
@@ -96,11 +101,25 @@ export function damageMemoryRecord(disk: MemoryDisk, index: LogIndex): void {
   disk.log.set(index, { entry: { ...record.entry, payload }, checksum });
 }
 
+/** Flips a bit of the record of what this replica promised: it has voted in another epoch, as far as can be read. */
+export function damageMemoryPromises(disk: MemoryDisk): void {
+  const { state } = disk;
+  invariant(state, "a booted disk has its state");
+  disk.state = { ...state, hardState: { ...state.hardState, epoch: state.hardState.epoch ^ 1 } };
+}
+
+/** The state with its checksum: whoever changes what was promised writes it so. */
+export function sealed(state: MemoryState): MemoryState {
+  return { ...state, checksum: promiseChecksum({ ...state, lastIndex: null }) };
+}
+
 /** One boot of one process on a disk: what both of its stores share. */
 export interface MemorySession {
   readonly disk: MemoryDisk;
   readonly identity: StoreIdentity;
   boot: number;
+  /** As it was last written: every append writes it anew. */
+  hardState: HardState;
   lost: ShardpactError | null;
   closed: boolean;
 }

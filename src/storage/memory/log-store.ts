@@ -1,31 +1,37 @@
 /**
  * Owns the consensus log in memory: the same answers and refusals as the one in Postgres.
  */
-import type { Entry, EpochRun, LogBase, LogIndex } from "../../consensus/engine.ts";
+import { APPLIED_ZERO } from "../../catalog/apply.ts";
+import type { Entry, LogBase, LogIndex } from "../../consensus/engine.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
 import {
   assertAfter,
   assertCompactable,
-  assertIdentity,
   assertResettable,
   checksumOf,
   compactedEntries,
-  configurationsOf,
   damagedEntries,
   foldWrites,
-  isIntact,
 } from "../log-record.ts";
-import type { LogState, LogStore, LogWrite } from "../port.ts";
-import { type MemoryRecord, type MemorySession, type MemoryState, writeMemory } from "./disk.ts";
+import { unprovenEntries } from "../log-damage.ts";
+import type { LogStore, LogWrite } from "../port.ts";
+import { type MemorySession, type MemoryState, sealed, writeMemory } from "./disk.ts";
+import { bootMemory, isIntactRecord, provenEntries } from "./log-boot.ts";
 
 export function createMemoryLogStore(session: MemorySession, close: () => Promise<void>): LogStore {
   const { disk } = session;
   return {
-    boot: async () => boot(session),
+    boot: async () => bootMemory(session),
     append: (writes) => writeMemory(session, (state) => append(session, state, writes)),
     read: async (from, to, bytesMax) => read(session, from, to, bytesMax),
     recordPeer: (record) => writeMemory(session, () => void disk.peers.set(record.peer, record)),
-    loseVote: () => writeMemory(session, (state) => void (disk.state = { ...state, voting: false })),
+    loseVote: (reason) =>
+      writeMemory(session, (state) => {
+        disk.state = sealed({ ...state, voting: false, lostReason: state.lostReason ?? reason });
+      }),
+    rebuild: (indexes) => writeMemory(session, () => rebuild(session, indexes)),
+    mended: () => writeMemory(session, (state) => mended(session, state)),
+    startOver: () => writeMemory(session, (state) => startOver(session, state)),
     compactTo: (index) => writeMemory(session, (state) => compact(session, state, index)),
     resetTo: (position) => writeMemory(session, (state) => reset(session, state, position)),
     close,
@@ -33,46 +39,38 @@ export function createMemoryLogStore(session: MemorySession, close: () => Promis
   };
 }
 
-function boot(session: MemorySession): LogState {
-  if (session.closed && session.lost) throw session.lost;
-  const { disk, identity } = session;
-  const fresh = { identity, boot: 0, hardState: { epoch: 0, votedFor: null }, lastIndex: 0 };
-  const found: MemoryState = disk.state ?? { ...fresh, base: { index: 0, epoch: 0 }, voting: true };
-  assertIdentity(found.identity, identity);
-  const state = { ...found, boot: found.boot + 1 };
-  disk.state = state;
-  session.boot = state.boot;
-  session.lost = null;
-  // Raising boot is a durable write, and takes the applies before it along.
-  disk.unflushed.length = 0;
-  const records = [...disk.log.values()].toSorted((a, b) => a.entry.index - b.entry.index);
-  const configurations = records.filter(({ entry }) => entry.kind === "config");
-  return {
-    incarnation: disk.incarnation,
-    boot: state.boot,
-    hardState: state.hardState,
-    firstIndex: state.base.index + 1,
-    lastIndex: state.lastIndex,
-    base: state.base,
-    epochRuns: epochRuns(records),
-    configurations: configurationsOf(identity, [
-      ...disk.ledger.filter(({ kind, index }) => kind === "config" && index <= state.base.index),
-      ...configurations.filter(isIntactRecord).map(({ entry }) => entry),
-    ]).map(({ index, payload }) => ({ index, payload })),
-    applied: disk.applied,
-    peers: [...disk.peers.values()].toSorted((a, b) => (a.peer < b.peer ? -1 : 1)),
-    damaged: findDamaged(session, state),
-    voting: state.voting,
-  };
-}
-
-function append({ disk }: MemorySession, state: MemoryState, writes: readonly LogWrite[]): void {
+function append(session: MemorySession, state: MemoryState, writes: readonly LogWrite[]): void {
+  const { disk } = session;
   const { hardState, removeFrom, put, lastIndex } = foldWrites(writes, state.lastIndex);
   assertAfter(state.base.index, removeFrom, put);
   if (removeFrom !== null) for (const index of disk.log.keys()) if (index >= removeFrom) disk.log.delete(index);
   for (const entry of put) disk.log.set(entry.index, { entry, checksum: checksumOf(entry) });
-  disk.state = { ...state, hardState: hardState ?? state.hardState, lastIndex };
+  session.hardState = hardState ?? session.hardState;
+  disk.state = sealed({ ...state, hardState: session.hardState, lastIndex });
   disk.unflushed.length = 0;
+}
+
+function rebuild({ disk, identity }: MemorySession, indexes: readonly LogIndex[]): void {
+  const { proven, unproven } = provenEntries(disk, indexes);
+  if (unproven.length > 0) throw unprovenEntries(identity.replica, unproven);
+  for (const entry of proven) disk.log.set(entry.index, { entry, checksum: checksumOf(entry) });
+}
+
+function mended({ disk }: MemorySession, state: MemoryState): void {
+  for (const index of disk.log.keys()) if (index > state.lastIndex) disk.log.delete(index);
+  disk.state = sealed({ ...state, promisedLast: null });
+  disk.unflushed.length = 0;
+}
+
+function startOver({ disk }: MemorySession, state: MemoryState): void {
+  disk.log.clear();
+  for (const rows of disk.rows.values()) rows.clear();
+  disk.ledger.length = 0;
+  disk.outcomes.clear();
+  disk.applied = APPLIED_ZERO;
+  disk.unflushed.length = 0;
+  const promisedLast = Math.max(state.promisedLast ?? 0, state.lastIndex);
+  disk.state = sealed({ ...state, base: { index: 0, epoch: 0 }, lastIndex: 0, promisedLast });
 }
 
 function compact({ disk, identity }: MemorySession, state: MemoryState, index: LogIndex): void {
@@ -120,27 +118,4 @@ function read(
   }
   if (entries.length === 0) throw damagedEntries(identity.replica, [from]);
   return entries;
-}
-
-function epochRuns(records: readonly MemoryRecord[]): readonly EpochRun[] {
-  const runs: EpochRun[] = [];
-  for (const { entry } of records) {
-    if (runs.at(-1)?.epoch !== entry.epoch) runs.push({ epoch: entry.epoch, first: entry.index });
-  }
-  return runs;
-}
-
-/** As in Postgres: missing anywhere, wrong above the applied index or in a configuration. */
-function findDamaged({ disk }: MemorySession, state: MemoryState): readonly LogIndex[] {
-  const damaged: LogIndex[] = [];
-  for (let index = state.base.index + 1; index <= state.lastIndex; index++) {
-    const record = disk.log.get(index);
-    const checked = index > disk.applied.index || record?.entry.kind === "config";
-    if (record === undefined || (checked && !isIntactRecord(record))) damaged.push(index);
-  }
-  return damaged;
-}
-
-function isIntactRecord({ entry, checksum }: MemoryRecord): boolean {
-  return isIntact(entry, checksum);
 }

@@ -10,7 +10,14 @@ import { createMemoryLogStore } from "./log-store.ts";
 /** Like `openPostgresStores`: nothing can be written before `log.boot()`, and a later boot on the disk fences this one. */
 export function openMemoryStores(disk: MemoryDisk, identity: StoreIdentity): ReplicaStores {
   const lost = new ShardpactError("unavailable", `replica ${identity.replica}: the disk is open but not booted`);
-  const session: MemorySession = { disk, identity, boot: 0, lost, closed: false };
+  const session: MemorySession = {
+    disk,
+    identity,
+    boot: 0,
+    hardState: { epoch: 0, votedFor: null },
+    lost,
+    closed: false,
+  };
   const close = async (): Promise<void> => {
     session.closed = true;
     session.lost = new ShardpactError("closed", `the stores of replica ${identity.replica} are closed`);

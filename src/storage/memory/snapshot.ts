@@ -13,7 +13,7 @@ import { assertSameTables } from "../snapshot/diverged.ts";
 import { openSnapshot, type SnapshotFile } from "../snapshot/file.ts";
 import { LEDGER_TABLE, SNAPSHOT_TABLES, type SnapshotTable } from "../snapshot/tables.ts";
 import { type SnapshotContent, writeSnapshot } from "../snapshot/write.ts";
-import { type MemoryDisk, type MemorySession, type MemoryState, rowsIn, writeMemory } from "./disk.ts";
+import { type MemoryDisk, type MemorySession, type MemoryState, rowsIn, sealed, writeMemory } from "./disk.ts";
 
 type Rows = ReadonlyMap<Table, ReadonlyMap<string, Row>>;
 
@@ -54,6 +54,7 @@ export async function installMemorySnapshot(
     disk.applied = info.applied;
     disk.unflushed.length = 0;
     moveLog(disk, state, info);
+    session.hardState = disk.state?.hardState ?? session.hardState;
     return installed(info, true, session);
   });
 }
@@ -71,16 +72,16 @@ function moveLog(disk: MemoryDisk, state: MemoryState, { applied: { index }, epo
     // Nothing above may go: it was accepted, and may be chosen.
     for (const at of disk.log.keys()) if (at <= index) disk.log.delete(at);
     const lastIndex = Math.max(state.lastIndex, index);
-    disk.state = { ...state, hardState: raised, lastIndex, base: { index, epoch } };
+    disk.state = sealed({ ...state, hardState: raised, lastIndex, base: { index, epoch } });
     return;
   }
   const record = disk.log.get(index);
   if (record && record.entry.epoch === epoch && isIntact(record.entry, record.checksum)) {
-    disk.state = { ...state, hardState: raised };
+    disk.state = sealed({ ...state, hardState: raised });
     return;
   }
   disk.log.clear();
-  disk.state = { ...state, hardState: raised, lastIndex: index, base: { index, epoch } };
+  disk.state = sealed({ ...state, hardState: raised, lastIndex: index, base: { index, epoch } });
 }
 
 /** What is there, and over it what the snapshot holds, as Postgres would put it. */

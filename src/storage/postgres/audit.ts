@@ -21,7 +21,8 @@ import { openMemoryStores } from "../memory/open.ts";
 import { isIntact } from "../log-record.ts";
 import type { ReplicaStores } from "../port.ts";
 import { plainBytes } from "./columns.ts";
-import { asUnavailable, connect, LONG_TIMEOUT_MS } from "./session.ts";
+import { asUnavailable } from "./failure.ts";
+import { connect, LONG_TIMEOUT_MS } from "./session.ts";
 import { rowFromJson, tableSql } from "./tables.ts";
 
 export interface AuditFinding {

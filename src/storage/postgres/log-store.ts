@@ -19,8 +19,11 @@ import type { LogStore, LogWrite, PeerRecord } from "../port.ts";
 import { plainBytes } from "./columns.ts";
 import { bootSession } from "./log-boot.ts";
 import { typedRows } from "./row-types.ts";
+import { endDamage, rebuildEntries } from "./log-rebuild.ts";
+import { startOver } from "./start-over.ts";
 import { compactLog, resetLog } from "./snapshot-log.ts";
-import { asUnavailable, closeSession, closeWriters, type PostgresSession, runRead, runWrite } from "./session.ts";
+import { asUnavailable } from "./failure.ts";
+import { closeSession, closeWriters, type PostgresSession, promiseHash, runRead, runWrite } from "./session.ts";
 
 /** Rows of one read, whatever their bytes. */
 const READ_ROWS_MAX = 4_096;
@@ -36,6 +39,9 @@ export function createPostgresLogStore(session: PostgresSession): LogStore {
       runRead(session, `reading the log from ${from}`, () => read(session, from, to, bytesMax)),
     recordPeer: (record) => inTurn(() => recordPeer(session, record)),
     loseVote: (reason) => inTurn(() => loseVote(session, reason)),
+    rebuild: (indexes) => inTurn(() => rebuildEntries(session, indexes)),
+    mended: () => inTurn(() => endDamage(session)),
+    startOver: () => inTurn(() => startOver(session)),
     compactTo: (index) => compactLog(session, index),
     resetTo: (position) => resetLog(session, position),
     close,
@@ -60,9 +66,8 @@ async function boot(session: PostgresSession) {
 
 const STATE_SQL = `
 WITH state AS (
-  UPDATE shardpact.replica_state SET epoch = coalesce($2::bigint, epoch),
-    voted_for = CASE WHEN $2::bigint IS NULL THEN voted_for ELSE $3::text END, last_index = $4::bigint,
-    last_hash = coalesce($5::bytea, (SELECT checksum FROM shardpact.log WHERE index = $4::bigint))
+  UPDATE shardpact.replica_state SET epoch = $2::bigint, voted_for = $3::text, last_index = $4::bigint,
+    last_hash = coalesce($5::bytea, (SELECT checksum FROM shardpact.log WHERE index = $4::bigint)), state_hash = $6::bytea
   WHERE boot = $1::bigint RETURNING 1
 )`;
 
@@ -70,7 +75,7 @@ const LOG_COLUMNS = "index, epoch, kind, payload, checksum";
 
 /** Rows after the end: none of them exists. */
 const ADD_SQL = `, put AS (
-  INSERT INTO shardpact.log (${LOG_COLUMNS}) SELECT ${LOG_COLUMNS} FROM ${typedRows("log", 6)}
+  INSERT INTO shardpact.log (${LOG_COLUMNS}) SELECT ${LOG_COLUMNS} FROM ${typedRows("log", 7)}
   WHERE EXISTS (SELECT FROM state)
 )`;
 
@@ -83,7 +88,7 @@ const PUT_SQL = ADD_SQL.replace(
 
 /** Rows that are put again are left to the upsert: one statement may touch a row only once. */
 const REMOVE_SQL = `, removed AS (
-  DELETE FROM shardpact.log WHERE index >= $7::bigint AND NOT index = ANY($8::bigint[]) AND EXISTS (SELECT FROM state)
+  DELETE FROM shardpact.log WHERE index >= $8::bigint AND NOT index = ANY($9::bigint[]) AND EXISTS (SELECT FROM state)
 )`;
 
 const RESULT_SQL = " SELECT count(*) AS held FROM state";
@@ -101,22 +106,28 @@ async function append(session: PostgresSession, writes: readonly LogWrite[]): Pr
   assertAfter(session.base.index, removeFrom, put);
   const checksums = put.map(checksumOf);
   const lastHash = put.at(-1)?.index === lastIndex ? checksums.at(-1) : undefined;
+  // All of it, every time: what became of the row meanwhile is not believed.
+  const promises = hardState === null ? session.promises : { ...session.promises, hardState };
   const values: unknown[] = [
     session.boot,
-    hardState?.epoch ?? null,
-    hardState?.votedFor ?? null,
+    promises.hardState.epoch,
+    promises.hardState.votedFor,
     lastIndex,
     lastHash === undefined ? null : asBuffer(lastHash),
+    promiseHash(promises, lastIndex),
   ];
   const rows = put.map((entry, i) => ({ ...entry, checksum: checksums[i] }));
   if (put.length > 0 || removeFrom !== null) values.push(session.rowTypes.encode("log", rows));
   if (removeFrom !== null) values.push(removeFrom, `{${put.map(({ index }) => index).join(",")}}`);
-  const statement = STATEMENTS[shapeOf(removeFrom, put, session.lastIndex)];
+  // Behind a cut lie rows, until it is mended.
+  const end = promises.promisedLast === null ? session.lastIndex : Infinity;
+  const statement = STATEMENTS[shapeOf(removeFrom, put, end)];
   await runWrite(session, "log", `appending ${put.length} entries`, async (client) => {
     const result = await client.query<{ held: number }>({ ...statement, values });
     if (result.rows[0]?.held !== 1) throw fencedError(session.identity, session.boot);
   });
   session.lastIndex = lastIndex;
+  session.promises = promises;
 }
 
 function shapeOf(removeFrom: LogIndex | null, put: readonly Entry[], lastIndex: LogIndex): keyof typeof STATEMENTS {
@@ -185,11 +196,14 @@ async function recordPeer(session: PostgresSession, { peer, incarnation, boot: p
 }
 
 async function loseVote(session: PostgresSession, reason: string): Promise<void> {
+  const promises = { ...session.promises, voting: false };
   await runWrite(session, "log", "giving up the vote", async (client) => {
     const result = await client.query(
-      "UPDATE shardpact.replica_state SET voting = false, lost_reason = coalesce(lost_reason, $2) WHERE boot = $1",
-      [session.boot, reason],
+      `UPDATE shardpact.replica_state SET voting = false, lost_reason = coalesce(lost_reason, $2), state_hash = $3
+       WHERE boot = $1`,
+      [session.boot, reason, promiseHash(promises, session.lastIndex)],
     );
     if (result.rowCount !== 1) throw fencedError(session.identity, session.boot);
   });
+  session.promises = promises;
 }

@@ -6,7 +6,8 @@ import type { ReplicaStores, StoreIdentity } from "../port.ts";
 import { createPostgresCatalogStore } from "./catalog-store.ts";
 import { createPostgresLogStore } from "./log-store.ts";
 import { MIGRATIONS_DIR, migrateDatabase } from "./migrate.ts";
-import { asUnavailable, closeSession, connect, createSession, LONG_TIMEOUT_MS } from "./session.ts";
+import { asUnavailable } from "./failure.ts";
+import { closeSession, connect, createSession, LONG_TIMEOUT_MS } from "./session.ts";
 
 export interface PostgresStoresOptions {
   /** `postgres://…` of a database of this replica's own. */

@@ -35,6 +35,10 @@ export const replicaState = shardpact.table(
     lastHash: bytes("last_hash"),
     voting: boolean().notNull(),
     lostReason: textC("lost_reason"),
+    /** Where the log once ended, while it is cut before damage. */
+    promisedLast: integer("promised_last"),
+    /** Over epoch, vote, voting, last index and promised last (`log-damage.ts`). */
+    stateHash: bytes("state_hash"),
   },
   (t) => [check("replica_state_only", sql`${t.only}`)],
 );

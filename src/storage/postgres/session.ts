@@ -7,8 +7,10 @@
 import pg from "pg";
 import { APPLIED_ZERO, type AppliedState } from "../../catalog/apply.ts";
 import type { LogBase } from "../../consensus/engine.ts";
-import { isShardpactError, ShardpactError } from "../../model/errors.ts";
+import { ShardpactError } from "../../model/errors.ts";
+import { type PromiseRecord, promiseChecksum } from "../log-damage.ts";
 import type { StoreIdentity } from "../port.ts";
+import { asUnavailable } from "./failure.ts";
 import { NO_ROW_TYPES, type RowTypes } from "./row-types.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -29,6 +31,8 @@ export interface PostgresSession {
   /** 0 until booted. */
   boot: number;
   lastIndex: number;
+  /** What else was promised, as it was last written. */
+  promises: Omit<PromiseRecord, "lastIndex">;
   /** What stands before the log's first entry. */
   base: LogBase;
   applied: AppliedState;
@@ -56,6 +60,7 @@ export function createSession(url: string, identity: StoreIdentity): PostgresSes
     apply: null,
     boot: 0,
     lastIndex: 0,
+    promises: { hardState: { epoch: 0, votedFor: null }, voting: false, promisedLast: null },
     base: { index: 0, epoch: 0 },
     applied: APPLIED_ZERO,
     rowTypes: NO_ROW_TYPES,
@@ -63,6 +68,11 @@ export function createSession(url: string, identity: StoreIdentity): PostgresSes
     lost: new ShardpactError("unavailable", `replica ${identity.replica}: the database is open but not booted`),
     closed: false,
   };
+}
+
+/** What stands beside the promises in their row. */
+export function promiseHash(promises: PostgresSession["promises"], lastIndex: number): Buffer {
+  return Buffer.from(promiseChecksum({ ...promises, lastIndex }));
 }
 
 /** Work follows work, in the order of the calls. */
@@ -143,23 +153,6 @@ export async function runRead<T>(session: PostgresSession, doing: string, read: 
   } catch (error) {
     throw asUnavailable(error, `replica ${session.identity.replica}: ${doing} failed`);
   }
-}
-
-/**
- * Our own errors pass. A broken constraint means that tables and log contradict each other (`damaged`); all else is
- * `unavailable`: the outcome is unknown, or the next attempt may work.
- */
-export function asUnavailable(error: unknown, what: string): ShardpactError {
-  if (isShardpactError(error)) return error;
-  const { code, message } = error as { code?: string; message?: string };
-  const damaged = typeof code === "string" && (code.startsWith("23") || code === "XX001" || code === "XX002");
-  return new ShardpactError(damaged ? "damaged" : "unavailable", `${what}: ${message || code || String(error)}`, {
-    cause: error,
-    details: { postgres: code ?? null },
-    hint: damaged
-      ? "Run `shardpact audit verify` on this replica's database."
-      : "Check that Postgres runs and that the replica's database URL reaches it.",
-  });
 }
 
 function clientConfig(url: string, name: string, timeoutMs: number): pg.ClientConfig {

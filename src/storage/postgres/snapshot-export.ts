@@ -12,7 +12,8 @@ import type { SnapshotTable } from "../snapshot/tables.ts";
 import { throwIfAborted } from "../snapshot/file.ts";
 import { type SnapshotContent, writeSnapshot } from "../snapshot/write.ts";
 import { plainBytes } from "./columns.ts";
-import { asUnavailable, connect, LONG_TIMEOUT_MS } from "./session.ts";
+import { asUnavailable } from "./failure.ts";
+import { connect, LONG_TIMEOUT_MS } from "./session.ts";
 import { columnSql, rowFromJson, tableSql } from "./tables.ts";
 
 /** Of rows of bounded size; pages, receipts and runs may take 256 KiB each. */

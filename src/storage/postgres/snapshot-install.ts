@@ -18,7 +18,8 @@ import { assertSameTables } from "../snapshot/diverged.ts";
 import { openSnapshot, type SnapshotFile, throwIfAborted } from "../snapshot/file.ts";
 import { LEDGER_TABLE, SNAPSHOT_TABLES } from "../snapshot/tables.ts";
 import { plainBytes } from "./columns.ts";
-import { asUnavailable, closeWriters, connect, LONG_TIMEOUT_MS, type PostgresSession } from "./session.ts";
+import { asUnavailable } from "./failure.ts";
+import { closeWriters, connect, LONG_TIMEOUT_MS, type PostgresSession, promiseHash } from "./session.ts";
 import { contentOf } from "./snapshot-export.ts";
 import { jsonRows, putSql, rowToJson } from "./tables.ts";
 
@@ -141,11 +142,13 @@ async function finish(install: Install): Promise<SnapshotInstalled> {
        state_digest = decode($3, 'hex'), log_time_ms = $4`,
     [applied.index, applied.chain, applied.stateDigest, applied.timeMs],
   );
+  const { promises } = session;
+  const raised = promises.hardState.epoch < epoch ? { ...promises, hardState: { epoch, votedFor: null } } : promises;
+  const { hardState } = raised;
   const state = await client.query<{ lastIndex: number; firstIndex: number; baseEpoch: number }>(
-    `UPDATE shardpact.replica_state SET voted_for = CASE WHEN epoch < $2 THEN NULL ELSE voted_for END,
-       epoch = greatest(epoch, $2) WHERE boot = $1
+    `UPDATE shardpact.replica_state SET epoch = $2, voted_for = $3, state_hash = $4 WHERE boot = $1
      RETURNING last_index AS "lastIndex", first_index AS "firstIndex", base_epoch AS "baseEpoch"`,
-    [boot, epoch],
+    [boot, hardState.epoch, hardState.votedFor, promiseHash(raised, session.lastIndex)],
   );
   const before = state.rows[0];
   if (!before) throw fencedError(session.identity, boot);
@@ -158,9 +161,9 @@ async function finish(install: Install): Promise<SnapshotInstalled> {
     lastIndex = keeps === "above" ? Math.max(lastIndex, applied.index) : applied.index;
     await client.query("DELETE FROM shardpact.log WHERE index <= $1 OR index > $2", [applied.index, lastIndex]);
     await client.query(
-      `UPDATE shardpact.replica_state SET first_index = $1 + 1, base_epoch = $2, last_index = $3,
+      `UPDATE shardpact.replica_state SET first_index = $1 + 1, base_epoch = $2, last_index = $3, state_hash = $4,
          last_hash = (SELECT checksum FROM shardpact.log WHERE index = $3)`,
-      [base.index, base.epoch, lastIndex],
+      [base.index, base.epoch, lastIndex, promiseHash(raised, lastIndex)],
     );
   }
   try {
@@ -172,6 +175,7 @@ async function finish(install: Install): Promise<SnapshotInstalled> {
     throw unknown;
   }
   session.applied = applied;
+  session.promises = raised;
   session.lastIndex = lastIndex;
   session.base = base;
   return { info, installed: true, base, lastIndex };

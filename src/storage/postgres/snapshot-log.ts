@@ -6,7 +6,7 @@
  */
 import type { LogBase, LogIndex } from "../../consensus/engine.ts";
 import { assertCompactable, assertResettable, fencedError } from "../log-record.ts";
-import { type PostgresSession, runWrite } from "./session.ts";
+import { type PostgresSession, promiseHash, runWrite } from "./session.ts";
 
 /** Entries of one statement: it must end well within its timeout, and appends get in between. */
 const STEP_ENTRIES = 8_192;
@@ -41,7 +41,7 @@ async function compactStep(session: PostgresSession, index: LogIndex): Promise<v
 
 const RESET_SQL = `WITH state AS (
     UPDATE shardpact.replica_state SET first_index = $2::bigint + 1, base_epoch = $3::bigint, last_index = $2::bigint,
-      last_hash = NULL
+      last_hash = NULL, state_hash = $4::bytea
     WHERE boot = $1::bigint AND (SELECT applied_index FROM shardpact.applied_state) = $2::bigint RETURNING 1
   ), removed AS (DELETE FROM shardpact.log WHERE EXISTS (SELECT FROM state))
   SELECT count(*) AS held FROM state`;
@@ -52,7 +52,8 @@ export async function resetLog(session: PostgresSession, position: LogBase): Pro
   await compactLog(session, position.index);
   await session.logTurn(() =>
     runWrite(session, "log", `resetting the log to ${position.index}`, async (client) => {
-      const values = [session.boot, position.index, position.epoch];
+      const hash = promiseHash(session.promises, position.index);
+      const values = [session.boot, position.index, position.epoch, hash];
       const result = await client.query<{ held: number }>({ name: "log_reset", text: RESET_SQL, values });
       if (result.rows[0]?.held !== 1) throw fencedError(session.identity, session.boot);
       session.base = position;

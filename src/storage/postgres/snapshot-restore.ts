@@ -7,7 +7,8 @@ import type { SnapshotInfo, SnapshotOptions, StoreIdentity } from "../port.ts";
 import { openSnapshot } from "../snapshot/file.ts";
 import { isFounding } from "../snapshot/refound.ts";
 import { openPostgresStores } from "./open.ts";
-import { asUnavailable, connect, LONG_TIMEOUT_MS } from "./session.ts";
+import { asUnavailable } from "./failure.ts";
+import { connect, LONG_TIMEOUT_MS } from "./session.ts";
 
 export interface RestoreOptions extends SnapshotOptions {
   readonly url: string;
