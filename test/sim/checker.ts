@@ -8,14 +8,14 @@
 import { APPLIED_ZERO, type AppliedEntry, type LedgerRow } from "../../src/catalog/apply.ts";
 import { chainNext } from "../../src/catalog/chain.ts";
 import type { Configuration, Entry, Role } from "../../src/consensus/engine.ts";
-import { hasQuorum, isMember } from "../../src/consensus/shared/configuration.ts";
+import { isMember } from "../../src/consensus/shared/configuration.ts";
 import { bytesEqual } from "../../src/model/bytes.ts";
 import { decodeCommand, readStamp } from "../../src/model/commands.ts";
 import { canonicalJson } from "../../src/model/json.ts";
 import { createMemoryDisk, type MemoryDisk } from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
 import { isIntact } from "../../src/storage/log-record.ts";
-import { createConfigurations } from "./configurations.ts";
+import { createConfigurations, hasQuorum } from "./configurations.ts";
 import type { SimEngine } from "./engines.ts";
 import type { Append, LogRules } from "./log-rules.ts";
 

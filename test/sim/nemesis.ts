@@ -2,7 +2,7 @@
  * Owns the faults: what goes wrong, when, and when it ends. Drawn from the seed; bounded so that a correct group can
  * recover: damage never reaches a majority.
  */
-import { damageMemoryRecord } from "../../src/storage/memory/disk.ts";
+import { damageMemoryRecord, type MemoryDisk, type MemoryRecord } from "../../src/storage/memory/disk.ts";
 import type { Cluster, Member } from "./cluster.ts";
 import { echo, leftBehind, type Stage, staleLeader, untold } from "./nemesis-scripts.ts";
 import { below, between, chance, pick, type Random, type Scheduler } from "./scheduler.ts";
@@ -93,9 +93,7 @@ export function startNemesis(options: NemesisOptions): Nemesis {
     if (!checker.healthy(id) || !checker.tolerates(id) || disk.log.size < 2) return;
     checker.damaged(id);
     cluster.kill(id);
-    const index = pick(random, [...disk.log.keys()]);
-    if (chance(random, 0.5)) damageMemoryRecord(disk, index);
-    else disk.log.delete(index);
+    damageRecord(random, disk);
     soon(20, 1_000, () => startIfDown(id));
   }
 
@@ -220,6 +218,33 @@ export function startNemesis(options: NemesisOptions): Nemesis {
       }
     },
   };
+}
+
+/**
+ * One record of the log at rest: a bit flips, it is lost, it is torn (a part of it was never written), or it was written
+ * to another record's place.
+ */
+function damageRecord(random: Random, disk: MemoryDisk): void {
+  const { log } = disk;
+  const index = pick(random, [...log.keys()]);
+  const { entry, checksum } = log.get(index) as MemoryRecord;
+  switch (pick(random, ["flipped", "lost", "torn", "misdirected"] as const)) {
+    case "flipped":
+      return damageMemoryRecord(disk, index);
+    case "lost":
+      return void log.delete(index);
+    case "torn": {
+      const payload = entry.payload.slice(0, entry.payload.byteLength >> 1);
+      if (payload.byteLength === entry.payload.byteLength) return void log.delete(index);
+      return void log.set(index, { entry: { ...entry, payload }, checksum });
+    }
+    case "misdirected": {
+      const other = pick(random, [...log.values()]);
+      if (other.entry.index === index) return void log.delete(index);
+      // Its columns say `index`; payload and checksum are the other's.
+      return void log.set(index, { entry: { ...other.entry, index }, checksum: other.checksum });
+    }
+  }
 }
 
 /** One bit of every snapshot on its way through this machine flips. */

@@ -19,6 +19,8 @@ export interface Mutation {
   readonly seedsMax: number;
   /** The storm that is meant for it, where the usual mixture would take many more seeds. */
   readonly faults?: readonly Fault[];
+  /** In groups whose members change. */
+  readonly membership?: boolean;
   /** The size of the group that it takes. */
   readonly replicas?: number;
   readonly edits: readonly Edit[];

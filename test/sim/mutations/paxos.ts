@@ -146,6 +146,19 @@ export const PAXOS_MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "alpha-ignored",
+    bug: "a configuration decides from the slot after its own on: slots that the old one decides too are under way",
+    seedsMax: 40,
+    membership: true,
+    edits: [
+      {
+        file: "src/consensus/paxos/quorums.ts",
+        find: "const at = configurations.findLastIndex(({ index }) => index + alpha <= slot);",
+        replace: "const at = configurations.findLastIndex(({ index }) => index + Math.min(1, alpha) <= slot);",
+      },
+    ],
+  },
+  {
     name: "same-ballot",
     bug: "two proposers draw the same ballot",
     seedsMax: 40,

@@ -111,6 +111,33 @@ export const RAFT_MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "no-joint-configuration",
+    bug: "voters are exchanged in one step: majorities before and after it need not meet",
+    seedsMax: 40,
+    membership: true,
+    edits: [
+      {
+        file: "src/consensus/raft/membership.ts",
+        find: "const joint = members.voters !== before.voters;",
+        replace: "const joint = members.voters.length === 0;",
+      },
+    ],
+  },
+  {
+    name: "committed-configuration",
+    bug: "a configuration is in force when it is committed, not when it is in the log",
+    seedsMax: 40,
+    membership: true,
+    edits: [
+      {
+        file: "src/consensus/raft/state.ts",
+        find: "return (raft.configurations.at(-1) as { configuration: Configuration }).configuration;",
+        replace:
+          "return (raft.configurations.findLast(({ index }) => index <= raft.commit) ?? raft.configurations[0] as { configuration: Configuration }).configuration;",
+      },
+    ],
+  },
+  {
     name: "stale-acknowledgement",
     bug: "an acknowledgement of an earlier epoch is counted in a later one",
     seedsMax: 100,

@@ -145,4 +145,52 @@ export const SHARED_MUTATIONS: readonly Mutation[] = [
       },
     ],
   },
+  {
+    name: "learner-counts",
+    bug: "learners are counted among the voters",
+    seedsMax: 60,
+    membership: true,
+    edits: [
+      {
+        file: "src/consensus/shared/configuration.ts",
+        find: "const incoming = majorityValue(configuration.voters, valueOf);",
+        replace: "const incoming = majorityValue([...configuration.voters, ...configuration.learners], valueOf);",
+      },
+    ],
+  },
+  {
+    name: "compacts-unapplied",
+    bug: "the log is shortened to what is committed, not to what is durably applied",
+    seedsMax: 20,
+    edits: [
+      {
+        file: "src/replica/compaction.ts",
+        find: "return Math.min(spare, applied, options.heldAt());",
+        replace: "return Math.min(spare + 3, applied + 3, options.heldAt());",
+      },
+      {
+        file: "src/storage/log-record.ts",
+        find: "if (Number.isSafeInteger(index) && index <= applied) return;",
+        replace: "if (Number.isSafeInteger(index) && index <= applied + 3) return;",
+      },
+    ],
+  },
+  {
+    name: "install-keeps-tail",
+    bug: "installing a snapshot leaves entries that do not follow from it in the log",
+    seedsMax: 40,
+    faults: ["left_behind"],
+    edits: [
+      {
+        file: "src/storage/memory/snapshot.ts",
+        find: "    for (const at of disk.log.keys()) if (at <= index) disk.log.delete(at);\n",
+        replace: "",
+      },
+      {
+        file: "src/storage/memory/snapshot.ts",
+        find: "  disk.log.clear();\n",
+        replace: "",
+      },
+    ],
+  },
 ];
