@@ -231,4 +231,94 @@ describe("traces", () => {
     });
     await expectTrace(run, "rejoin");
   });
+
+  it("a configuration at slot i decides from i + α; a leader that is replaced leads until it is in force (PMS §3)", async () => {
+    const run = script({ others: ["D"], tuning: { alpha: 3 } });
+    elect(run, "A");
+    run.note("D joins as a learner: slot 2 says so, no-ops fill the slots up to 5, which brings it into force");
+    run.configure("A", { kind: "add_learner", id: "D" });
+    run.settle();
+    run.tick("A");
+    run.settle();
+    run.note("D takes A's vote in slot 6: A, B and C decide up to slot 8, B, C and D from slot 9 on");
+    run.configure("A", { kind: "replace", id: "A", by: "D" });
+    run.settle(({ message }) => message.kind !== "hand_over");
+    expect(run.nodes.get("A")?.engine?.status()).toMatchObject({ role: "follower", commit: 9 });
+    expect(texts(run, "B")).toEqual(["config", "config", "noop", "noop", "noop", "config", "noop", "noop", "noop"]);
+    run.note("A is out, and keeps quiet; B and D go on without it");
+    run.tick("A", 40);
+    run.settle();
+    run.crash("A");
+    run.crash("C");
+    run.tick("D", 10);
+    run.lose();
+    elect(run, "B");
+    run.logs();
+    const status = run.nodes.get("B")?.engine?.status();
+    expect(status).toMatchObject({ role: "leader", committedInEpoch: true });
+    expect(status?.configuration).toMatchObject({ voters: ["B", "C", "D"], ordinals: { of: { D: 4 }, last: 4 } });
+    await expectTrace(run, "configuration-change");
+  });
+
+  it("a leader dies in the middle of a change: the next one finds it, asks the voters of both, and ends it (PMS §3)", async () => {
+    const run = script({ configuration: { ...THREE, learners: ["D"] }, tuning: { alpha: 3 } });
+    elect(run, "A");
+    run.tick("A");
+    run.settle();
+    run.note("D takes C's vote in slot 2; only D hears of it before A crashes");
+    run.configure("A", { kind: "replace", id: "C", by: "D" });
+    run.settle(({ from, to, message }) => [from, to].includes("D") && message.kind.startsWith("accept"));
+    run.crash("A");
+    run.note("D is a voter of what it was sent: it asks B and C, who decide slot 2, for both configurations");
+    run.tick("B", 10);
+    run.tick("C", 10);
+    run.lose();
+    elect(run, "D");
+    run.tick("D");
+    run.settle();
+    run.logs();
+    const status = run.nodes.get("D")?.engine?.status();
+    expect(status).toMatchObject({ role: "leader", configuration: { voters: ["A", "B", "D"] } });
+    await expectTrace(run, "change-recovered");
+  });
+
+  it("an acceptor behind the log's base gets a snapshot, then slots again, and keeps what it accepted above", async () => {
+    const run = script({});
+    elect(run, "A");
+    run.crash("C");
+    run.propose("A", "x", "y");
+    run.settle(({ to }) => to !== "C");
+    run.note("A keeps nothing but its last slot; C comes back with the first only");
+    run.compact("A", 2);
+    run.restart("C");
+    for (let i = 0; i < 2; i += 1) {
+      run.tick("A");
+      run.settle();
+    }
+    run.note("While the snapshot is on its way, C gets heartbeats only");
+    run.propose("A", "z");
+    run.settle();
+    run.ship("A");
+    run.settle();
+    run.logs();
+    expect(run.nodes.get("C")?.commit).toBe(4);
+    await expectTrace(run, "snapshot-to-a-lagging-acceptor");
+  });
+
+  it("one that missed its removal asks, is told, and keeps quiet (thesis §4.2.3)", async () => {
+    const run = script({ configuration: voters("A", "B", "C", "D"), tuning: { alpha: 3 } });
+    elect(run, "A");
+    run.note("D hears nothing of its removal");
+    run.configure("A", { kind: "remove", id: "D" });
+    run.settle(({ from, to }) => from !== "D" && to !== "D");
+    run.tick("D", 10);
+    run.settle(({ from, to }) => [from, to].includes("D") && ![from, to].includes("A"));
+    run.tick("D", 40);
+    expect(run.nodes.get("A")?.engine?.status()).toMatchObject({
+      role: "leader",
+      configuration: { voters: ["A", "B", "C"] },
+    });
+    expect(run.text()).toContain("D is out since");
+    await expectTrace(run, "removed-is-told");
+  });
 });
