@@ -1,30 +1,31 @@
 /**
- * Owns the bytes of Multi-Paxos messages: version u8 · kind u8 · ballot u64 · the fields of the kind, all little-endian.
+ * Owns the bytes of Multi-Paxos messages: the fields after the header that all messages have (shared/codec.ts), all
+ * little-endian. The epoch in the header is the ballot.
  *
- *   accept:  previousIndex u64 · commit u64 · count u32 · count × (kind u8 · length u32 · payload)
+ *   accept:  previousIndex u64 · commit u64 · count u32 · count × value
  *   promise: asked u64 · pre u8 · granted u8 · from u64 · lastIndex u64 · commit u64 · count u32 ·
- *            count × (ballot u64 · kind u8 · length u32 · payload)
- *   point:   present u8 · index u64 · length u8 · chain
- *
- * The one thing to know: decode takes bytes from anybody and throws `malformed_message` for everything that encode
- * would not have written. Payloads are copied once by encode and not at all by decode: they are views into the message.
+ *            count × (ballot u64 · value)
  */
-import type { AppliedPoint, Entry, EntryKind } from "../engine.ts";
-import { invariant } from "../shared/fault.ts";
+import type { Entry } from "../engine.ts";
 import {
-  createReader,
-  createWriter,
-  encodeText,
+  decode,
+  encode,
+  type MessageFields,
+  payloadBytes,
+  readShared,
+  readValue,
+  sharedSize,
+  VALUE_HEADER_BYTES,
+  writeShared,
+  writeValue,
+} from "../shared/codec.ts";
+import {
   malformed,
   type Reader,
   readBoolean,
-  readBytes,
   readInteger,
-  readText,
   readU32,
-  readU8,
   remaining,
-  writeBytes,
   writeInteger,
   type Writer,
   writeU32,
@@ -32,11 +33,7 @@ import {
 } from "../shared/wire.ts";
 import type { MessageKind, PaxosMessage, Promised } from "./messages.ts";
 
-const VERSION = 1;
-const HEADER_BYTES = 10;
-const VALUE_HEADER_BYTES = 5;
 const BALLOT_BYTES = 8;
-const CHAIN_BYTES_MAX = 255;
 
 /** Position is the code on the wire: append only. */
 const KINDS: readonly MessageKind[] = [
@@ -52,55 +49,40 @@ const KINDS: readonly MessageKind[] = [
   "halt",
   "removed",
 ];
-const ENTRY_KINDS: readonly EntryKind[] = ["noop", "config", "command"];
+
+const FIELDS: MessageFields<PaxosMessage> = { kinds: KINDS, sizeOf, write: writeFields, read: readFields };
 
 /** @throws ConsensusError `malformed_message` when a field is out of the range of the wire */
 export function encodeMessage(message: PaxosMessage): Uint8Array {
-  const writer = createWriter(sizeOf(message));
-  writeU8(writer, VERSION);
-  writeU8(writer, KINDS.indexOf(message.kind));
-  writeInteger(writer, message.epoch);
-  writeFields(writer, message);
-  invariant(writer.at === writer.bytes.byteLength, `${message.kind} fills its ${writer.bytes.byteLength} bytes`);
-  return writer.bytes;
+  return encode(FIELDS, message);
 }
 
 /** @throws ConsensusError `malformed_message` */
 export function decodeMessage(bytes: Uint8Array): PaxosMessage {
-  const reader = createReader(bytes);
-  const version = readU8(reader);
-  if (version !== VERSION) throw malformed(`version ${version}, this build speaks ${VERSION}`);
-  const code = readU8(reader);
-  const kind = KINDS[code];
-  if (kind === undefined) throw malformed(`kind ${code}`);
-  const message = readFields(reader, kind, readInteger(reader));
-  if (remaining(reader) !== 0) throw malformed(`${remaining(reader)} bytes after the end`);
-  return message;
+  return decode(FIELDS, bytes);
 }
 
 function sizeOf(message: PaxosMessage): number {
   switch (message.kind) {
     case "prepare":
-      return HEADER_BYTES + 18;
+      return 18;
     case "promise":
-      return HEADER_BYTES + 38 + valuesSize(message.entries, BALLOT_BYTES);
+      return 38 + valuesSize(message.entries, BALLOT_BYTES);
     case "accept":
-      return HEADER_BYTES + 20 + valuesSize(message.entries, 0);
+      return 20 + valuesSize(message.entries, 0);
     case "accepted":
-      return HEADER_BYTES + 9;
+      return 9;
     case "gap":
-      return HEADER_BYTES + 17;
+      return 17;
     case "heartbeat":
-      return HEADER_BYTES + 16 + pointSize(message.applied);
     case "heartbeat_reply":
-      return HEADER_BYTES + 17 + pointSize(message.applied);
     case "halt":
-      return HEADER_BYTES + pointSize(message.point);
+      return sharedSize(message);
     case "removed":
-      return HEADER_BYTES + 8;
+      return 8;
     case "refused":
     case "hand_over":
-      return HEADER_BYTES;
+      return 0;
   }
 }
 
@@ -131,16 +113,9 @@ function writeFields(writer: Writer, message: PaxosMessage): void {
       writeInteger(writer, message.match);
       return writeU8(writer, Number(message.voting));
     case "heartbeat":
-      writeInteger(writer, message.commit);
-      writeInteger(writer, message.round);
-      return writePoint(writer, message.applied);
     case "heartbeat_reply":
-      writeInteger(writer, message.round);
-      writeInteger(writer, message.commit);
-      writeU8(writer, Number(message.voting));
-      return writePoint(writer, message.applied);
     case "halt":
-      return writePoint(writer, message.point);
+      return writeShared(writer, message);
     case "removed":
       return writeInteger(writer, message.index);
     case "refused":
@@ -166,20 +141,10 @@ function readFields(reader: Reader, kind: MessageKind, epoch: number): PaxosMess
       const [previousIndex, match] = [readInteger(reader), readInteger(reader)];
       return { kind, epoch, previousIndex, match, voting: readBoolean(reader) };
     }
-    case "heartbeat": {
-      const [commit, round] = [readInteger(reader), readInteger(reader)];
-      return { kind, epoch, commit, round, applied: readPoint(reader) };
-    }
-    case "heartbeat_reply": {
-      const [round, commit] = [readInteger(reader), readInteger(reader)];
-      const voting = readBoolean(reader);
-      return { kind, epoch, round, commit, voting, applied: readPoint(reader) };
-    }
-    case "halt": {
-      const point = readPoint(reader);
-      if (point === null) throw malformed("halt without a point");
-      return { kind, epoch, point };
-    }
+    case "heartbeat":
+    case "heartbeat_reply":
+    case "halt":
+      return readShared(reader, kind, epoch);
     case "removed":
       return { kind, epoch, index: readInteger(reader) };
     case "refused":
@@ -202,18 +167,14 @@ function readPromise(reader: Reader, epoch: number): Promised {
 }
 
 function valuesSize(entries: readonly Entry[], perValue: number): number {
-  let size = entries.length * (VALUE_HEADER_BYTES + perValue);
-  for (const { payload } of entries) size += payload.byteLength;
-  return size;
+  return entries.length * (VALUE_HEADER_BYTES + perValue) + payloadBytes(entries);
 }
 
 function writeValues(writer: Writer, entries: readonly Entry[], withBallot: boolean): void {
   writeU32(writer, entries.length);
-  for (const { epoch, kind, payload } of entries) {
-    if (withBallot) writeInteger(writer, epoch);
-    writeU8(writer, ENTRY_KINDS.indexOf(kind));
-    writeU32(writer, payload.byteLength);
-    writeBytes(writer, payload);
+  for (const entry of entries) {
+    if (withBallot) writeInteger(writer, entry.epoch);
+    writeValue(writer, entry);
   }
 }
 
@@ -223,31 +184,8 @@ function readValues(reader: Reader, first: number, ballotOf: () => number): Entr
   const entries: Entry[] = [];
   for (let i = 0; i < count; i += 1) {
     const epoch = ballotOf();
-    const kindCode = readU8(reader);
-    const kind = ENTRY_KINDS[kindCode];
-    if (kind === undefined) throw malformed(`entry kind ${kindCode}`);
-    const payload = readBytes(reader, readU32(reader));
-    if (kind === "noop" && payload.byteLength > 0) throw malformed("a noop with a payload");
+    const { kind, payload } = readValue(reader);
     entries.push({ index: first + i, epoch, kind, payload });
   }
   return entries;
-}
-
-function pointSize(point: AppliedPoint | null): number {
-  return point === null ? 1 : 10 + encodeText(point.chain).byteLength;
-}
-
-function writePoint(writer: Writer, point: AppliedPoint | null): void {
-  writeU8(writer, Number(point !== null));
-  if (point === null) return;
-  const chain = encodeText(point.chain);
-  if (chain.byteLength > CHAIN_BYTES_MAX) throw malformed(`a chain value of ${chain.byteLength} bytes`);
-  writeInteger(writer, point.index);
-  writeU8(writer, chain.byteLength);
-  writeBytes(writer, chain);
-}
-
-function readPoint(reader: Reader): AppliedPoint | null {
-  if (!readBoolean(reader)) return null;
-  return { index: readInteger(reader), chain: readText(reader, readU8(reader)) };
 }

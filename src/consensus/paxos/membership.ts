@@ -14,6 +14,7 @@ import { withOrdinals } from "./ballot.ts";
 import type { PaxosMessage, Removed } from "./messages.ts";
 import { acceptOwn, proposeHeld, syncMembers } from "./proposing.ts";
 import { inForce, isServedVoter, isSettled, newestFrom, servedMembers } from "./quorums.ts";
+import { tellCommit } from "./reads.ts";
 import { becomeFollower } from "./roles.ts";
 import { type Leading, type Paxos, send } from "./state.ts";
 import { handOver } from "./transfer.ts";
@@ -82,6 +83,7 @@ function settleLeader(paxos: Paxos, leadership: Leading): void {
   if (leadership.inForceIndex !== inForce(paxos).index) syncMembers(paxos, leadership, paxos.commit);
   if (!isServedVoter(paxos, paxos.id)) {
     // It led until the configuration without it had chosen a slot by itself.
+    tellCommit(paxos, leadership);
     handOver(paxos, leadership);
     return becomeFollower(paxos, paxos.hardState.epoch, null);
   }

@@ -4,7 +4,10 @@
  * The one thing to know: a promise and an acceptance speak of durable state. The engine gates both on the write that
  * holds what they say (`afterToken`), so a message that was received is a promise that is kept.
  */
-import type { AppliedPoint, Entry, Epoch, LogIndex } from "../engine.ts";
+import type { Entry, Epoch, LogIndex } from "../engine.ts";
+import type { Halt, Heartbeat, HeartbeatReply } from "../shared/messages.ts";
+
+export type { Halt, Heartbeat, HeartbeatReply };
 
 /** Phase 1a, for every slot from `from` on. Sent again with a higher `from` to fetch the rest of an acceptor's suffix. */
 export interface Prepare {
@@ -64,25 +67,6 @@ export interface Gap {
   readonly voting: boolean;
 }
 
-export interface Heartbeat {
-  readonly kind: "heartbeat";
-  readonly epoch: Epoch;
-  readonly commit: LogIndex;
-  /** Rises with every round of this leader; 0 only tells the commit index and wants no reply. */
-  readonly round: number;
-  readonly applied: AppliedPoint | null;
-}
-
-export interface HeartbeatReply {
-  readonly kind: "heartbeat_reply";
-  readonly epoch: Epoch;
-  readonly round: number;
-  readonly commit: LogIndex;
-  /** The sender's point at the index of the heartbeat's, or else its latest. */
-  readonly applied: AppliedPoint | null;
-  readonly voting: boolean;
-}
-
 /** The receiver leads in a ballot below what the sender has promised. */
 export interface Refused {
   readonly kind: "refused";
@@ -93,13 +77,6 @@ export interface Refused {
 export interface HandOver {
   readonly kind: "hand_over";
   readonly epoch: Epoch;
-}
-
-/** A quorum agrees with the leader on this point, the receiver does not. */
-export interface Halt {
-  readonly kind: "halt";
-  readonly epoch: Epoch;
-  readonly point: AppliedPoint;
 }
 
 /** The receiver asked as a member, and the configuration in force at `index`, a chosen slot, does not hold it. */

@@ -6,7 +6,7 @@
  * answers count from members only, and whoever speaks in a ballot that is known to be another's is ignored.
  */
 import type { Effect, EngineEvent, Entry, ReplicaId } from "../engine.ts";
-import { comparePoint, judge, notePoint } from "../shared/applied-points.ts";
+import { comparePoint, notePoint, settleDifferences } from "../shared/applied-points.ts";
 import { invariant } from "../shared/fault.ts";
 import { noteUncounted } from "../shared/progress.ts";
 import { handleAccept, handleHalt, handleHandOver, handleHeartbeat } from "./accepting.ts";
@@ -21,7 +21,7 @@ import { noteRound, requestRead, tellCommit } from "./reads.ts";
 import { forgetReport, handlePrepare, sendReport, takeReport } from "./reporting.ts";
 import { becomeFollower } from "./roles.ts";
 import { compactSlots, noteDurable } from "./slots.ts";
-import { halt, type Paxos, send, takeEffects } from "./state.ts";
+import { halt, type Leading, type Paxos, send, takeEffects } from "./state.ts";
 import { handOver, startTransfer } from "./transfer.ts";
 
 export function step(paxos: Paxos, event: EngineEvent<PaxosMessage>): readonly Effect<PaxosMessage>[] {
@@ -151,28 +151,19 @@ function handleHeartbeatReply(paxos: Paxos, from: ReplicaId, message: HeartbeatR
   }
   progress.probing = false;
   noteRound(paxos, leadership, from, message);
-  if (message.applied !== null && comparePoint(paxos.points, progress, message.applied)) settleDifference(paxos);
+  if (message.applied !== null && comparePoint(paxos.points, progress, message.applied)) {
+    settleDifference(paxos, leadership);
+  }
   // Whatever was lost on the way shows here: ask where it stands, or tell it again what is chosen.
   const held = message.voting ? Math.min(progress.votingMatch, progress.match) : progress.match;
   const behind = held < paxos.slots.lastIndex || message.commit < Math.min(progress.match, paxos.commit);
   sendAccepts(paxos, leadership, from, progress, behind);
 }
 
-/** Every follower that differs is told once a quorum agrees with the leader; a leader that a quorum contradicts halts. */
-function settleDifference(paxos: Paxos): void {
-  const { leadership, points } = paxos;
-  if (leadership === null) return;
-  const { epoch } = paxos.hardState;
-  for (const [id, { differs }] of leadership.progress) {
-    if (differs === null) continue;
-    const verdicts = openConfigurations(paxos).map((configuration) =>
-      judge(configuration, paxos.id, leadership.progress, differs.index),
-    );
-    if (verdicts.includes("leader"))
-      return halt(paxos, `a quorum applied another history up to index ${differs.index}`);
-    const chain = points.chains.get(differs.index);
-    if (verdicts.every((verdict) => verdict === "others") && chain !== undefined) {
-      send(paxos, id, { kind: "halt", epoch, point: { index: differs.index, chain } });
-    }
-  }
+function settleDifference(paxos: Paxos, { progress }: Leading): void {
+  const { id, points, hardState } = paxos;
+  settleDifferences(points, { id, progress }, openConfigurations(paxos), {
+    haltLeader: (index) => halt(paxos, `a quorum applied another history up to index ${index}`),
+    tell: (to, point) => send(paxos, to, { kind: "halt", epoch: hardState.epoch, point }),
+  });
 }

@@ -6,6 +6,7 @@
  * catching up is the same accept as everything else, with the same acknowledgement.
  */
 import type { Entry, LogIndex, ReplicaId } from "../engine.ts";
+import { takeLoad } from "../shared/leadership.ts";
 import { awaitSnapshot, canSend, endSnapshot, noteSent, type Progress } from "../shared/progress.ts";
 import { cachedEntries, nextCached } from "./slots.ts";
 import { type Leading, type Paxos, requestLoad, send } from "./state.ts";
@@ -51,27 +52,20 @@ export function handleSnapshotEnd(paxos: Paxos, id: ReplicaId, index: LogIndex |
   if (index !== null) sendAccepts(paxos, paxos.leadership, id, progress, true);
 }
 
-/** The store's answer to a load: goes to the follower that it was for, if it still waits for exactly that. */
+/** The store's answer to a load: goes to the follower that it was for. */
 export function takeLoaded(paxos: Paxos, token: number, entries: readonly Entry[]): void {
   const { leadership } = paxos;
-  const id = leadership?.loads.get(token);
-  if (leadership === null || id === undefined) return;
-  leadership.loads.delete(token);
-  const progress = leadership.progress.get(id);
-  if (progress?.loadToken !== token) return;
-  progress.loadToken = null;
+  const load = leadership && takeLoad(leadership, token);
+  if (!load) return;
+  const { id, progress } = load;
   if (entries.length === 0 || entries.some(({ index }, i) => index !== progress.next + i)) return;
   sendAccept(paxos, id, progress, entries.slice(0, paxos.tuning.appendEntriesMax));
   sendAccepts(paxos, leadership, id, progress);
 }
 
 /** The follower stays where it is; its next heartbeat reply tries again. */
-export function forgetLoad(paxos: Paxos, token: number): void {
-  const id = paxos.leadership?.loads.get(token);
-  if (paxos.leadership === null || id === undefined) return;
-  paxos.leadership.loads.delete(token);
-  const progress = paxos.leadership.progress.get(id);
-  if (progress?.loadToken === token) progress.loadToken = null;
+export function forgetLoad({ leadership }: Paxos, token: number): void {
+  if (leadership !== null) takeLoad(leadership, token);
 }
 
 function sendAccept(paxos: Paxos, id: ReplicaId, progress: Progress, held: readonly Entry[]): void {

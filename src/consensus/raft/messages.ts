@@ -4,7 +4,10 @@
  * The one thing to know: acknowledgements speak of durable state. The engine gates `append_reply` and `vote_reply`
  * on the write that they promise (`afterToken`), so a message that was received is a promise that was kept.
  */
-import type { AppliedPoint, Entry, Epoch, LogIndex } from "../engine.ts";
+import type { Entry, Epoch, LogIndex } from "../engine.ts";
+import type { Halt, Heartbeat, HeartbeatReply } from "../shared/messages.ts";
+
+export type { Halt, Heartbeat, HeartbeatReply };
 
 /** RequestVote (Raft §5.2) and its pre-vote (thesis §9.6). */
 export interface VoteRequest {
@@ -58,25 +61,6 @@ export interface AppendRejected {
   readonly voting: boolean;
 }
 
-export interface Heartbeat {
-  readonly kind: "heartbeat";
-  readonly epoch: Epoch;
-  readonly commit: LogIndex;
-  /** Rises with every round of this leader; 0 only tells the commit index and wants no reply. */
-  readonly round: number;
-  readonly applied: AppliedPoint | null;
-}
-
-export interface HeartbeatReply {
-  readonly kind: "heartbeat_reply";
-  readonly epoch: Epoch;
-  readonly round: number;
-  readonly commit: LogIndex;
-  /** The sender's point at the index of the heartbeat's, or else its latest. */
-  readonly applied: AppliedPoint | null;
-  readonly voting: boolean;
-}
-
 /** The receiver leads in an epoch that is over. */
 export interface Stale {
   readonly kind: "stale";
@@ -98,13 +82,6 @@ export interface Removed {
   readonly epoch: Epoch;
   readonly committedIndex: LogIndex;
   readonly committedEpoch: Epoch;
-}
-
-/** A quorum agrees with the leader on this point, the receiver does not. */
-export interface Halt {
-  readonly kind: "halt";
-  readonly epoch: Epoch;
-  readonly point: AppliedPoint;
 }
 
 export type RaftMessage =

@@ -7,7 +7,7 @@ import type { Entry, LogIndex, ReplicaId } from "../engine.ts";
 import { invariant } from "../shared/fault.ts";
 import { cachedEntries, epochAt, firstIndex } from "./log-view.ts";
 import { awaitSnapshot, canSend, endSnapshot, noteSent, type Progress } from "../shared/progress.ts";
-import type { Leadership } from "../shared/leadership.ts";
+import { type Leadership, takeLoad } from "../shared/leadership.ts";
 import { type Raft, send } from "./state.ts";
 
 /** Sends what the window allows; with `probe`, at least an empty append that asks where the follower stands. */
@@ -47,15 +47,12 @@ export function handleSnapshotEnd(raft: Raft, id: ReplicaId, index: LogIndex | n
   if (index !== null) sendAppends(raft, raft.leadership, id, progress, true);
 }
 
-/** The store's answer to a load: goes to the follower that it was for, if it still waits for exactly that. */
+/** The store's answer to a load: goes to the follower that it was for. */
 export function handleLoaded(raft: Raft, token: number, entries: readonly Entry[]): void {
   const { leadership, log } = raft;
-  const id = leadership?.loads.get(token);
-  if (leadership === null || id === undefined) return;
-  leadership.loads.delete(token);
-  const progress = leadership.progress.get(id);
-  if (progress?.loadToken !== token) return;
-  progress.loadToken = null;
+  const load = leadership && takeLoad(leadership, token);
+  if (!load) return;
+  const { id, progress } = load;
   const usable = entries.every(
     (entry, i) => entry.index === progress.next + i && epochAt(log, entry.index) === entry.epoch,
   );
@@ -65,12 +62,8 @@ export function handleLoaded(raft: Raft, token: number, entries: readonly Entry[
 }
 
 /** The follower stays where it is; its next heartbeat reply tries again. */
-export function handleLoadFailed(raft: Raft, token: number): void {
-  const id = raft.leadership?.loads.get(token);
-  if (raft.leadership === null || id === undefined) return;
-  raft.leadership.loads.delete(token);
-  const progress = raft.leadership.progress.get(id);
-  if (progress?.loadToken === token) progress.loadToken = null;
+export function handleLoadFailed({ leadership }: Raft, token: number): void {
+  if (leadership !== null) takeLoad(leadership, token);
 }
 
 function sendAppend(raft: Raft, id: ReplicaId, progress: Progress, entries: readonly Entry[]): void {

@@ -6,7 +6,7 @@
  * candidate, that its own configuration does not name yet (thesis §4.1). Answers count from members only.
  */
 import type { Effect, EngineEvent, Epoch, ReplicaId } from "../engine.ts";
-import { comparePoint, judge, notePoint } from "../shared/applied-points.ts";
+import { comparePoint, notePoint, settleDifferences } from "../shared/applied-points.ts";
 import { compact } from "./compaction.ts";
 import { isMember } from "../shared/configuration.ts";
 import {
@@ -25,6 +25,7 @@ import { noteDurable } from "./log-view.ts";
 import type { HeartbeatReply, RaftMessage } from "./messages.ts";
 import { configure, settleMembership } from "./membership.ts";
 import { handleLoaded, handleLoadFailed, handleSnapshotEnd, sendAppends } from "./pipeline.ts";
+import type { Leadership } from "../shared/leadership.ts";
 import { noteUncounted } from "../shared/progress.ts";
 import { noteRound, requestRead, tellCommit } from "./read-index.ts";
 import { advanceCommit, handleAppendAccepted, handleAppendRejected, propose } from "./replication.ts";
@@ -135,27 +136,21 @@ function handleHeartbeatReply(raft: Raft, from: ReplicaId, message: HeartbeatRep
   }
   progress.probing = false;
   noteRound(raft, leadership, from, message);
-  if (message.applied !== null && comparePoint(raft.points, progress, message.applied)) settleDifference(raft);
+  if (message.applied !== null && comparePoint(raft.points, progress, message.applied)) {
+    settleDifference(raft, leadership);
+  }
   // Whatever was lost on the way shows here: ask where it stands, or tell it again what is committed.
   const counted = message.voting ? progress.votingMatch : progress.match;
   const behind = counted < raft.log.lastIndex || message.commit < Math.min(progress.match, raft.commit);
   sendAppends(raft, leadership, from, progress, behind);
 }
 
-/** Every follower that differs is told once a quorum agrees with the leader; a leader that a quorum contradicts halts. */
-function settleDifference(raft: Raft): void {
-  const { leadership, points } = raft;
-  if (leadership === null) return;
-  const { epoch } = raft.hardState;
-  for (const [id, { differs }] of leadership.progress) {
-    if (differs === null) continue;
-    const verdict = judge(activeConfiguration(raft), raft.id, leadership.progress, differs.index);
-    if (verdict === "leader") return halt(raft, `a quorum applied another history up to index ${differs.index}`);
-    const chain = points.chains.get(differs.index);
-    if (verdict === "others" && chain !== undefined) {
-      send(raft, id, { kind: "halt", epoch, point: { index: differs.index, chain } });
-    }
-  }
+function settleDifference(raft: Raft, { progress }: Leadership): void {
+  const { id, points, hardState } = raft;
+  settleDifferences(points, { id, progress }, [activeConfiguration(raft)], {
+    haltLeader: (index) => halt(raft, `a quorum applied another history up to index ${index}`),
+    tell: (to, point) => send(raft, to, { kind: "halt", epoch: hardState.epoch, point }),
+  });
 }
 
 function stepDown(raft: Raft): void {

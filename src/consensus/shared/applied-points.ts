@@ -59,7 +59,7 @@ export function comparePoint(points: Points, progress: Progress, point: AppliedP
 }
 
 /** Who is the minority at `index`: a quorum agrees with the leader there, or differs from it, or it is too early to say. */
-export function judge(
+function judge(
   configuration: Configuration,
   leader: ReplicaId,
   progress: ReadonlyMap<ReplicaId, Progress>,
@@ -69,4 +69,24 @@ export function judge(
   const disagrees = (id: ReplicaId): boolean => (progress.get(id)?.differs?.index ?? Infinity) <= index;
   if (hasQuorum(configuration, agrees)) return "others";
   return hasQuorum(configuration, disagrees) ? "leader" : "open";
+}
+
+/**
+ * Every follower that differs is told once a quorum of each configuration agrees with the leader; a leader that a quorum
+ * contradicts is told the index instead.
+ */
+export function settleDifferences(
+  { chains }: Points,
+  leader: { readonly id: ReplicaId; readonly progress: ReadonlyMap<ReplicaId, Progress> },
+  configurations: readonly Configuration[],
+  act: { haltLeader(index: LogIndex): void; tell(id: ReplicaId, point: AppliedPoint): void },
+): void {
+  for (const [id, { differs }] of leader.progress) {
+    if (differs === null) continue;
+    const { index } = differs;
+    const verdicts = configurations.map((each) => judge(each, leader.id, leader.progress, index));
+    if (verdicts.includes("leader")) return act.haltLeader(index);
+    const chain = chains.get(index);
+    if (chain !== undefined && verdicts.every((verdict) => verdict === "others")) act.tell(id, { index, chain });
+  }
 }

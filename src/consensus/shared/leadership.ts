@@ -41,3 +41,16 @@ export function createLeadership(): Leadership {
     committedInEpoch: false,
   };
 }
+
+/** Takes the answer to a load: for whom it is, if that follower still waits for exactly this one. */
+export function takeLoad(
+  { loads, progress }: Leadership,
+  token: number,
+): { readonly id: ReplicaId; readonly progress: Progress } | null {
+  const id = loads.get(token);
+  loads.delete(token);
+  const waiting = id === undefined ? undefined : progress.get(id);
+  if (id === undefined || waiting?.loadToken !== token) return null;
+  waiting.loadToken = null;
+  return { id, progress: waiting };
+}

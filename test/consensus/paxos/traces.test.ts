@@ -311,6 +311,9 @@ describe("traces", () => {
     run.note("D hears nothing of its removal");
     run.configure("A", { kind: "remove", id: "D" });
     run.settle(({ from, to }) => from !== "D" && to !== "D");
+    run.tick("A");
+    run.settle(({ from, to }) => from !== "D" && to !== "D");
+    run.note("It asks, and is told by those who know; it believes that, having nothing that says otherwise");
     run.tick("D", 10);
     run.settle(({ from, to }) => [from, to].includes("D") && ![from, to].includes("A"));
     run.tick("D", 40);
