@@ -37,9 +37,9 @@ export function serveApi(options: ApiOptions): Api {
   let inFlight = 0;
 
   function discover(message: Message): void {
-    // Whoever left the group is no way into it.
-    if (shell.state() === "removed") return;
-    const { configuration } = shell.status();
+    const { configuration, member } = shell.status();
+    // Whoever left the group, or is still to come, is no way into it.
+    if (configuration !== null && member === "none") return;
     const hint = configuration && { number: configuration.number, voters: configuration.voters.length };
     const reply: DiscoverReply = {
       group,

@@ -188,7 +188,7 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     const subscription = client.subscribe(answerTo, ({ data }) => {
       const { agreed, own, signature } = decodeApi(confirmAnswer, data);
       const { replica } = JSON.parse(new TextDecoder().decode(own)) as { replica: string };
-      const key = genesis.voters.find((voter) => voter.id === replica)?.publicKey ?? "";
+      const key = publicKeyHex(seeds.get(replica) ?? "");
       if (!verify(key, hashAs("answer", agreed, own), signature)) throw new Error(`${replica}: bad signature`);
       answers.push({ replica, agreed: agreedPart.parse(JSON.parse(new TextDecoder().decode(agreed))) });
     });

@@ -8,14 +8,21 @@ import { confirm } from "../../src/client/confirm.ts";
 import { REAL_TIMING, startDeadline } from "../../src/client/timing.ts";
 import { followConfigurations } from "../../src/client/trust.ts";
 import { adminReply, type AdminAction, type AdminBody, type AdminReply } from "../../src/model/admin.ts";
-import { decodeApi, encodeApi, readReply, SUBJECTS, type ReplicaStatus } from "../../src/model/api.ts";
+import {
+  decodeApi,
+  encodeApi,
+  readReply,
+  type ReadRequest,
+  SUBJECTS,
+  type ReplicaStatus,
+} from "../../src/model/api.ts";
 import type { MemberChange } from "../../src/model/group.ts";
 import { createMemoryDisk, type MemoryDisk } from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
 import { createMemoryBus, type MemoryBus } from "../../src/transport/memory.ts";
 import type { RequestOptions, Transport } from "../../src/transport/port.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { openCluster, putCommand, type Cluster } from "./cluster.ts";
+import { openCluster, putCommand, type Cluster, type ClusterOptions } from "./cluster.ts";
 
 const TIMING = { tickMs: 5, heartbeatTicks: 4, electionTicksMin: 30, electionTicksMax: 60 };
 
@@ -37,7 +44,7 @@ afterEach(async () => {
   open = null;
 });
 
-async function openGroup(): Promise<Group> {
+async function openGroup(options: Pick<ClusterOptions, "log"> = {}): Promise<Group> {
   const bus = createMemoryBus();
   const disks = new Map<string, MemoryDisk>();
   const cluster = await openCluster({
@@ -48,6 +55,7 @@ async function openGroup(): Promise<Group> {
       return openMemoryStores(disk, identity);
     },
     timing: TIMING,
+    ...options,
   });
   const { genesis, groupId } = cluster;
   const session = createSession({
@@ -132,6 +140,15 @@ async function ask(group: Group, action: AdminAction, over: Partial<AdminBody> =
 type Row = Readonly<Record<string, unknown>>;
 const QUERY = { kind: "datasets", after: "", limit: 10 } as const;
 
+/** What one replica's ledger says of the members. */
+async function configurationsOf(group: Group, id: string): Promise<readonly Row[]> {
+  const query = { kind: "configurations", after: 0, limit: 1000 } as const;
+  const request = encodeApi({ query, asOf: null, minIndex: 0, waitMs: 0 } satisfies ReadRequest);
+  const subject = SUBJECTS.api(group.genesis.name, id, "read");
+  const reply = decodeApi(readReply, await group.client.request(subject, request, { timeoutMs: 2_000 }));
+  return reply.ok ? (reply.answer as { rows: Row[] }).rows : [];
+}
+
 /** A configuration as it was, with one of its keys another. */
 function swapped(payload: string): string {
   return payload.replace(/"publicKey":"[0-9a-f]{4}/, '"publicKey":"0000');
@@ -210,6 +227,28 @@ describe("membership", () => {
       timeoutMs: 5000,
       what: "r4 to know that it votes",
     });
+  });
+
+  test("a replica that joins when the log was shortened gets a snapshot, and knows the members' history all the same", async () => {
+    const group = await openGroup({ log: { keepEntries: 10, compactEntries: 5 } });
+    await group.change({ kind: "add_learner", member: group.make("r4") });
+    await group.change({ kind: "remove", id: "r4" });
+    await put(group, 200, "x");
+    await join(group, "r5");
+    await group.change({ kind: "promote", id: "r5" });
+    await group.membership("r1 r2 r3 r5");
+    expect(group.events.get("r5")).toContainEqual(expect.objectContaining({ kind: "snapshot", step: "installed" }));
+    await group.certified();
+    // With one of the others gone, its word is needed, for what it never saw in a log.
+    const leader = await group.leader();
+    await group.kill(group.ids.find((id) => id !== leader) ?? "");
+    const answers = await group.confirm(QUERY, 3);
+    expect(answers.map((answer) => answer.replica)).toContain("r5");
+    expect(new Set(answers.map((answer) => JSON.stringify(answer.agreed))).size).toBe(1);
+    // And it can prove all of it.
+    const kinds = (await configurationsOf(group, "r5")).map((row) => row["kind"]);
+    expect(kinds.filter((kind) => kind === "config").length).toBeGreaterThanOrEqual(5);
+    expect(kinds.filter((kind) => kind === "configuration.sign").length).toBeGreaterThanOrEqual(8);
   });
 
   test("the leader removes itself: it leads until that is committed, hands over, says so and keeps quiet", async () => {
