@@ -64,7 +64,8 @@ export async function inGroup(o: GroupOptions, verb: (context: Context) => Promi
   }
 }
 
-function parseSeconds(text: string): number {
+/** A whole or broken number of seconds, at most an hour. */
+export function parseSeconds(text: string): number {
   const value = Number(text);
   if (Number.isFinite(value) && value > 0 && value <= 3600) return value;
   throw new InvalidArgumentError("write seconds, more than 0.");

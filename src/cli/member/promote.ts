@@ -3,16 +3,15 @@
  */
 import type { Command } from "commander";
 import { inGroup } from "../context.ts";
-import { CATCH_UP_SECONDS, change, sayMembership } from "./change.ts";
-import { groupDir, type SignedOptions, withSignerOptions } from "./signer.ts";
+import { change, sayMembership, withWaitOption } from "./change.ts";
+import { groupDir, type WaitOptions, withSignerOptions } from "./signer.ts";
 
 export function register(command: Command): void {
-  withSignerOptions(command.argument("<id>", "the learner"))
-    .setOptionValueWithSource("timeout", CATCH_UP_SECONDS, "default")
-    .addHelpText("after", "\nIt waits until the learner has caught up, ten minutes unless --timeout says otherwise.")
-    .action((id: string, o: SignedOptions) =>
+  withWaitOption(withSignerOptions(command.argument("<id>", "the learner")))
+    .addHelpText("after", "\nIt waits until the learner has caught up, and says how far it is.")
+    .action((id: string, o: WaitOptions) =>
       inGroup(o, async (context) =>
-        sayMembership(context, await change(context, groupDir(o), { kind: "promote", id })),
+        sayMembership(context, await change(context, groupDir(o), { kind: "promote", id }, o.wait)),
       ),
     );
 }

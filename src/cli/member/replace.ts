@@ -3,16 +3,17 @@
  */
 import type { Command } from "commander";
 import { inGroup } from "../context.ts";
-import { CATCH_UP_SECONDS, change, sayMembership } from "./change.ts";
-import { groupDir, type SignedOptions, withSignerOptions } from "./signer.ts";
+import { change, sayMembership, withWaitOption } from "./change.ts";
+import { groupDir, type WaitOptions, withSignerOptions } from "./signer.ts";
 
 export function register(command: Command): void {
-  withSignerOptions(command.argument("<id>", "the voter that leaves, dead or alive").argument("<by>", "the learner"))
-    .setOptionValueWithSource("timeout", CATCH_UP_SECONDS, "default")
+  withWaitOption(
+    withSignerOptions(command.argument("<id>", "the voter that leaves, dead or alive").argument("<by>", "the learner")),
+  )
     .addHelpText("after", "\nThe number of voters stays. It waits until the learner has caught up.")
-    .action((id: string, by: string, o: SignedOptions) =>
+    .action((id: string, by: string, o: WaitOptions) =>
       inGroup(o, async (context) => {
-        sayMembership(context, await change(context, groupDir(o), { kind: "replace", id, by }));
+        sayMembership(context, await change(context, groupDir(o), { kind: "replace", id, by }, o.wait));
         context.out.line(`Next: stop ${id} if it runs, take its key out of nats.conf, reload the NATS servers.`);
       }),
     );

@@ -17,6 +17,10 @@ export interface SignedOptions extends GroupOptions {
   readonly dir?: string;
 }
 
+export interface WaitOptions extends SignedOptions {
+  readonly wait: number;
+}
+
 /** The options of a verb that asks in a voter's name. */
 export function withSignerOptions(command: Command): Command {
   return withGroupOptions(command).option(
