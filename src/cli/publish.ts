@@ -19,12 +19,13 @@ type Options = GroupOptions & {
   readonly classes?: string[];
   readonly message?: string;
   readonly expectHead?: ExpectedVersion;
+  readonly append?: boolean;
   readonly rebase?: boolean;
   readonly store?: string;
 };
 
 const EXAMPLES = `
-The version holds these files and no others; files that are in the store already are checked and not sent again.
+The version holds these files and no others, unless you --append; files that are in the store already are checked and not sent again.
 Arrow files are published as they are. Parquet, CSV, NDJSON (these need @duckdb/node-api) and folders of images are written
 as Arrow files first, and so is whatever is dealt by a --key or shuffled: the same input gives the same root everywhere.
 Folders train/ val/ test/ become splits. Without them, --split holds rows out by a --key, or by their place in each Arrow file.
@@ -48,6 +49,7 @@ export function register(command: Command): void {
     .option("--classes <column...>", "text columns that get an agreed class vocabulary")
     .option("-m, --message <text>", "what this version is; kept with it")
     .addOption(new Option("--expect-head <version>", "the head must be this one: v3, or none").argParser(parseExpected))
+    .option("--append", "on top of the head's shards, not in their place; with --expect-head a script can be run again")
     .option("--rebase", "when somebody else commits first, commit on top of theirs")
     .option("--store <dir>", "where the shards go; default: the settings', else the replicas' own")
     .addHelpText("after", EXAMPLES)
@@ -77,6 +79,7 @@ async function publish(context: Context, dataset: string, source: readonly strin
     ...(o.classes === undefined ? {} : { classes: o.classes }),
     ...(o.message === undefined ? {} : { message: o.message }),
     ...(o.expectHead === undefined ? {} : { expectedHead: o.expectHead === "none" ? null : o.expectHead }),
+    append: o.append === true,
     rebase: o.rebase === true,
     onProgress: ({ phase, doneBytes, totalBytes, warning }) => {
       if (warning !== undefined && !out.json) progress.warn(warning);

@@ -11,10 +11,10 @@ import { computeRoot, objectDigest } from "../merkle/root.ts";
 import type { PreparedVersion } from "../shards/prepare.ts";
 import { firstSchemaDifference } from "../shards/schema.ts";
 import type { CallOptions } from "./confirm.ts";
-import { fetchManifest, fetchObject, type VersionHead } from "./manifest.ts";
+import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
 import { resolve } from "./open.ts";
 import type { Session } from "./session.ts";
-import type { ManifestPage } from "./types.ts";
+import type { ManifestPage, ShardEntry } from "./types.ts";
 
 /** The version that a new one follows. */
 export interface Base {
@@ -26,6 +26,8 @@ export interface Base {
   readonly classes: Uint8Array;
   readonly splits: readonly string[];
   readonly splitRule: SplitRule;
+  /** Entries of its last page, which an append fills up; null when nothing is appended. */
+  readonly tail: readonly ShardEntry[] | null;
   /** Shares of its positional splits, if it has those: what the next version has unless told otherwise. */
   readonly positional: Readonly<Record<string, number>> | undefined;
 }
@@ -63,7 +65,7 @@ export async function findBase(
   session: Session,
   dataset: string,
   expected: number | null | undefined,
-  o: CallOptions,
+  o: CallOptions & { readonly append?: boolean },
 ): Promise<Base | null> {
   if (expected === null) return null;
   const target =
@@ -78,9 +80,12 @@ export async function findBase(
       fetchObject(session, "schema", version.schema, { ...reads, what: `the schema of ${name}` }),
       fetchObject(session, "classes", version.classes, { ...reads, what: `the class vocabularies of ${name}` }),
     ]);
+    const last = manifest.at(-1);
+    const tail =
+      o.append === true && last ? await fetchPage(session, head, manifest.length - 1, last, callsOf(o)) : null;
     const { splits, index } = version;
     const positional = splitRule.kind === "positional" ? sharesOf(splits, splitRule.ppm) : undefined;
-    return { version: version.version, index, manifest, schema, classes, splits, splitRule, positional };
+    return { version: version.version, index, manifest, schema, classes, splits, splitRule, tail, positional };
   } catch (error) {
     if (isShardpactError(error, "not_found") && expected === undefined) return null;
     throw error;
@@ -99,7 +104,8 @@ function sharesOf(splits: readonly string[], ppm: Readonly<Record<string, number
 }
 
 /**
- * Pages, root and delta of the prepared shards on top of `base`. Pages that the base starts with are kept.
+ * Pages, root and delta of the prepared shards on top of `base`. Pages that the base starts with are kept. With a base that
+ * has a `tail` the version holds the base's shards too: its last page is filled up, the pages before it are not looked at.
  * @throws ShardpactError `schema_differs` with the first differing column, `split_changed`, `invalid_argument` (two
  * shards of one name)
  */
@@ -107,16 +113,20 @@ export function draftVersion(dataset: string, base: Base | null, prepared: Prepa
   if (base) requireLineage(dataset, base, prepared);
   const splits = splitsAfter(base, prepared.splits);
   const ordinals = prepared.splits.map((name) => splits.indexOf(name));
-  const entries = prepared.shards.map(({ entry }): PageEntry => ({
+  const tail = base?.tail ?? null;
+  const before = tail ? (base?.manifest.slice(0, -1) ?? []) : [];
+  const added = prepared.shards.map(({ entry }): PageEntry => ({
     ...entry,
+    name: tail && base ? appendedName(entry.name, base, prepared.splitRule) : entry.name,
     split: ordinals[entry.split] ?? entry.split,
   }));
+  const entries = [...(tail ?? []), ...added];
   requireDistinct(dataset, entries);
   const pages = cutPages(entries).map((page) => {
     const bytes = encodePage(page);
     return { kind: "page" as const, digest: pageDigest(bytes), bytes, totals: pageTotals(page) };
   });
-  const manifest = pages.map(({ digest, totals }): ManifestEntry => ({ page: digest, totals }));
+  const manifest = [...before, ...pages.map(({ digest, totals }): ManifestEntry => ({ page: digest, totals }))];
   const { treeHash, totals } = summarizeManifest(manifest);
   const schema = objectDigest("schema", prepared.schema);
   const classes = objectDigest("classes", prepared.classes);
@@ -126,7 +136,7 @@ export function draftVersion(dataset: string, base: Base | null, prepared: Prepa
     classes,
     splits,
     splitRule,
-    pageCount: pages.length,
+    pageCount: manifest.length,
     treeHash: formatDigest(treeHash),
     totals,
   });
@@ -136,7 +146,7 @@ export function draftVersion(dataset: string, base: Base | null, prepared: Prepa
   const objects: DraftObject[] = [
     { kind: "schema", digest: schema, bytes: prepared.schema },
     { kind: "classes", digest: classes, bytes: prepared.classes },
-    ...pages.slice(kept),
+    ...pages.slice(Math.max(0, kept - before.length)),
   ];
   return {
     dataset,
@@ -153,6 +163,16 @@ export function draftVersion(dataset: string, base: Base | null, prepared: Prepa
     rows: totals.reduce((sum, t) => sum + t.rows, 0),
     bytes: totals.reduce((sum, t) => sum + t.bytes, 0),
   };
+}
+
+/**
+ * Under a folder of the version that brings it, below the split's: so that it meets no name of a million that are not looked at.
+ */
+function appendedName(name: string, { version }: Base, rule: SplitRule): string {
+  const folder = `v${version + 1}`;
+  const [first = "", ...rest] = name.split("/");
+  const inSplit = rest.length > 0 && (rule.kind === "folders" || rule.kind === "key" || rule.kind === "none");
+  return inSplit ? [first, folder, ...rest].join("/") : `${folder}/${name}`;
 }
 
 /** Across all pages: a page alone cannot tell, and the group does not look into a million names at every commit. */

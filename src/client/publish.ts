@@ -37,6 +37,11 @@ export interface PublishOptions extends CallOptions {
   readonly types?: Readonly<Record<string, string>>;
   /** Plain text columns that get an agreed class vocabulary; text dictionary columns have one anyway. */
   readonly classes?: readonly string[];
+  /**
+   * On top of the head's shards instead of in their place: only what is new is written, however much is there. Run again
+   * without `expectedHead`, it appends again.
+   */
+  readonly append?: boolean;
   readonly message?: string;
   /** When somebody else commits first: commit these files on top of their version (a few times at most). */
   readonly rebase?: boolean;

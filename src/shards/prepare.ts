@@ -13,9 +13,11 @@ import { ShardpactError, invariant } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import type { Classes } from "../merkle/classes.ts";
 import type { PageEntry } from "../merkle/page.ts";
-import { scanShard, type ScannedShard } from "./scan.ts";
+import type { ScannedShard } from "./scan.ts";
+import { scanAll } from "./scan-pool.ts";
 import { firstSchemaDifference } from "./schema.ts";
 import { findSources, type SourceFile } from "./sources.ts";
+import { openSpool, type Spool } from "./spool.ts";
 import { planSplits, planWritten } from "./split-rule.ts";
 import { classColumns, collectValues, mergeClasses, type ClassColumn, type ClassValues } from "./vocabulary.ts";
 import { writeShards } from "./write.ts";
@@ -55,8 +57,8 @@ export interface WrittenSplits {
 export interface PreparedShard {
   readonly entry: PageEntry;
   readonly path: string;
-  /** Encoded segment index; an object under `entry.segmentIndex`. */
-  readonly index: Uint8Array;
+  /** Reads the encoded segment index, an object under `entry.segmentIndex`. */
+  readIndex(): Promise<Uint8Array>;
 }
 
 export interface PreparedVersion extends AsyncDisposable {
@@ -109,40 +111,46 @@ async function prepareFiles(
   for (const { name } of files) checkName(name);
   const names = files.map(({ name }) => name);
   const plan = written ? planWritten(names, written.rule, written.splits) : planSplits(names, positional);
-  const shards: PreparedShard[] = [];
-  const gathered = gatherer(options);
-  for (const [i, file] of files.entries()) {
-    const scanned = await scanFile(file, options);
-    await gathered.add(file, scanned);
-    const { rows, digest, index, indexDigest } = scanned;
-    const entry: PageEntry = {
-      name: file.name,
-      split: plan.ordinals[i] ?? 0,
-      rows,
-      bytes: scanned.bytes,
-      digest,
-      segmentIndex: indexDigest,
-    };
-    shards.push({ entry, path: file.path, index });
-    onProgress?.({ kind: "shard", name: file.name, rows, bytes: scanned.bytes });
-  }
-  const rows = shards.reduce((sum, { entry }) => sum + entry.rows, 0);
-  invariant(written === undefined || rows === written.rows, "every row written was found again");
+  const indexes = await openSpool();
   const close = async (): Promise<void> => {
+    await indexes.close();
     if (ownFolder) await rm(ownFolder, { recursive: true, force: true });
   };
-  return {
-    ...gathered.finish(),
-    splits: plan.splits,
-    splitRule: plan.rule,
-    shards,
-    close,
-    [Symbol.asyncDispose]: close,
-  };
+  try {
+    const { shards, schema, classes } = await scanShards(options, files, plan.ordinals, indexes);
+    const rows = shards.reduce((sum, { entry }) => sum + entry.rows, 0);
+    invariant(written === undefined || rows === written.rows, "every row written was found again");
+    const { splits, rule: splitRule } = plan;
+    return { schema, classes, splits, splitRule, shards, close, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await indexes.close();
+    throw error;
+  }
 }
 
-function scanFile(file: SourceFile, { signal, onProgress }: PrepareOptions): Promise<ScannedShard> {
-  return scanShard(file.path, {
+async function scanShards(
+  options: PrepareOptions,
+  files: readonly SourceFile[],
+  ordinals: readonly number[],
+  indexes: Spool,
+): Promise<Pick<PreparedVersion, "schema" | "classes" | "shards">> {
+  const shards: PreparedShard[] = [];
+  const gathered = gatherer(options);
+  for await (const scanned of scanFiles(files, options)) {
+    const i = shards.length;
+    const file = files[i];
+    invariant(file, "a file was scanned");
+    await gathered.add(file, scanned);
+    const { rows, bytes, digest, index, indexDigest } = scanned;
+    const entry = { name: file.name, split: ordinals[i] ?? 0, rows, bytes, digest, segmentIndex: indexDigest };
+    shards.push({ entry, path: file.path, readIndex: await indexes.put(index) });
+    options.onProgress?.({ kind: "shard", name: file.name, rows, bytes });
+  }
+  return { ...gathered.finish(), shards };
+}
+
+function scanFiles(files: readonly SourceFile[], { signal, onProgress }: PrepareOptions): AsyncIterable<ScannedShard> {
+  return scanAll(files, {
     ...(signal ? { signal } : {}),
     onBytes: (bytes) => onProgress?.({ kind: "bytes", bytes }),
   });

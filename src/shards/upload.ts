@@ -23,7 +23,8 @@ export async function uploadShard(
   shard: PreparedShard,
   { signal, onBytes }: UploadOptions = {},
 ): Promise<"stored" | "present"> {
-  const { entry, path, index } = shard;
+  const { entry, path } = shard;
+  const index = await shard.readIndex();
   const aborting = signal ? { signal } : {};
   await store.put(entry.segmentIndex, once(index), { context: "segmentIndex", bytes: index.byteLength, ...aborting });
   let left = entry.bytes; // a copy that is read and found bad would count twice

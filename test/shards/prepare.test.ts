@@ -181,9 +181,9 @@ describe("prepareVersion", () => {
     }
     const prepared = await prepareVersion({ sources: batches() });
     expect(prepared.shards.map((s) => [s.entry.name, s.entry.rows])).toEqual([["part-00000.arrow", 10]]);
-    expect(decodeSegmentIndex(prepared.shards[0]?.index ?? new Uint8Array(0)).segments.map((s) => s.kind)).toEqual([
-      ...["head", "schema", "dictionary", "batch", "batch", "footer"],
-    ]);
+    expect(
+      decodeSegmentIndex((await prepared.shards[0]?.readIndex()) ?? new Uint8Array(0)).segments.map((s) => s.kind),
+    ).toEqual([...["head", "schema", "dictionary", "batch", "batch", "footer"]]);
     await using folder = await tempDir("prepare");
     await using store = await openDirectoryStore(folder.path);
     const [shard] = prepared.shards;

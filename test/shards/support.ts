@@ -112,12 +112,15 @@ export function wideBatches(count: number, leaves: number): RecordBatch[] {
 }
 
 /** Scans one file and puts it into stores. */
-export async function publishFile(path: string, stores: readonly ShardStore[]): Promise<PreparedShard> {
+export async function publishFile(
+  path: string,
+  stores: readonly ShardStore[],
+): Promise<PreparedShard & { readonly index: Uint8Array }> {
   await using prepared = await prepareVersion({ sources: [path] });
   const [shard] = prepared.shards;
   if (!shard) throw new Error("no shard");
   for (const store of stores) await uploadShard(store, shard);
-  return shard;
+  return { ...shard, index: await shard.readIndex() };
 }
 
 export async function bytesOf(path: string): Promise<Uint8Array> {

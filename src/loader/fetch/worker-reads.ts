@@ -14,7 +14,7 @@ import { createInlineReads, type InlineReadsOptions } from "./inline-reads.ts";
 import type { ShardMap, ShardReads } from "./reads.ts";
 import { createStoreHost } from "./store-host.ts";
 import { shareBytes, type FromWorker, type ToWorker, type WorkerCall, type WorkerSetup } from "./worker-protocol.ts";
-import { workerEntry } from "./worker-entry.ts";
+import { threadEntry } from "../../shards/thread-entry.ts";
 
 /** How long `close` waits for the worker to close its files before it is ended anyway. */
 const CLOSE_TIMEOUT_MS = 2_000;
@@ -101,7 +101,11 @@ function startThread({ where, hashing, stores, signal, onThread }: WorkerReadsOp
     hashing,
     stores: stores.map(({ url, spec }) => ({ url, spec: spec ?? null })),
   };
-  const worker = new Worker(workerEntry(), { workerData: setup, execArgv: [], name: "shardpact-reads" });
+  const worker = new Worker(threadEntry("read-worker", import.meta.url), {
+    workerData: setup,
+    execArgv: [],
+    name: "shardpact-reads",
+  });
   onThread?.(worker);
   worker.unref();
   const send = (message: ToWorker): void => worker.postMessage(message);

@@ -1,14 +1,14 @@
 /**
- * Owns where the reading worker's entry is: beside this file, JavaScript in the package, TypeScript in a source tree.
+ * Owns where a thread's entry is: beside the file that starts it, JavaScript in the package, TypeScript in a source tree.
  */
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-/** The entry to start a thread with. */
-export function workerEntry(here: string = import.meta.url): URL {
-  if (!new URL(here).pathname.endsWith(".ts")) return new URL("./read-worker.js", here);
-  const entry = new URL("./read-worker.ts", here);
+/** The entry to start a thread with. @param name of the file, without its ending; @param here `import.meta.url` of its neighbour */
+export function threadEntry(name: string, here: string): URL {
+  if (!new URL(here).pathname.endsWith(".ts")) return new URL(`./${name}.js`, here);
+  const entry = new URL(`./${name}.ts`, here);
   return "typescript" in process.features && process.features.typescript ? entry : (viaTsx(entry) ?? entry);
 }
 
