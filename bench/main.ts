@@ -10,6 +10,7 @@ import { benchFeeding } from "./feeding.ts";
 import { benchHash } from "./hash.ts";
 import { benchLoader } from "./loader.ts";
 import { type Figure, printTable } from "./report.ts";
+import { benchScale } from "./scale.ts";
 
 const BENCHES: Readonly<Record<string, (note: (line: string) => void) => Promise<Figure[]>>> = {
   commit: benchCommit,
@@ -18,6 +19,7 @@ const BENCHES: Readonly<Record<string, (note: (line: string) => void) => Promise
   loader: benchLoader,
   hash: benchHash,
   feeding: benchFeeding,
+  scale: benchScale,
 };
 
 const { values, positionals } = parseArgs({

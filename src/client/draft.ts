@@ -55,6 +55,7 @@ export interface Draft {
   readonly objects: readonly DraftObject[];
   readonly rows: number;
   readonly bytes: number;
+  readonly shards: number;
 }
 
 /**
@@ -162,6 +163,7 @@ export function draftVersion(dataset: string, base: Base | null, prepared: Prepa
     objects: objects.filter(({ digest }) => !held.has(digest)),
     rows: totals.reduce((sum, t) => sum + t.rows, 0),
     bytes: totals.reduce((sum, t) => sum + t.bytes, 0),
+    shards: totals.reduce((sum, t) => sum + t.shards, 0),
   };
 }
 

@@ -166,7 +166,7 @@ async function publishDraft(
   const shardsNew = await upload(store, prepared, o);
   o.onProgress?.({ phase: "commit", doneBytes: 0, totalBytes: 0 });
   const committed = await commitDraft(session, draft, o);
-  return { ...committed, rows: draft.rows, bytes: draft.bytes, shards: prepared.shards.length, shardsNew };
+  return { ...committed, rows: draft.rows, bytes: draft.bytes, shards: draft.shards, shardsNew };
 }
 
 /** Brings all shards into the store; returns how many were not there, or not whole. */

@@ -47,6 +47,18 @@ async function valuesOf(batches: AsyncIterable<RecordBatch>): Promise<number[]> 
 }
 
 describe("publish, open, lock, reopen", () => {
+  test("an append holds what was there and what is new; only the last page is written again", async () => {
+    await group.publish("growing", await folderOf("growing-1", 31));
+    const v2 = await group.publish("growing", await folderOf("growing-2", 31, 32), { append: true });
+    expect(v2).toMatchObject({ version: 2, rows: 24, shards: 3, shardsNew: 1 });
+    await using opened = await group.open("growing@v2");
+    const read = await valuesOf(opened.batches());
+    expect(read.length).toBe(24);
+    expect(read.slice(8, 10)).toEqual([31_000, 31_001]); // the same file again, under another name
+    const again = group.publish("growing", await folderOf("growing-2"), { append: true, expectedHead: 1 });
+    expect(await again).toMatchObject({ version: 2 }); // a script that is run again is a retry
+  });
+
   test("what was published is read back verified, and the lock file reproduces it after the head moved", async () => {
     const lock = path.join(dir, "shardpact.lock");
     const v1 = await group.publish("points", await folderOf("points", 1), { message: "first" });

@@ -56,6 +56,7 @@ export function createManifests(): Manifests {
         objects: base === null ? [...first, page] : [page],
         rows: 0,
         bytes: 0,
+        shards: manifest.length,
       };
     },
     rootOf(dataset, version, oracle) {
