@@ -49,7 +49,7 @@ async function decoded({ version, bytes }: FloatData): Promise<number> {
   const reads = createWorkerReads({ where, stores, hashing: "blake3", signal: never, warn: noWarning });
   const schema = schemaFromCanonical(version.schema);
   const allocate = (size: number): Uint8Array => new Uint8Array(new SharedArrayBuffer(size) as unknown as ArrayBuffer);
-  const reader = createTileReader({ reads, schema, wanted: new Set([0]), tileBytes: MiB, allocate });
+  const reader = createTileReader({ reads, schema, wanted: new Set([0]), tileBytes: MiB, blockRows: 0, allocate });
   const segments: BatchSegment[] = [];
   for (const entry of await version.page(0)) {
     const shard: ShardPlace = { entry, firstRow: 0, rows: entry.rows, fileRow: null, batches: null };

@@ -47,7 +47,7 @@ export async function* arrowBatches(
   const reads = createInlineReads({ where, stores: version.stores, hashing: "blake3", signal });
   const wanted = new Set(places);
   const allocate = (bytes: number): Uint8Array => new Uint8Array(bytes);
-  const reader = createTileReader({ reads, schema, wanted, tileBytes: Infinity, allocate }); // never cut by rows
+  const reader = createTileReader({ reads, schema, wanted, tileBytes: Infinity, blockRows: 0, allocate }); // never cut by rows
   try {
     for (const split of o.split === undefined ? splits : [o.split]) {
       const layout = await loadLayout(version, split, signal);

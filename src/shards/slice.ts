@@ -70,6 +70,20 @@ export function rowBytesOf(type: DataType): number | null {
   return varies ? null : fixedWidth(type, "");
 }
 
+/** Memory that `rows` rows of a column take at most when they are packed; null where rows vary. */
+export function sliceBytesMax(type: DataType, rows: number): number | null {
+  const bits = padded(Math.ceil(rows / 8) + 1);
+  if (DataType.isNull(type)) return 0;
+  if (DataType.isBool(type)) return 2 * bits;
+  if (DataType.isFixedSizeList(type) || DataType.isStruct(type)) {
+    const length = DataType.isStruct(type) ? rows : rows * type.listSize;
+    const parts = (type.children as Field[]).map((child) => sliceBytesMax(child.type as DataType, length));
+    return parts.reduce<number | null>((sum, part) => (sum === null || part === null ? null : sum + part), bits);
+  }
+  const width = rowBytesOf(type);
+  return width === null ? null : bits + padded(rows * width);
+}
+
 /** Rows [from, to) of the columns `wanted` (ordinals among `fields`). Unknown offsets give pieces of NaN. */
 export function sliceBatch(
   fields: readonly Field[],
@@ -199,13 +213,14 @@ class Cutter {
 }
 
 const PIECE_ALIGN = 64;
+const padded = (bytes: number): number => Math.ceil(bytes / PIECE_ALIGN) * PIECE_ALIGN;
 
 /** Where the pieces go when they are packed: `places[i]` for piece i, and the bytes of all. */
 export function packPieces(pieces: readonly Piece[]): { readonly places: readonly number[]; readonly bytes: number } {
   let bytes = 0;
   const places = pieces.map(({ from, to }) => {
     const at = bytes;
-    bytes += Math.ceil((to - from) / PIECE_ALIGN) * PIECE_ALIGN;
+    bytes += padded(to - from);
     return at;
   });
   return { places, bytes };

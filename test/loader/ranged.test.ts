@@ -158,6 +158,26 @@ describe("a shard that is one giant batch", () => {
     expect(readBytes).toBeLessThan(0.1 * version.bytes);
   });
 
+  test("is read about once, by one rank and by all ranks together, though its blocks and batches do not meet", async () => {
+    const batches = Array.from({ length: 128 }, (_, b) => rowsFrom(b * 61, 61)); // 128 MB; blocks have 63 rows
+    await using many = await makeVersion({ splits: { "": batches }, shardBytes: 64 * MiB });
+    const shuffle = { strength: "window", windowBytes: 16 * MiB, lanes: 8 } as const;
+    for (const [world, batchSize, times] of [
+      [1, 64, 1.35],
+      [3, 50, 1.6],
+      [8, 16, 1.6],
+    ] as const) {
+      const { version, read } = counted(many);
+      for (let rank = 0; rank < world; rank++) {
+        const o = { xs: ["x", "id"], batchSize, seed: 1, shuffle, world, rank } as const;
+        await using loader = createHostLoader(version, o, { ...DEFAULT_PORTS, reads: "inline" });
+        for await (const { columns } of batchesOf(loader))
+          expect(columns.xs["x"]?.shape[0]).toBeLessThanOrEqual(batchSize);
+      }
+      expect(read.bytes / version.bytes).toBeLessThan(times);
+    }
+  });
+
   test("random reads cost a few leaves a row", async () => {
     const { version, read } = counted(data);
     const o = {

@@ -109,11 +109,18 @@ const rowsOf = (batch: RecordBatch, names: readonly string[]): unknown[] =>
     return column ? plain([...column]) : null;
   });
 
-async function readerOf(names: readonly string[], tileBytes: number) {
+async function readerOf(names: readonly string[], tileBytes: number, blockRows = 0) {
   const reads = createInlineReads({ where: { dataset: "d", version: 1 }, stores: [store], hashing: "blake3" });
   const schema = schemaFromCanonical(prepared.schema);
   const wanted = new Set(names.map((name) => schema.fields.findIndex((f) => f.name === name)));
-  const reader = createTileReader({ reads, schema, wanted, tileBytes, allocate: (bytes) => new Uint8Array(bytes) });
+  const reader = createTileReader({
+    reads,
+    schema,
+    wanted,
+    tileBytes,
+    blockRows,
+    allocate: (bytes) => new Uint8Array(bytes),
+  });
   const [segment] = await reader.open({ ...shard, batches: null });
   return { reads, reader, segment: segment as BatchSegment };
 }
@@ -122,6 +129,7 @@ async function readTile(reader: Awaited<ReturnType<typeof readerOf>>["reader"], 
   if (tile.bytes < 0) await reader.size(tile);
   const buffer = new Uint8Array(tile.bytes + 64).fill(0xee);
   const batch = await reader.read(tile, buffer);
+  expect(batch.numRows).toBe(tile.rows);
   expect([...buffer.subarray(tile.bytes)]).toEqual(Array(64).fill(0xee)); // it takes what it said
   return batch;
 }
@@ -147,12 +155,18 @@ describe("a slice of a batch", () => {
 
   it.each(NAMES)("cut in tiles, column %s comes whole and in order", async (name) => {
     expect(canSlice(TYPES[name]?.type as DataType)).toBe(true);
-    const { reads, reader, segment } = await readerOf([name], 1000);
-    const { tiles } = reader.tilesOf(segment) ?? (await reader.loadTiles(segment));
-    expect(tiles.reduce((sum, tile) => sum + tile.rows, 0)).toBe(ROWS);
-    const parts: unknown[] = [];
-    for (const tile of tiles) parts.push(...(rowsOf(await readTile(reader, tile), [name])[0] as unknown[]));
-    expect(parts).toEqual(rowsOf(whole, [name])[0]);
-    await reads.close();
+    for (const [tileBytes, blockRows] of [
+      [1000, 0],
+      [1e6, 701],
+    ] as const) {
+      const { reads, reader, segment } = await readerOf([name], tileBytes, blockRows);
+      const { tiles } = reader.tilesOf(segment) ?? (await reader.loadTiles(segment));
+      expect(tiles.reduce((sum, tile) => sum + tile.rows, 0)).toBe(ROWS);
+      if (blockRows > 0) expect(tiles.map((tile) => tile.firstRow)).toEqual([0, 701, 1402, 2103, 2804]);
+      const parts: unknown[] = [];
+      for (const tile of tiles) parts.push(...(rowsOf(await readTile(reader, tile), [name])[0] as unknown[]));
+      expect(parts).toEqual(rowsOf(whole, [name])[0]);
+      await reads.close();
+    }
   });
 });

@@ -11,8 +11,12 @@ import type { ColumnSource } from "../columns/source.ts";
 import { BUFFER_SLACK } from "../plan.ts";
 import type { Tile } from "./layout.ts";
 
-/** Reads that run at a time: enough to keep a disk and one hashing core busy. */
-const READS_MAX = 4;
+/**
+ * Reads that run at a time, at first, and once that many have ended. Few at first: the first batch waits for few bytes.
+ * More then: the reading thread has work while this one is busy, or not even scheduled.
+ */
+const READS_FIRST = 4;
+const READS_MAX = 16;
 /** Small buffers are rounded up to this. */
 const BUFFER_ALIGN = 64;
 
@@ -76,6 +80,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
   const reads = new Set<Promise<void>>();
   const waiting: (() => void)[] = [];
   let held = 0;
+  let ended = 0; // reads
   let closed = false;
 
   const wake = (): void => {
@@ -124,7 +129,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
   }
 
   function startReads(): void {
-    while (reads.size < READS_MAX) {
+    while (reads.size < Math.min(READS_MAX, READS_FIRST + ended)) {
       const entry = queue.shift();
       if (!entry) return;
       const isWanted = entry.isListed || entry.pins > 0;
@@ -132,6 +137,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
       entry.isReading = true;
       const running = load(entry).finally(() => {
         reads.delete(running);
+        ended++;
         startReads();
       });
       reads.add(running);

@@ -37,9 +37,10 @@ export interface Tile {
   round: number;
 }
 
-/** The tiles of a segment, `rowsPerTile` rows each, the last one short. */
+/** The tiles of a segment: its row r lies in tile ⌊(r + shift) ÷ rowsPerTile⌋. */
 export interface SegmentTiles {
   readonly rowsPerTile: number;
+  readonly shift: number;
   readonly tiles: readonly Tile[];
 }
 

@@ -5,7 +5,14 @@
  */
 import { invariant } from "../../model/errors.ts";
 import type { Runs } from "../columns/gather.ts";
-import { batchOf, type BatchSegment, type SelectionLayout, type ShardPlace, type Tile } from "./layout.ts";
+import {
+  batchOf,
+  type BatchSegment,
+  type SegmentTiles,
+  type SelectionLayout,
+  type ShardPlace,
+  type Tile,
+} from "./layout.ts";
 import type { TileReader } from "./tile-reader.ts";
 
 /** The distinct tiles that rows lie in, and where each run is. `runs.source` counts in `tiles`. */
@@ -85,6 +92,10 @@ function findRuns(layout: SelectionLayout, reader: TileReader, rows: Float64Arra
   return { tiles, runs: { count, rows: rows.length, source, first, length } };
 }
 
+function tileAt({ rowsPerTile, shift, tiles }: SegmentTiles, row: number): number {
+  return tiles.length === 1 ? 0 : Math.floor((row + shift) / rowsPerTile);
+}
+
 /** The tile of a row of the file, or null with what must be read first added to `load`. */
 function findTile(
   shard: ShardPlace,
@@ -103,7 +114,7 @@ function findTile(
     load.set(segment, () => reader.loadTiles(segment));
     return null;
   }
-  const tile = cut.tiles[Math.floor((fileRow - segment.firstRow) / cut.rowsPerTile)];
+  const tile = cut.tiles[tileAt(cut, fileRow - segment.firstRow)];
   invariant(tile, `row ${fileRow} lies in a tile`);
   if (tile.bytes >= 0) return tile;
   load.set(tile, () => reader.size(tile));

@@ -43,7 +43,16 @@ export async function openSource(
     return { ...column, path: [columns.indexOf(top as number), ...below] };
   });
   const wanted = new Set(columns);
-  const tiles = createTileReader({ reads, schema, wanted, tileBytes: plan.tileBytes, allocate: sharedBytes });
+  const { strength, n } = plan.order;
+  const blockRows = strength === "block" || strength === "window" ? n : 0;
+  const tiles = createTileReader({
+    reads,
+    schema,
+    wanted,
+    tileBytes: plan.tileBytes,
+    blockRows,
+    allocate: sharedBytes,
+  });
   const cache = createBlockCache({
     bytesMax: plan.memoryMaxBytes - plan.orderBytes,
     bytesKept: plan.memoryKeptBytes - plan.orderBytes,

@@ -14,6 +14,7 @@ import {
   missingOffsets,
   partsOf,
   sliceTile,
+  takeFromHead,
   tilesBySchema,
   tilesByTable,
   type LoadedTable,
@@ -22,7 +23,9 @@ import {
 
 /** Shards whose dictionaries are kept, batches whose metadata is. */
 const DICTIONARY_SHARDS_MAX = 256;
-const TABLES_MAX = 1024;
+const TABLES_MAX = 8192;
+/** Batches of which the leaves under the metadata are kept as well. */
+const HEADS_MAX = 32;
 
 export interface TileReader {
   /** Reads the shard's index, so that its batches are known. */
@@ -46,13 +49,15 @@ export interface TileReaderOptions extends Omit<TileRules, "fields"> {
   readonly allocate: (bytes: number) => Uint8Array;
 }
 
-export function createTileReader({ reads, schema, allocate, wanted, tileBytes }: TileReaderOptions): TileReader {
+export function createTileReader(options: TileReaderOptions): TileReader {
+  const { reads, schema, allocate, wanted } = options;
   const { fields } = schema;
-  const rules: TileRules = { fields, wanted, tileBytes };
+  const rules: TileRules = { ...options, fields };
   const projected = fields.filter((_, i) => wanted.has(i));
   const hasDictionaries = new Schema(projected).dictionaries.size > 0;
   const dictionaries = createRecent<ShardPlace, Promise<Dictionaries>>(DICTIONARY_SHARDS_MAX);
   const tables = createRecent<BatchSegment, Promise<LoadedTable>>(TABLES_MAX);
+  const heads: LoadedTable[] = [];
 
   async function readDictionaries({ entry }: ShardPlace): Promise<Dictionaries> {
     const map = await reads.map(entry);
@@ -73,7 +78,12 @@ export function createTileReader({ reads, schema, allocate, wanted, tileBytes }:
       await reads.read(segment.shard.entry, segment.segment, wholePart(bytes), buffer);
       read = buffer;
     }
-    return named(segment, () => tableOf(schema, segment, read));
+    const table = named(segment, () => tableOf(schema, segment, read));
+    table.head = read;
+    heads.push(table);
+    const oldest = heads.length > HEADS_MAX ? heads.shift() : undefined;
+    if (oldest) oldest.head = null;
+    return table;
   }
 
   const tableOfSegment = (segment: BatchSegment): Promise<LoadedTable> => tables.get(segment, () => readTable(segment));
@@ -105,7 +115,8 @@ export function createTileReader({ reads, schema, allocate, wanted, tileBytes }:
     const slice = sliceTile(rules, table, firstRow, rows);
     const { places, bytes } = packPieces(slice.pieces);
     const body = buffer.subarray(0, bytes);
-    await reads.read(segment.shard.entry, segment.segment, partsOf(slice, table.bodyAt), body);
+    const parts = takeFromHead(partsOf(slice, table.bodyAt), table.head, body);
+    if (parts.length > 0) await reads.read(segment.shard.entry, segment.segment, parts, body);
     return named(segment, () => decodeSlice(projected, known, headerOfSlice(slice, places, body), body));
   }
 
@@ -138,6 +149,7 @@ export function createTileReader({ reads, schema, allocate, wanted, tileBytes }:
     async forget() {
       dictionaries.clear();
       tables.clear();
+      heads.length = 0;
       await reads.forget();
     },
   };
@@ -152,7 +164,7 @@ function tableOf(schema: Schema, segment: BatchSegment, bytes: Uint8Array): Load
       : bodyAt + header.bodyBytes > segment.bytes
         ? `a body of ${header.bodyBytes} bytes does not fit the segment`
         : null;
-  if (what === null) return { header, layout, bodyAt, offsets: new Map() };
+  if (what === null) return { header, layout, bodyAt, offsets: new Map(), head: null };
   throw new ShardpactError("shard_malformed", `an Arrow message that was agreed on does not hold together: ${what}`, {
     details: { reason: what },
     hint: "Publish the shard again with shardpact, which refuses such files.",

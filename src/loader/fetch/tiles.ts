@@ -1,20 +1,32 @@
 /**
  * Owns the tile: what is read, kept and pinned at a time. Some rows of one record batch, of the wanted columns only.
  *
- * Most batches are one tile. A batch that would not fit the rhythm of a loader (a file written as one giant batch) is cut by
- * rows; one whose wanted columns are less than half of it is read column by column. What a tile holds is decided from the
- * schema where that suffices, else from the batch's verified metadata, and its size is known before it is pinned.
+ * Read in file order, most batches are one tile; one that would not fit the rhythm of a loader (a file written as one giant
+ * batch) is cut by rows. An order that deals blocks gets tiles cut where its blocks begin: a batch that lies in two blocks is
+ * wanted at two times, by two ranks, and would be read twice. A batch whose wanted columns are less than half of it is read
+ * column by column. What a tile holds is decided from the schema where that suffices, else from the batch's verified
+ * metadata, and its size is known before it is pinned.
  */
 import { DataType, type Field } from "apache-arrow";
 import { LIMITS } from "../../model/limits.ts";
 import { MESSAGE_PREFIX_BYTES, metadataLength } from "../../shards/message.ts";
-import { canSlice, packPieces, rowBytesOf, sliceBatch, type BatchSlice, type BatchTable } from "../../shards/slice.ts";
+import {
+  canSlice,
+  packPieces,
+  rowBytesOf,
+  sliceBatch,
+  sliceBytesMax,
+  type BatchSlice,
+  type BatchTable,
+} from "../../shards/slice.ts";
 import { countLeaves } from "./copy-parts.ts";
 import type { BatchSegment, SegmentTiles, Tile } from "./layout.ts";
 import type { Part } from "./reads.ts";
 
 /** The verified metadata of a batch, and the offsets in it that were looked at: `buffer:row` → value. */
 export interface LoadedTable extends BatchTable {
+  /** The verified leaves that the metadata lies in, for as long as they are kept: they hold the first values too. */
+  head: Uint8Array | null;
   /** Where the body begins in the segment. */
   readonly bodyAt: number;
   readonly offsets: Map<string, number>;
@@ -26,16 +38,27 @@ export interface TileRules {
   readonly wanted: ReadonlySet<number>;
   /** Bytes of wanted columns in one tile of a batch that is cut, about. */
   readonly tileBytes: number;
+  /** Rows of the order's blocks, counted from the selection's first; 0 when tiles need not begin with them. */
+  readonly blockRows: number;
 }
 
 /** A batch of up to this many tiles' bytes is left in one. */
 const UNCUT_TILES_MAX = 2;
+/** Batches of less than this share of a block are not cut for it: little is read twice, and cutting costs a read too. */
+const CUT_SHARE_MIN = 0.25;
 /** From this share of leaves on, all are read: one request instead of several, and no copy. */
 const WHOLE_SHARE_MIN = 0.5;
 
 /** The tiles of a segment as far as schema and sizes tell; null when its metadata is needed. */
-export function tilesBySchema({ fields, wanted, tileBytes }: TileRules, segment: BatchSegment): SegmentTiles | null {
+export function tilesBySchema(rules: TileRules, segment: BatchSegment): SegmentTiles | null {
+  const { fields, wanted, tileBytes } = rules;
   if (segment.bytes <= LIMITS.leafBytes) return oneTile(segment, true, segment.bytes);
+  if (isCutByBlocks(rules, segment)) {
+    const types = [...wanted].map((at) => fields[at]?.type as DataType);
+    if (types.some((type) => sliceBytesMax(type, 1) === null)) return null;
+    const bytes = (rows: number): number => types.reduce((sum, type) => sum + (sliceBytesMax(type, rows) ?? 0), 0);
+    return blockTiles(rules, segment, (_firstRow, rows) => bytes(rows));
+  }
   if (segment.bytes > UNCUT_TILES_MAX * tileBytes) return null;
   if (wanted.size === fields.length) return oneTile(segment, true, segment.bytes);
   let rowBytes = 0;
@@ -54,26 +77,58 @@ export function tilesByTable(rules: TileRules, segment: BatchSegment, table: Loa
   const all = sliceTile(rules, table, 0, segment.rows);
   const { bytes } = packPieces(all.pieces);
   const types = [...wanted].map((at) => fields[at]?.type as DataType);
-  if (bytes <= UNCUT_TILES_MAX * tileBytes || segment.rows === 1 || !types.every(canSlice)) {
+  const byBlocks = isCutByBlocks(rules, segment);
+  const fits = bytes <= UNCUT_TILES_MAX * tileBytes && !byBlocks;
+  if (fits || segment.rows === 1 || !types.every(canSlice)) {
     const leaves = countLeaves(partsOf(all, table.bodyAt));
     const isWhole = leaves >= WHOLE_SHARE_MIN * Math.ceil(segment.bytes / LIMITS.leafBytes);
     return oneTile(segment, isWhole, isWhole ? segment.bytes : bytes);
   }
+  const sizeOf = (firstRow: number, rows: number): number => {
+    const packed = packPieces(sliceTile(rules, table, firstRow, rows).pieces).bytes;
+    return Number.isNaN(packed) ? -1 : packed;
+  };
+  if (byBlocks) return blockTiles(rules, segment, sizeOf);
   const even = Math.max(1, Math.floor((tileBytes * segment.rows) / bytes));
   const rowsPerTile = even > 8 ? even - (even % 8) : even; // bits then begin where bytes do
   const tiles: Tile[] = [];
   for (let firstRow = 0; firstRow < segment.rows; firstRow += rowsPerTile) {
     const rows = Math.min(rowsPerTile, segment.rows - firstRow);
-    const packed = packPieces(sliceTile(rules, table, firstRow, rows).pieces).bytes;
-    const known = Number.isNaN(packed) ? -1 : packed;
-    tiles.push({ segment, firstRow, rows, isWhole: false, bytes: known, slot: 0, round: 0 });
+    tiles.push({ segment, firstRow, rows, isWhole: false, bytes: sizeOf(firstRow, rows), slot: 0, round: 0 });
   }
-  return { rowsPerTile, tiles };
+  return { rowsPerTile, shift: 0, tiles };
+}
+
+/** Rows of the segment's first block that lie before it; null when its rows are not all selected. */
+function rowsIntoBlock({ blockRows }: TileRules, { shard, firstRow }: BatchSegment): number | null {
+  return blockRows === 0 || shard.fileRow !== null ? null : (shard.firstRow + firstRow) % blockRows;
+}
+
+function isCutByBlocks(rules: TileRules, segment: BatchSegment): boolean {
+  const into = rowsIntoBlock(rules, segment);
+  const { blockRows } = rules;
+  return into !== null && into + segment.rows > blockRows && segment.rows >= CUT_SHARE_MIN * blockRows;
+}
+
+function blockTiles(
+  rules: TileRules,
+  segment: BatchSegment,
+  sizeOf: (firstRow: number, rows: number) => number,
+): SegmentTiles {
+  const { blockRows: rowsPerTile } = rules;
+  const shift = rowsIntoBlock(rules, segment) ?? 0;
+  const tiles: Tile[] = [];
+  for (let firstRow = 0; firstRow < segment.rows;) {
+    const rows = Math.min(rowsPerTile - ((firstRow + shift) % rowsPerTile), segment.rows - firstRow);
+    tiles.push({ segment, firstRow, rows, isWhole: false, bytes: sizeOf(firstRow, rows), slot: 0, round: 0 });
+    firstRow += rows;
+  }
+  return { rowsPerTile, shift, tiles };
 }
 
 function oneTile(segment: BatchSegment, isWhole: boolean, bytes: number): SegmentTiles {
   const tile: Tile = { segment, firstRow: 0, rows: segment.rows, isWhole, bytes, slot: 0, round: 0 };
-  return { rowsPerTile: segment.rows, tiles: [tile] };
+  return { rowsPerTile: segment.rows, shift: 0, tiles: [tile] };
 }
 
 /** What rows of a batch are made of; pieces are NaN where an offset was not looked at yet. */
@@ -116,4 +171,15 @@ export function metadataBytesMissing(segment: BatchSegment, read: Uint8Array): n
   const length = metadataLength(read);
   if (length === null || length > segment.bytes || length <= read.byteLength) return 0; // decoding says what is wrong
   return length;
+}
+
+/** Copies what the verified first leaves hold of the parts; what is left must be read. */
+export function takeFromHead(parts: readonly Part[], head: Uint8Array | null, target: Uint8Array): readonly Part[] {
+  if (head === null) return parts;
+  return parts.flatMap(({ from, to, at }) => {
+    if (from >= head.byteLength) return [{ from, to, at }];
+    const taken = head.subarray(from, to);
+    target.set(taken, at);
+    return to > head.byteLength ? [{ from: head.byteLength, to, at: at + taken.byteLength }] : [];
+  });
 }
