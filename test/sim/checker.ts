@@ -29,12 +29,19 @@ export interface Checker {
   compacted(replica: string, disk: MemoryDisk): void;
   /** A snapshot took the place of what was applied up to `before`. */
   installed(replica: string, disk: MemoryDisk, before: number): void;
-  readonly counts: Readonly<Record<"compactions" | "installs", number>>;
+  readonly counts: Readonly<Record<"compactions" | "installs" | "repairs", number>>;
   /** A crash of the database took applies back. */
   rolledBack(replica: string, disk: MemoryDisk): void;
   role(replica: string, role: Role, term: number, commit: number): void;
-  /** A damaged or set back replica is not healthy: it may halt, and it need not keep up. */
-  damaged(replica: string): void;
+  /**
+   * A damaged replica is not healthy: it may halt, and it need not keep up, until its disk is whole again. `forGood`: it
+   * has forgotten what it promised, and never counts again.
+   */
+  damaged(replica: string, forGood: boolean): void;
+  /** Something was mended: is it whole? */
+  lookAgain(replica: string, disk: MemoryDisk): void;
+  /** Only a damaged replica drops what it has applied. */
+  startedOver(replica: string): void;
   healthy(replica: string): boolean;
   /** The group still has a healthy quorum in every configuration that may decide when this one is damaged, too. */
   tolerates(replica: string): boolean;
@@ -79,10 +86,11 @@ export function createChecker<M>({ first, engine, fail }: CheckerOptions<M>): Ch
   /** What each index had become durable below, at most, when it was first applied: the epoch that committed it or a later one. */
   const chosenBy: number[] = [];
   const disks = new Map<string, MemoryDisk>();
-  const counts = { compactions: 0, installs: 0 };
+  const counts = { compactions: 0, installs: 0, repairs: 0 };
   let listeners: ((replica: string) => void)[] = [];
   const leaders = new Map<number, Leader>();
   const unhealthy = new Set<string>();
+  const forgetful = new Set<string>();
   const firstIndexOf = new Map<string, { readonly index: number; readonly encoded: Uint8Array }>();
   const oracle = createMemoryDisk("oracle");
   const oracleStores = openMemoryStores(oracle, { groupId: "oracle", replica: "oracle", engine: "raft" });
@@ -248,7 +256,18 @@ export function createChecker<M>({ first, engine, fail }: CheckerOptions<M>): Ch
       if (known === undefined) checkComplete(replica, term);
       leaders.set(term, { replica, commit: known?.commit ?? commit, leads: true });
     },
-    damaged: (replica) => void unhealthy.add(replica),
+    damaged(replica, forGood) {
+      unhealthy.add(replica);
+      if (forGood) forgetful.add(replica);
+    },
+    lookAgain(replica, disk) {
+      if (!unhealthy.has(replica) || forgetful.has(replica) || !isWhole(disk)) return;
+      unhealthy.delete(replica);
+      counts.repairs += 1;
+      compareState(replica, disk);
+      compareLog(replica, disk);
+    },
+    startedOver: (replica) => check(unhealthy.has(replica), `I11 ${replica} drops all that it has applied`),
     healthy: (replica) => !unhealthy.has(replica),
     tolerates: (replica) =>
       configurations.open().every((open) => hasQuorum(open, (id) => id !== replica && !unhealthy.has(id))),
@@ -280,6 +299,16 @@ export function createChecker<M>({ first, engine, fail }: CheckerOptions<M>): Ch
       }
     },
   };
+}
+
+/** All that it promised is there, as it was written. */
+function isWhole({ state, log }: MemoryDisk): boolean {
+  if (state === null || !state.voting || state.promisedLast !== null) return false;
+  for (let index = state.base.index + 1; index <= state.lastIndex; index++) {
+    const record = log.get(index);
+    if (!record || !isIntact(record.entry, record.checksum)) return false;
+  }
+  return true;
 }
 
 function entriesBelow({ log }: MemoryDisk, index: number): readonly Entry[] {

@@ -15,6 +15,7 @@ import { type Cluster, fork } from "./cluster.ts";
 import type { Input, Output } from "./dataset-model.ts";
 import type { Operation } from "./linearizability.ts";
 import { createManifests } from "./manifests.ts";
+import type { Acknowledged } from "./readers.ts";
 import { createProcess, type SimProcess } from "./process.ts";
 import { below, between, pick, type Random, type Scheduler } from "./scheduler.ts";
 
@@ -64,9 +65,10 @@ export interface ClientsOptions {
   readonly random: Random;
   readonly cluster: Cluster;
   readonly count: number;
+  readonly acknowledged: Acknowledged;
 }
 
-export function startClients({ scheduler, random, cluster, count }: ClientsOptions): Clients {
+export function startClients({ scheduler, random, cluster, count, acknowledged }: ClientsOptions): Clients {
   const { checker } = cluster;
   const check: Checker["check"] = checker.check;
   const manifests = createManifests();
@@ -75,13 +77,6 @@ export function startClients({ scheduler, random, cluster, count }: ClientsOptio
   const neverSent = new Set<number>();
   let stopped = false;
   let busy = 0;
-  /** The highest index that any client was told of: what is asked from now on must not be older (I8). */
-  let toldIndex = 0;
-
-  function told(index: number): void {
-    toldIndex = Math.max(toldIndex, index);
-  }
-
   for (let i = 0; i < count; i++) {
     const name = `c${i + 1}`;
     const process = createProcess(name, scheduler, fork(random), { offsetMs: 0, rate: 1 });
@@ -194,7 +189,8 @@ export function startClients({ scheduler, random, cluster, count }: ClientsOptio
   async function read(client: Client, dataset: string, target: RefTarget & { kind: "head" | "tag" }): Promise<void> {
     const known = client.known.get(dataset) as Known;
     const input: Input = target.kind === "head" ? { kind: "head" } : { kind: "tag", tag: target.tag };
-    const floor = toldIndex;
+    // What is asked from now on must not be older than what any client was told (I8).
+    const floor = acknowledged.now();
     await record(
       client,
       { dataset, input, commandId: null },
@@ -203,7 +199,7 @@ export function startClients({ scheduler, random, cluster, count }: ClientsOptio
         const { index, chain } = confirmation;
         check(index >= floor, `I8 a read at ${index}; ${floor} was acknowledged before it was asked`);
         check(checker.ledgerAt(index)?.chain === chain, `I17 a read confirmed another chain at ${index}`);
-        told(index);
+        acknowledged.told(index);
         if (target.kind === "tag") known.tags.set(target.tag, version.version);
         else known.head = { version: version.version, index: version.index, root: version.root };
         return { kind: "ok", version: version.version, root: version.root };
@@ -265,7 +261,7 @@ export function startClients({ scheduler, random, cluster, count }: ClientsOptio
 
   function checkWrite(index: number): void {
     check(index <= checker.chosenCount(), `I5 ${index} was acknowledged and nobody has applied it`);
-    told(index);
+    acknowledged.told(index);
   }
 
   return {

@@ -170,15 +170,31 @@ export function createDatabase({ identity, scheduler, random, checker }: Databas
       });
     const write = <T>(work: (stores: ReplicaStores) => Promise<T>): Promise<T> =>
       call(process, connection, "write", work);
+    /** What may end damage. */
+    const mending = <T>(work: (log: LogStore) => Promise<T>): Promise<T> =>
+      write(async ({ log: store }) => {
+        const result = await work(store);
+        checker.lookAgain(replica, disk);
+        return result;
+      });
     const log = remote<LogStore>((stores) => stores.log, {
       boot: () => {
         lose(connection, "disconnected");
         connection = connect();
-        return write(({ log: store }) => store.boot()).then((state) => {
+        return mending((store) => store.boot()).then((state) => {
           known = state.applied;
           return state;
         });
       },
+      rebuild: (indexes) => mending((store) => store.rebuild(indexes)),
+      mended: () => mending((store) => store.mended()),
+      startOver: () =>
+        mending(async (store) => {
+          checker.startedOver(replica);
+          await store.startOver();
+        }).then(() => {
+          known = disk.applied;
+        }),
       loseVote: (reason) =>
         write(async ({ log: store }) => {
           await store.loseVote(reason);

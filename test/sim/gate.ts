@@ -34,6 +34,7 @@ interface Found {
 
 /** Runs seeds from 0 on over a copy with the bug, until one fails. @throws Error when an edit does not fit the sources */
 export async function tryMutation({ engine, mutation }: Suspect): Promise<Catch> {
+  checkEdits(mutation);
   const folder = copySources();
   try {
     applyEdits(folder, mutation);
@@ -60,13 +61,18 @@ export async function runGate(
   await Promise.all(Array.from({ length: parallel }, worker));
 }
 
-/** Every edit must fit the sources as they are. */
-export function applyEdits(folder: string, { name, edits }: Mutation): void {
+/** @throws Error when an edit does not fit the sources as they are */
+export function checkEdits({ name, edits }: Mutation): void {
+  for (const { file, find } of edits) {
+    const count = readFileSync(join(ROOT, file), "utf8").split(find).length - 1;
+    if (count !== 1) throw new Error(`mutation '${name}': its text stands ${count} times in ${file}:\n${find}`);
+  }
+}
+
+function applyEdits(folder: string, { edits }: Mutation): void {
   for (const { file, find, replace } of edits) {
     const path = join(folder, file);
     const text = readFileSync(path, "utf8");
-    const count = text.split(find).length - 1;
-    if (count !== 1) throw new Error(`mutation '${name}': its text stands ${count} times in ${file}:\n${find}`);
     writeFileSync(
       path,
       text.replace(find, () => replace),
@@ -74,7 +80,7 @@ export function applyEdits(folder: string, { name, edits }: Mutation): void {
   }
 }
 
-export function copySources(): string {
+function copySources(): string {
   const folder = mkdtempSync(join(tmpdir(), "shardpact-mutation-"));
   for (const path of COPIED) cpSync(join(ROOT, path), join(folder, path), { recursive: true });
   symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));

@@ -2,10 +2,9 @@
  * Every bug of the gate still fits the sources, and one of each engine's is found. CI's campaign tries more of them,
  * `npm run sim -- --mutations` all.
  */
-import { rmSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { EngineName } from "./engines.ts";
-import { applyEdits, copySources, tryMutation } from "./gate.ts";
+import { checkEdits, tryMutation } from "./gate.ts";
 import { MUTATIONS } from "./mutations/index.ts";
 
 const BOTH: readonly EngineName[] = ["raft", "paxos"];
@@ -13,15 +12,9 @@ const BOTH: readonly EngineName[] = ["raft", "paxos"];
 const QUICK: Readonly<Record<EngineName, string>> = { raft: "minority-quorum", paxos: "minority-chooses" };
 
 describe.each(BOTH)("mutations under %s", (engine) => {
-  it("all fit the sources as they are", { timeout: 120_000 }, () => {
-    for (const mutation of MUTATIONS[engine]) {
-      const folder = copySources();
-      try {
-        applyEdits(folder, mutation);
-      } finally {
-        rmSync(folder, { recursive: true, force: true });
-      }
-    }
+  it("all fit the sources as they are", () => {
+    expect(MUTATIONS[engine].length).toBeGreaterThan(20);
+    for (const mutation of MUTATIONS[engine]) expect(() => checkEdits(mutation)).not.toThrow();
   });
 
   it(`${QUICK[engine]} is caught`, { timeout: 240_000 }, async () => {

@@ -2,7 +2,12 @@
  * Owns the faults: what goes wrong, when, and when it ends. Drawn from the seed; bounded so that a correct group can
  * recover: damage never reaches a majority.
  */
-import { damageMemoryRecord, type MemoryDisk, type MemoryRecord } from "../../src/storage/memory/disk.ts";
+import {
+  damageMemoryPromises,
+  damageMemoryRecord,
+  type MemoryDisk,
+  type MemoryRecord,
+} from "../../src/storage/memory/disk.ts";
 import type { Cluster, Member } from "./cluster.ts";
 import { echo, leftBehind, type Stage, staleLeader, untold } from "./nemesis-scripts.ts";
 import { below, between, chance, pick, type Random, type Scheduler } from "./scheduler.ts";
@@ -52,6 +57,8 @@ export interface NemesisOptions {
   readonly focus?: readonly Fault[] | undefined;
 }
 
+/** Of damage that takes the record of epoch and vote. */
+const PROMISES_SHARE = 0.1;
 const EVERY_MS: readonly [number, number] = [100, 1_600];
 
 export function startNemesis(options: NemesisOptions): Nemesis {
@@ -91,9 +98,11 @@ export function startNemesis(options: NemesisOptions): Nemesis {
     const member = memberOf(id);
     const { disk } = member.database;
     if (!checker.healthy(id) || !checker.tolerates(id) || disk.log.size < 2) return;
-    checker.damaged(id);
+    const isForGood = chance(random, PROMISES_SHARE);
+    checker.damaged(id, isForGood);
     cluster.kill(id);
-    damageRecord(random, disk);
+    if (isForGood) damageMemoryPromises(disk);
+    else damageRecord(random, disk);
     soon(20, 1_000, () => startIfDown(id));
   }
 

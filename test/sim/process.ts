@@ -37,7 +37,8 @@ export function createProcess(name: string, scheduler: Scheduler, random: Random
   let pauses = 0;
   let paused = false;
   let backlog: (() => void)[] = [];
-  const bornMs = scheduler.nowMs();
+  let localNowMs = 0;
+  let lastLookMs = scheduler.nowMs();
 
   function deliver(fn: () => void): void {
     if (!alive) return;
@@ -53,7 +54,13 @@ export function createProcess(name: string, scheduler: Scheduler, random: Random
     for (const fn of waiting) scheduler.after(0, () => deliver(fn));
   }
 
-  const localMs = (): number => (scheduler.nowMs() - bornMs) * clock.rate;
+  /** Goes faster or slower as its rate changes, and never back. */
+  function localMs(): number {
+    localNowMs += (scheduler.nowMs() - lastLookMs) * clock.rate;
+    lastLookMs = scheduler.nowMs();
+    return localNowMs;
+  }
+
   const wallMs = (): number => WALL_START_MS + Math.floor(scheduler.nowMs() * clock.rate + clock.offsetMs);
 
   function after(ms: number, fn: () => void): () => void {

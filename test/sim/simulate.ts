@@ -10,6 +10,7 @@ import { writeHistory } from "./history.ts";
 import { checkLinearizable, type Operation } from "./linearizability.ts";
 import { type Fault, startNemesis } from "./nemesis.ts";
 import { type Deed, type Operator, startOperator } from "./operator.ts";
+import { createAcknowledged, startReaders } from "./readers.ts";
 import { below, chance, createRandom, createScheduler, pick, type Scheduler } from "./scheduler.ts";
 
 const GROUP_SIZES = [3, 3, 3, 3, 3, 5, 5, 7, 1];
@@ -47,12 +48,16 @@ export interface SimulationReport {
   readonly compactions: number;
   /** Snapshots that were installed. */
   readonly installs: number;
+  /** Damaged disks that are whole again. */
+  readonly repairs: number;
   /** What the group answered to its operator with yes. */
   readonly changes: number;
   readonly deeds: Readonly<Record<Deed, number>>;
   readonly operations: number;
   /** Operations that returned an answer. */
   readonly answered: number;
+  /** Answers of one replica, linearizable or of a bounded age. */
+  readonly reads: number;
   readonly messages: number;
   readonly faults: Readonly<Record<Fault, number>>;
   readonly traceHash: number;
@@ -68,18 +73,27 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const cluster = withEngine(name, (engine) =>
     createCluster({ scheduler, random: fork(random), replicaCount, engine }),
   );
+  const acknowledged = createAcknowledged(scheduler);
   const stop = catchStrays(scheduler);
   try {
     for (const id of cluster.ids) cluster.start(id);
-    const clients = startClients({ scheduler, random: fork(random), cluster, count: 2 + below(random, 4) });
+    const clients = startClients({
+      scheduler,
+      random: fork(random),
+      cluster,
+      count: 2 + below(random, 4),
+      acknowledged,
+    });
+    const readers = startReaders({ scheduler, random: fork(random), cluster, acknowledged });
     const wanted = chance(random, MEMBERSHIP_SHARE);
     const operator =
       (options.membership ?? wanted) ? startOperator({ scheduler, random: fork(random), cluster }) : null;
+    const names = [...clients.names, readers.name];
     const nemesis = startNemesis({
       scheduler,
       random: fork(random),
       cluster,
-      clientNames: operator === null ? clients.names : [...clients.names, operator.name],
+      clientNames: operator === null ? names : [...names, operator.name],
       focus: options.focus,
     });
     const stormMs = options.stormMs ?? STORM_MS;
@@ -88,6 +102,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     nemesis.stop();
     clients.stop();
     operator?.stop();
+    readers.stop();
     await recover(scheduler, cluster, clients, operator, nemesis.heal);
     const history = settleHistory(cluster, clients);
     if (options.historyFile !== undefined) writeHistory(options.historyFile, seed, history);
@@ -105,6 +120,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
       deeds: operator?.counts ?? { add_learner: 0, promote: 0, remove: 0, replace: 0, transfer: 0 },
       operations: history.length,
       answered: history.filter(({ output }) => output !== null).length,
+      reads: readers.counts.linearizable + readers.counts.bounded,
       messages: cluster.network.counts.sent,
       faults: nemesis.counts,
       traceHash: scheduler.traceHash(),

@@ -56,9 +56,9 @@ export function shortcomings({ reports, twice }: Campaign): readonly string[] {
   const faults = [...faultsOf(reports)];
   const seen = faults.filter(([, count]) => count > 0).length;
   if (seen < faults.length * FAULT_KINDS_MIN) missing.push(`only ${seen} of ${faults.length} kinds of faults happened`);
-  for (const key of ["compactions", "installs", "changes"] as const) {
+  for (const key of ["compactions", "installs", "repairs", "changes", "reads"] as const) {
     const total = reports.reduce((sum, report) => sum + report[key], 0);
-    if (total < reports.length / 4) missing.push(`only ${total} ${key} in ${reports.length} seeds`);
+    if (total < reports.length / 10) missing.push(`only ${total} ${key} in ${reports.length} seeds`);
   }
   if (twice === 0) missing.push("no seed was run twice");
   return missing;
@@ -73,8 +73,9 @@ export function describeCampaign({ engine, reports, twice, seconds }: Campaign):
     `${engine}: ${reports.length} seeds (groups: ${sizes.join(", ")}; ${twice} run twice) in ${seconds.toFixed(1)} s, ` +
       `${sum("steps")} steps (${Math.round(sum("steps") / seconds)}/s), ${Math.round(sum("virtualMs") / 1000)} virtual s`,
     `${engine}: ${sum("elections")} elections, ${sum("chosen")} entries, ${sum("crashes")} crashes, ` +
-      `${sum("compactions")} compactions, ${sum("installs")} snapshots installed, ${sum("changes")} changes of the membership, ` +
-      `${sum("answered")} of ${sum("operations")} operations answered, ${sum("messages")} messages`,
+      `${sum("compactions")} compactions, ${sum("installs")} snapshots installed, ${sum("repairs")} repairs, ${sum("changes")} changes of the membership, ` +
+      `${sum("answered")} of ${sum("operations")} operations answered, ` +
+      `${sum("reads")} reads of one replica, ${sum("messages")} messages`,
     `${engine}: faults: ${faults.join(", ")}`,
   ].join("\n");
 }
