@@ -42,7 +42,7 @@ export function snapshotContract(
     const at = (file: string) => join(dir.path, file);
     exportCases(start, at);
     installCases(start, at);
-    logCases(start, at);
+    logCases(start, at, () => harness);
     refusalCases(start, at, flips);
     compactionCases(start);
   });
@@ -127,7 +127,7 @@ function installCases(start: Start, at: At): void {
   });
 }
 
-function logCases(start: Start, at: At): void {
+function logCases(start: Start, at: At, harness: () => StoreHarness): void {
   const history = scriptedEntries(5, 80).slice(0, 80);
   const lastEpoch = history.at(-1)?.epoch as number;
   const install = async (logged: readonly Entry[], applied: number) => {
@@ -171,6 +171,24 @@ function logCases(start: Start, at: At): void {
     const wrong = Array.from({ length: 20 }, (_, i) => entry(71 + i, lastEpoch - 1, "noop"));
     const { state } = await install([...history.slice(0, 70), ...wrong], 20);
     expect(state).toMatchObject({ firstIndex: 81, lastIndex: 80, base: { index: 80, epoch: lastEpoch } });
+  });
+
+  it.each([
+    ["damaged", (index: number) => harness().damage(index)],
+    ["missing", (index: number) => harness().drop(index)],
+  ] as const)("gives up its vote when its own entry there is %s and others follow (I52)", async (_name, hurt) => {
+    await (await memoryWith(history)).catalog.exportSnapshot(at("a"));
+    const more = [...history, entry(81, lastEpoch, "noop")];
+    const { catalog, log } = await start();
+    await log.append([write(more)]);
+    await catalog.apply(history.slice(0, 20));
+    await hurt(80);
+    expect(await catalog.installSnapshot(at("a"))).toMatchObject({
+      installed: true,
+      base: { index: 80 },
+      lastIndex: 80,
+    });
+    expect((await start()).state).toMatchObject({ voting: false, lastIndex: 80, applied: { index: 80 }, damaged: [] });
   });
 
   it("drops nothing above the snapshot from a Multi-Paxos log: it was accepted", async () => {

@@ -51,7 +51,11 @@ async function makeHarness(): Promise<StoreHarness> {
   const db = await makeDatabase();
   return {
     open: (identity) => db.open(identity ?? SCRIPTED),
-    damage: async () => undefined,
+    damage: async (index) =>
+      void (await db.admin.query(
+        "UPDATE shardpact.log SET checksum = set_byte(checksum, 0, get_byte(checksum, 0) # 1) WHERE index = $1",
+        [index],
+      )),
     damageLedger: async () => undefined,
     dropLedger: async () => undefined,
     damageObjects: async () => undefined,

@@ -76,12 +76,17 @@ function moveLog(disk: MemoryDisk, state: MemoryState, { applied: { index }, epo
     return;
   }
   const record = disk.log.get(index);
-  if (record && record.entry.epoch === epoch && isIntact(record.entry, record.checksum)) {
+  const isWhole = record !== undefined && isIntact(record.entry, record.checksum);
+  if (isWhole && record.entry.epoch === epoch) {
     disk.state = sealed({ ...state, hardState: raised });
     return;
   }
+  // Damaged is not absent: what follows may have been promised, and can't be told from what contradicts the snapshot.
+  const isLost = !isWhole && state.lastIndex > index;
+  const reason = `entry ${index}, where an installed snapshot ends, was damaged`;
+  const vote = isLost ? { voting: false, lostReason: state.lostReason ?? reason } : {};
   disk.log.clear();
-  disk.state = sealed({ ...state, hardState: raised, lastIndex: index, base: { index, epoch } });
+  disk.state = sealed({ ...state, hardState: raised, lastIndex: index, base: { index, epoch }, ...vote });
 }
 
 /** What is there, and over it what the snapshot holds, as Postgres would put it. */

@@ -155,6 +155,8 @@ async function finish(install: Install): Promise<SnapshotInstalled> {
   let base: LogBase = { index: before.firstIndex - 1, epoch: before.baseEpoch };
   let lastIndex = before.lastIndex;
   const keeps = await tailToKeep(session, client, info, lastIndex);
+  const lost = keeps === "unknown" ? `entry ${applied.index}, where an installed snapshot ends, was damaged` : null;
+  const kept = lost === null ? raised : { ...raised, voting: false };
   if (keeps !== "all") {
     base = { index: applied.index, epoch };
     // Of Multi-Paxos nothing above may go: it was accepted, and may be chosen.
@@ -162,8 +164,9 @@ async function finish(install: Install): Promise<SnapshotInstalled> {
     await client.query("DELETE FROM shardpact.log WHERE index <= $1 OR index > $2", [applied.index, lastIndex]);
     await client.query(
       `UPDATE shardpact.replica_state SET first_index = $1 + 1, base_epoch = $2, last_index = $3, state_hash = $4,
-         last_hash = (SELECT checksum FROM shardpact.log WHERE index = $3)`,
-      [base.index, base.epoch, lastIndex, promiseHash(raised, lastIndex)],
+         last_hash = (SELECT checksum FROM shardpact.log WHERE index = $3), voting = $5,
+         lost_reason = coalesce(lost_reason, $6)`,
+      [base.index, base.epoch, lastIndex, promiseHash(kept, lastIndex), kept.voting, lost],
     );
   }
   try {
@@ -175,27 +178,32 @@ async function finish(install: Install): Promise<SnapshotInstalled> {
     throw unknown;
   }
   session.applied = applied;
-  session.promises = raised;
+  session.promises = kept;
   session.lastIndex = lastIndex;
   session.base = base;
   return { info, installed: true, base, lastIndex };
 }
 
-/** What of the log follows the snapshot: a Raft log that holds its last entry does, another does not. */
+/**
+ * What of the log follows the snapshot: a Raft log that holds its last entry does, another does not. Unknown when that
+ * entry is damaged: what follows may have been promised, so the vote goes with it.
+ */
 async function tailToKeep(
   { identity }: PostgresSession,
   client: pg.Client,
   { applied: { index }, epoch }: SnapshotInfo,
   lastIndex: number,
-): Promise<"all" | "above" | "nothing"> {
+): Promise<"all" | "above" | "nothing" | "unknown"> {
   if (identity.engine === "paxos") return "above";
   if (index > lastIndex) return "nothing";
+  const torn = index === lastIndex ? "nothing" : "unknown";
   const found = await client.query<{ epoch: number; kind: EntryKind; payload: Buffer; checksum: Buffer }>(
     "SELECT epoch, kind, payload, checksum FROM shardpact.log WHERE index = $1",
     [index],
   );
   const row = found.rows[0];
-  if (!row || row.epoch !== epoch) return "nothing";
-  const entry: Entry = { index, epoch, kind: row.kind, payload: plainBytes(row.payload) };
-  return isIntact(entry, row.checksum) ? "all" : "nothing";
+  if (!row) return torn;
+  const entry: Entry = { index, epoch: row.epoch, kind: row.kind, payload: plainBytes(row.payload) };
+  if (!isIntact(entry, row.checksum)) return torn;
+  return row.epoch === epoch ? "all" : "nothing";
 }
