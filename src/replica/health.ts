@@ -45,7 +45,13 @@ export function createHealth<M>(options: HealthOptions<M>): Health {
   const { context, start, driver, disk, apply, readIndex, peers } = options;
   const { config, runtime, stores } = context;
   const { log } = stores;
-  const repair = createRepair({ start, log, driver, disk, readIndex });
+  const tellAll = (kind: "digest" | "hello", body: Uint8Array): void => {
+    const { voters, votersOutgoing, learners } = driver.status().configuration;
+    for (const id of new Set([...voters, ...votersOutgoing, ...learners]))
+      if (id !== config.replica) peers.send(kind, id, body);
+  };
+  const announce = (): void => tellAll("hello", new Uint8Array(0));
+  const repair = createRepair({ start, log, driver, disk, readIndex, announce });
   const tables = createTables({ log, runtime, driver, apply, readIndex });
   const digests = createStateDigests({
     self: config.replica,
@@ -53,11 +59,7 @@ export function createHealth<M>(options: HealthOptions<M>): Health {
       const { voters, votersOutgoing } = driver.status().configuration;
       return [...new Set([...voters, ...votersOutgoing])];
     },
-    tell(body) {
-      const { voters, votersOutgoing, learners } = driver.status().configuration;
-      for (const id of new Set([...voters, ...votersOutgoing, ...learners]))
-        if (id !== config.replica) peers.send("digest", id, body);
-    },
+    tell: (body) => tellAll("digest", body),
     onMinority: (reason) => tables.damaged(reason),
   });
   return {

@@ -29,9 +29,11 @@ export interface RepairOptions {
   readonly driver: Pick<Driver<never>, "status" | "over" | "resumeVoting" | "fail">;
   readonly disk: Pick<PersistQueue, "settledLast" | "mended">;
   readonly readIndex: Pick<ReadIndex, "fetch">;
+  /** Tells all others what this replica holds now. */
+  announce(): void;
 }
 
-export function createRepair({ start, log, driver, disk, readIndex }: RepairOptions): Repair {
+export function createRepair({ start, log, driver, disk, readIndex, announce }: RepairOptions): Repair {
   let target: Pick<ReadPoint, "epoch" | "lastIndex"> | null = null;
   let step: "ask" | "asking" | "wait" | "done" = start.promisedLast === null ? "done" : "ask";
 
@@ -55,6 +57,8 @@ export function createRepair({ start, log, driver, disk, readIndex }: RepairOpti
     }
     if (driver.over()) return;
     disk.mended();
+    // It may be less than it once told, and that is in order: who hears of it only in a later life would take it for a loss.
+    announce();
     if (whyNotVoting({ ...start, promisedLast: null, damaged: unproven(start) }) === null) driver.resumeVoting();
   }
 
