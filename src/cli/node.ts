@@ -4,6 +4,7 @@
  * It prints a line when something changes that an operator would ask about. SIGTERM and SIGINT stop it cleanly; so does
  * the end of its standard input with --exit-with-parent, which is how a parent makes sure that it is never left behind.
  */
+import { fstatSync, writeSync } from "node:fs";
 import type { Command } from "commander";
 import { ShardpactError } from "../model/errors.ts";
 import { type Replica, type ReplicaEvent, loadReplicaConfig } from "../replica/index.ts";
@@ -54,6 +55,8 @@ async function runNode({ config: file, json = false, exitWithParent = false }: N
   }
 }
 
+const STDOUT = 1;
+
 type Say = (kind: string, text: string, data: Readonly<Record<string, unknown>>) => void;
 
 async function runUntil(replica: Replica, signal: AbortSignal, say: Say): Promise<number> {
@@ -94,10 +97,22 @@ function listenForStop(withParent: boolean): { readonly signal: AbortSignal; dis
 }
 
 function createSay(output: Output): Say {
+  const write = lineWriter();
   return (kind, text, data) => {
     const at = new Date().toISOString();
-    if (output.json) process.stdout.write(`${JSON.stringify({ at, kind, ...data, text })}\n`);
-    else output.line(`${at} ${text}`);
+    write(output.json ? JSON.stringify({ at, kind, ...data, text }) : `${at} ${text}`);
+  };
+}
+
+/** A log on a full disk loses lines and goes on when there is room: it does not end the replica. */
+function lineWriter(): (line: string) => void {
+  if (!fstatSync(STDOUT).isFile()) return (line) => void process.stdout.write(`${line}\n`);
+  return (line) => {
+    try {
+      writeSync(STDOUT, `${line}\n`);
+    } catch {
+      // No room, or no disk: what the line would say is in `shardpact status` too.
+    }
   };
 }
 
