@@ -3,6 +3,8 @@
  * and the names of all parts: replicas `r1`, their databases `p1`, nats-servers `n1`, clients `c1`, links `r1-n2`.
  */
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { LocalReplica } from "../../src/cli/embedded/local-replica.ts";
 import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
 import { type ReplicaStatus, SUBJECTS, decodeApi, replicaStatus } from "../../src/model/api.ts";
 import { connectNats } from "../../src/transport/nats.ts";
@@ -11,18 +13,28 @@ import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 export const NATS_SERVERS = 3;
 const STATUS_TIMEOUT_MS = 400;
+const RETIRE_POLL_MS = 20;
+/** Whoever was away for moments needs a snapshot. */
+const LOG = { keepEntries: 48, compactEntries: 16 };
 
 export interface Cluster extends AsyncDisposable {
   readonly local: LocalGroup;
+  /** The group's folder. */
+  readonly dir: string;
+  /** Those that were not retired. */
+  replicas(): readonly LocalReplica[];
+  isRetired(id: string): boolean;
+  /** Stops a replica that is no member any more and its database, for ever, once no fault has hold of them. */
+  retire(id: string, busy: () => ReadonlySet<string>): Promise<void>;
   readonly engine: "raft" | "paxos";
   /** By `from-to`. */
   readonly links: ReadonlyMap<string, TcpProxy>;
   /** NATS addresses for a client, through links of its own. */
   urlsFor(client: string): Promise<readonly string[]>;
-  /** What every replica says of itself, whatever nats-server it is on; null for one that says nothing. */
+  /** What each of `replicas()` says of itself, whatever nats-server it is on; null for one that says nothing. */
   statuses(): Promise<readonly (ReplicaStatus | null)[]>;
-  /** Id of the replica that leads in the highest term. */
-  leader(): Promise<string | null>;
+  /** Of the replica that leads in the highest term. */
+  leading(): Promise<ReplicaStatus | null>;
 }
 
 export interface ClusterOptions {
@@ -39,14 +51,17 @@ export async function startCluster({ dir, replicas, engine }: ClusterOptions): P
     return proxy.port;
   };
   const closeLinks = () => Promise.all([...links.values()].map((link) => link.close()));
+  const groupDir = join(dir, "group");
   const local = await startLocalGroup({
-    ...{ dir: join(dir, "group"), name: "chaos", replicas, engine, natsServers: NATS_SERVERS, between },
+    ...{ dir: groupDir, name: "chaos", replicas, engine, natsServers: NATS_SERVERS, between, log: LOG },
   }).catch(async (error: unknown) => {
     await closeLinks();
     throw error;
   });
   const watchers = await watchersOf(local);
-  const statuses = () => Promise.all(local.replicas.map(({ id }) => statusOf(watchers, local.group, id)));
+  const retired = new Set<string>();
+  const members = () => local.replicas.filter(({ id }) => !retired.has(id));
+  const statuses = () => Promise.all(members().map(({ id }) => statusOf(watchers, local.group, id)));
   const close = async () => {
     await Promise.all(watchers.map((watcher) => watcher.close()));
     await local.close();
@@ -54,8 +69,18 @@ export async function startCluster({ dir, replicas, engine }: ClusterOptions): P
   };
   return {
     local,
+    dir: groupDir,
     engine,
     links,
+    replicas: members,
+    isRetired: (id) => retired.has(id),
+    async retire(id, busy) {
+      const at = local.replicas.findIndex((replica) => replica.id === id);
+      retired.add(id);
+      while (busy().has(id) || busy().has(`p${at + 1}`)) await sleep(RETIRE_POLL_MS);
+      await local.replicas[at]?.stop();
+      await local.postgres[at]?.stop();
+    },
     urlsFor: (client) =>
       Promise.all(
         local.natsServers.map(async ({ port }, i) => {
@@ -63,9 +88,9 @@ export async function startCluster({ dir, replicas, engine }: ClusterOptions): P
         }),
       ),
     statuses,
-    async leader() {
+    async leading() {
       const leaders = (await statuses()).filter((status) => status?.role === "leader");
-      return leaders.toSorted((a, b) => (b?.term ?? 0) - (a?.term ?? 0))[0]?.replica ?? null;
+      return leaders.toSorted((a, b) => (b?.term ?? 0) - (a?.term ?? 0))[0] ?? null;
     },
     [Symbol.asyncDispose]: close,
   };

@@ -84,22 +84,18 @@ export const FAULTS = {
       return { parts: [name], start: () => site.clients.kill(name), end: () => site.clients.restart(name) };
     }),
   "all replicas killed": (site) => {
-    const { replicas } = site.cluster.local;
-    const ids = replicas.map(({ id }) => id);
-    return { ...killed(site, ids, [...ids.keys()]), ...about(site, SHORT_MS, "all replicas") };
+    return { ...killed(site, ...everyReplica(site)), ...about(site, SHORT_MS, "all replicas") };
   },
   "all nats-servers killed": (site) => ({
-    ...all(site.cluster.local.natsServers, "n"),
+    ...allNatsServers(site),
     ...about(site, SHORT_MS, "all nats-servers"),
   }),
   "all databases killed": (site) => ({
-    ...all(site.cluster.local.postgres, "p"),
+    ...allDatabases(site),
     ...about(site, SHORT_MS, "all databases"),
   }),
   "everything killed": (site) => {
-    const { local } = site.cluster;
-    const ids = local.replicas.map(({ id }) => id);
-    const parts = [killed(site, ids, [...ids.keys()]), all(local.natsServers, "n"), all(local.postgres, "p")];
+    const parts = [killed(site, ...everyReplica(site)), allNatsServers(site), allDatabases(site)];
     return {
       parts: parts.flatMap((part) => part.parts),
       start: () => Promise.all(parts.map((part) => part.start())),
@@ -121,7 +117,7 @@ function about(site: Site, range: readonly [number, number], text: string): Pick
 /** On the leader every other time, else on any. */
 function onReplica(site: Site, range: readonly [number, number], deed: (target: Target) => Deed): Fault {
   const { random, leader, cluster } = site;
-  const any = pick(random, cluster.local.replicas).id;
+  const any = pick(random, cluster.replicas()).id;
   const id = chance(random, 0.5) && leader !== null ? leader : any;
   const at = cluster.local.replicas.findIndex((replica) => replica.id === id);
   const leads = id === leader;
@@ -149,16 +145,45 @@ function killed(site: Site, parts: readonly string[], positions: readonly number
   return {
     parts,
     start: () => Promise.all(replicas.map((replica) => replica.kill("SIGKILL"))),
-    end: () => Promise.all(replicas.map((replica) => replica.restart())),
+    // Whoever was retired while the fault waited for its turn stays out.
+    end: () =>
+      Promise.all(replicas.filter(({ id }) => !site.cluster.isRetired(id)).map((replica) => replica.restart())),
   };
 }
 
-function all(
-  servers: readonly { kill(signal: NodeJS.Signals): Promise<void>; restart(): Promise<void> }[],
-  letter: string,
-): Deed {
+function everyReplica({ cluster }: Site): [parts: readonly string[], positions: readonly number[]] {
+  const positions = positionsOf(cluster);
+  return [positions.map((at) => `r${at + 1}`), positions];
+}
+
+function positionsOf({ local, isRetired }: Cluster): number[] {
+  return [...local.replicas.entries()].flatMap(([at, { id }]) => (isRetired(id) ? [] : [at]));
+}
+
+interface Server {
+  kill(signal: NodeJS.Signals): Promise<void>;
+  restart(): Promise<void>;
+}
+
+function allNatsServers({ cluster }: Site): Deed {
+  const { natsServers } = cluster.local;
+  return allKilled(
+    natsServers,
+    [...natsServers.keys()].map((at) => `n${at + 1}`),
+  );
+}
+
+function allDatabases(site: Site): Deed {
+  const positions = positionsOf(site.cluster);
+  return allKilled(
+    positions.map((at) => postgresAt(site, at)),
+    positions.map((at) => `p${at + 1}`),
+  );
+}
+
+function allKilled(servers: readonly Server[], parts: readonly string[]): Deed {
   return {
-    parts: servers.map((_, i) => `${letter}${i + 1}`),
+    parts,
     start: () => Promise.all(servers.map((server) => server.kill("SIGKILL"))),
     end: () => Promise.all(servers.map((server) => server.restart())),
   };

@@ -8,10 +8,10 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type ChaosReport, runChaos } from "./run.ts";
 
-const HELP = `npm run chaos -- [--minutes 2] [--replicas 3] [--engine raft|paxos] [--seed N] [--json]
+const HELP = `npm run chaos -- [--minutes 2] [--replicas 3] [--engine raft|paxos] [--seed N] [--members] [--json]
 
 Real replicas, nats-servers and Postgres servers on this machine, clients in processes of their own, and faults that the
-seed chooses. Ends with 1 when something acknowledged was lost or something was wrong; then data and logs are kept.`;
+seed chooses; with --members voters are replaced meanwhile. Ends with 1 when something acknowledged was lost or something was wrong; then data and logs are kept.`;
 
 const { values } = parseArgs({
   options: {
@@ -19,6 +19,7 @@ const { values } = parseArgs({
     replicas: { type: "string", default: "3" },
     engine: { type: "string", default: "raft" },
     seed: { type: "string" },
+    members: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -36,14 +37,15 @@ async function main(engine: "raft" | "paxos", replicas: number, minutes: number)
   const dir = await mkdtemp(join(tmpdir(), "shardpact-chaos-"));
   // Postgres runs as another user when this is root.
   chmodSync(dir, 0o755);
-  const again = `npm run chaos -- --minutes ${minutes} --replicas ${replicas} --engine ${engine} --seed ${seed}`;
+  const again = `npm run chaos -- --minutes ${minutes} --replicas ${replicas} --engine ${engine} --seed ${seed}${values.members ? " --members" : ""}`;
   const startedMs = performance.now();
   const say = (line: string): void => {
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
     console.error(`${seconds.padStart(7)}  ${line}`);
   };
   try {
-    const report = await runChaos({ dir, engine, replicas, seed, stormMs: minutes * 60_000, say });
+    const { members } = values;
+    const report = await runChaos({ dir, engine, replicas, seed, members, stormMs: minutes * 60_000, say });
     if (values.json) console.log(JSON.stringify(report));
     else print(report);
     if (report.lost.length === 0 && report.wrong.length === 0) return await rm(dir, { recursive: true, force: true });
@@ -72,6 +74,8 @@ function print(report: ChaosReport): void {
     faults: Object.values(faults).reduce((sum, count) => sum + count, 0),
     "faults on the leader": rest.leaderHits,
     elections: rest.elections,
+    "snapshots installed": rest.snapshots,
+    "voters replaced": rest.votersReplaced,
     "longest without an answer, ms": rest.longestUnavailableMs,
     "ledger rows": rest.ledgerRows,
   });

@@ -56,7 +56,7 @@ export function startNemesis({ cluster, clients, random, say }: NemesisOptions):
   }
 
   async function deal(kind: FaultKind): Promise<void> {
-    const leader = await cluster.leader();
+    const leader = (await cluster.leading())?.replica ?? null;
     const fault = FAULTS[kind]({ cluster, clients, random, leader });
     const isFree = (): boolean => active.size < ACTIVE_MAX && fault.parts.every((part) => !busy.has(part));
     while (!isFree() && !stopping) await sleep(POLL_MS);

@@ -9,6 +9,7 @@ import { createRandom } from "../sim/scheduler.ts";
 import { type Clients, startClients } from "./clients.ts";
 import { type Cluster, startCluster } from "./cluster.ts";
 import { machineMs, readHistory, type Recorded } from "./history.ts";
+import { startMembers } from "./members.ts";
 import { type Nemesis, startNemesis } from "./nemesis.ts";
 import { judge } from "./verdict.ts";
 
@@ -19,6 +20,8 @@ export interface ChaosOptions {
   readonly replicas: number;
   readonly seed: number;
   readonly stormMs: number;
+  /** Voters are replaced by new ones meanwhile. */
+  readonly members: boolean;
   readonly say: (line: string) => void;
 }
 
@@ -35,6 +38,9 @@ export interface ChaosReport {
   readonly faults: Readonly<Record<string, number>>;
   readonly leaderHits: number;
   readonly elections: number;
+  /** Installed by replicas that had been away for too long. */
+  readonly snapshots: number;
+  readonly votersReplaced: number;
   /** The longest time without an acknowledged operation, during the storm. */
   readonly longestUnavailableMs: number;
   readonly ledgerRows: number;
@@ -57,9 +63,13 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const startMs = machineMs();
   const clients = await startClients({ cluster, dir, count: CLIENTS, seed, startMs, datasetMs: DATASET_MS });
   const nemesis = startNemesis({ cluster, clients, random: createRandom(seed), say: (line) => say(`  ${line}`) });
+  const members = options.members
+    ? startMembers({ cluster, random: createRandom(seed + 1), busy: nemesis.busy, say: (line) => say(`  ${line}`) })
+    : null;
   const fallen = await weather(cluster, clients, nemesis, startMs + stormMs, say);
   await nemesis.stop();
   const stormEndMs = machineMs();
+  await members?.stop();
   await cluster.local.waitForLeader(LEADER_TIMEOUT_MS);
   say("healed; clients read everything");
   await clients.finish();
@@ -75,7 +85,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     wrong: [...history.wrong, ...fallen, ...wrong],
     faults: nemesis.counts,
     leaderHits: nemesis.leaderHits,
-    elections: countElections(cluster),
+    elections: new Set(linesOf(cluster, / leader in term (\d+),/g)).size,
+    snapshots: linesOf(cluster, /snapshot of index (\d+) was installed, from/g).length,
+    votersReplaced: members?.replaced() ?? 0,
     longestUnavailableMs: longestGapMs(acknowledged, startMs, stormEndMs),
     ledgerRows: index,
   };
@@ -93,7 +105,7 @@ async function weather(
   let toldMs = machineMs();
   while (machineMs() < endMs && !nemesis.failed()) {
     await sleep(WATCH_MS);
-    for (const replica of cluster.local.replicas) {
+    for (const replica of cluster.replicas()) {
       if (!replica.exited() || nemesis.busy().has(replica.id)) continue;
       const log = readFileSync(replica.logFile, "utf8").trim().split("\n").slice(-3).join(" | ");
       fallen.push(`${replica.id} ended by itself: ${log}`);
@@ -110,12 +122,11 @@ async function weather(
   return fallen;
 }
 
-/** Terms (or ballots) in which a replica said that it leads. */
-function countElections({ local }: Cluster): number {
-  const won = local.replicas.flatMap(({ logFile }) => [
-    ...readFileSync(logFile, "utf8").matchAll(/ leader in term (\d+),/g),
-  ]);
-  return new Set(won.map(([, term]) => term)).size;
+/** What the pattern finds in the replicas' logs; of elections, terms (or ballots) in which one said that it leads. */
+function linesOf({ local }: Cluster, pattern: RegExp): (string | undefined)[] {
+  return local.replicas.flatMap(({ logFile }) =>
+    [...readFileSync(logFile, "utf8").matchAll(pattern)].map(([, found]) => found),
+  );
 }
 
 function longestGapMs(acknowledged: readonly Recorded[], startMs: number, endMs: number): number {

@@ -2,7 +2,7 @@
  * Owns the judgement after healing: the replicas' databases against each other and against their own ledgers, what
  * clients were told against the ledger, and every dataset's history against a sequential explanation.
  */
-import { auditVerify } from "../../src/storage/postgres/audit.ts";
+import { type AuditReport, auditVerify } from "../../src/storage/postgres/audit.ts";
 import { datasetModel, type Output } from "../sim/dataset-model.ts";
 import { checkLinearizable } from "../sim/linearizability.ts";
 import { sql, waitForAgreement } from "../support/group.ts";
@@ -11,6 +11,7 @@ import type { Recorded } from "./history.ts";
 
 const AGREEMENT_TIMEOUT_MS = 120_000;
 const FINDINGS_MAX = 5;
+const AUDITS_MAX = 5;
 
 export interface Verdict {
   /** Acknowledged to a client, and not in the ledger. */
@@ -32,8 +33,7 @@ export type Ledger = ReadonlyMap<string, LedgerRow>;
 
 /** @throws Error when the replicas don't come to the same point in time */
 export async function judge(cluster: Cluster, operations: readonly Recorded[]): Promise<Verdict> {
-  const { index, chain } = await waitForAgreement(cluster.local, AGREEMENT_TIMEOUT_MS);
-  const audited = await auditAll(cluster, { index, chain });
+  const { index, wrong: audited } = await auditAll(cluster);
   const { lost, wrong } = judgeHistory(operations, await readLedger(cluster));
   return { lost, wrong: [...audited, ...wrong], index };
 }
@@ -45,26 +45,36 @@ export function judgeHistory(operations: readonly Recorded[], ledger: Ledger): P
   return { lost, wrong: [...wrong, ...unanswered(operations), ...outOfOrder(operations), ...history] };
 }
 
-/** Every replica votes, and every table of every database is what its ledger leads to. */
-async function auditAll(cluster: Cluster, agreed: { index: number; chain: string }): Promise<string[]> {
-  const statuses = await cluster.statuses();
-  const wrong = cluster.local.replicas.flatMap(({ id }, i) => {
-    const status = statuses[i];
-    return status?.state === "running" ? [] : [`${id} is ${status?.state ?? "silent"}: ${status?.reason ?? ""}`];
-  });
-  for (const { id, postgresUrl } of cluster.local.replicas) {
-    const { applied, findings } = await auditVerify(postgresUrl, { findingsMax: FINDINGS_MAX });
-    for (const { table, row, problem } of findings) wrong.push(`${id}: ${table} ${row}: ${problem}`);
-    const same = applied.index === agreed.index && applied.chain === agreed.chain;
-    if (!same) wrong.push(`${id}: its ledger leads to ${applied.index} ${applied.chain}, not to what was agreed on`);
+/** Every replica votes, all stand at one point, and every table of every database is what its ledger leads to. */
+async function auditAll(cluster: Cluster): Promise<Pick<Verdict, "index" | "wrong">> {
+  const local = { ...cluster.local, replicas: cluster.replicas() };
+  for (let n = 1; ; n++) {
+    const agreed = await waitForAgreement(local, AGREEMENT_TIMEOUT_MS);
+    const reports = await Promise.all(
+      local.replicas.map(({ postgresUrl }) => auditVerify(postgresUrl, { findingsMax: FINDINGS_MAX })),
+    );
+    // The group speaks without being asked, too: of a new leader, of a configuration that was signed.
+    const movedOn = reports.some(({ applied }) => applied.index !== agreed.index);
+    if (movedOn && n < AUDITS_MAX) continue;
+    const statuses = await cluster.statuses();
+    const wrong = local.replicas.flatMap(({ id }, i) => {
+      const { applied, findings } = reports[i] as AuditReport;
+      const found = findings.map(({ table, row, problem }) => `${id}: ${table} ${row}: ${problem}`);
+      const same = applied.index === agreed.index && applied.chain === agreed.chain;
+      if (!same) found.push(`${id}: its ledger leads to ${applied.index} ${applied.chain}, not to ${agreed.index}`);
+      const status = statuses[i];
+      const votes = status?.state === "running" && status.member === "voter";
+      if (!votes) found.push(`${id} is ${status?.state ?? "silent"}, ${status?.member}: ${status?.reason ?? ""}`);
+      return found;
+    });
+    return { index: agreed.index, wrong };
   }
-  return wrong;
 }
 
 /** All replicas have the same chain, so one is asked. */
 async function readLedger(cluster: Cluster): Promise<Ledger> {
   const rows = await sql(
-    cluster.local.replicas[0]?.postgresUrl ?? "",
+    cluster.replicas()[0]?.postgresUrl ?? "",
     `select index::int, command_id, outcome->>'ok' = 'true' as ok, (outcome->'result'->>'version')::int as version
      from shardpact.ledger where command_id is not null order by index`,
   );

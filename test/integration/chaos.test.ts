@@ -16,7 +16,15 @@ for (const engine of ["raft", "paxos"] as const) {
     const dir = await tempDir("chaos");
     const lines: string[] = [];
     const say = (line: string) => void lines.push(line);
-    const o = { dir: path.join(dir.path, engine), engine, replicas: 3, seed: SEED, stormMs: STORM_MS, say };
+    const o = {
+      dir: path.join(dir.path, engine),
+      engine,
+      replicas: 3,
+      seed: SEED,
+      members: false,
+      stormMs: STORM_MS,
+      say,
+    };
     const report = await runChaos(o).catch((error: unknown) => {
       throw new Error(`${lines.join("\n")}\nlogs: ${dir.path}`, { cause: error });
     });
