@@ -5,7 +5,8 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalReplica } from "../../src/cli/embedded/local-replica.ts";
-import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
+import type { LocalGroup } from "../../src/cli/embedded/local-group.ts";
+import { buildPackage, built } from "../../bench/built.ts";
 import { type ReplicaStatus, SUBJECTS, decodeApi, replicaStatus } from "../../src/model/api.ts";
 import { connectNats } from "../../src/transport/nats.ts";
 import type { Transport } from "../../src/transport/port.ts";
@@ -52,6 +53,10 @@ export async function startCluster({ dir, replicas, engine }: ClusterOptions): P
   };
   const closeLinks = () => Promise.all([...links.values()].map((link) => link.close()));
   const groupDir = join(dir, "group");
+  // The compiled package: a replica that is started from sources takes seconds, and faults wait for it.
+  await buildPackage();
+  const { startLocalGroup } =
+    await built<typeof import("../../src/cli/embedded/local-group.ts")>("cli/embedded/local-group.ts");
   const local = await startLocalGroup({
     ...{ dir: groupDir, name: "chaos", replicas, engine, natsServers: NATS_SERVERS, between, log: LOG },
   }).catch(async (error: unknown) => {

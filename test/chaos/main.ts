@@ -45,7 +45,16 @@ async function main(engine: "raft" | "paxos", replicas: number, minutes: number)
   };
   try {
     const { members } = values;
-    const report = await runChaos({ dir, engine, replicas, seed, members, stormMs: minutes * 60_000, say });
+    const report = await runChaos({
+      dir,
+      engine,
+      replicas,
+      seed,
+      members,
+      kindsMin: 1,
+      stormMs: minutes * 60_000,
+      say,
+    });
     if (values.json) console.log(JSON.stringify(report));
     else print(report);
     if (report.lost.length === 0 && report.wrong.length === 0) return await rm(dir, { recursive: true, force: true });
