@@ -5,9 +5,9 @@
  * The chosen log is learned from the first replica that applies an index. It is recounted on durable disks at that moment
  * (I5), and applied, one entry at a time, to a catalog of the checker's own: what every replica must come to (I10, I13, I18).
  */
-import { APPLIED_ZERO, type AppliedEntry, type LedgerRow } from "../../src/catalog/apply.ts";
+import { APPLIED_ZERO, type AppliedEntry } from "../../src/catalog/apply.ts";
 import { chainNext } from "../../src/catalog/chain.ts";
-import type { Configuration, Entry, Role } from "../../src/consensus/engine.ts";
+import type { Configuration, Entry } from "../../src/consensus/engine.ts";
 import { isMember } from "../../src/consensus/shared/configuration.ts";
 import { bytesEqual } from "../../src/model/bytes.ts";
 import { decodeCommand, readStamp } from "../../src/model/commands.ts";
@@ -16,51 +16,10 @@ import { createMemoryDisk, type MemoryDisk } from "../../src/storage/memory/disk
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
 import { isIntact } from "../../src/storage/log-record.ts";
 import { createConfigurations, hasQuorum } from "./configurations.ts";
+import { configurationsBelow, isWhole, plain } from "./disks.ts";
 import type { SimEngine } from "./engines.ts";
-import type { Append, LogRules } from "./log-rules.ts";
-
-export interface Checker {
-  appended(append: Append): void;
-  /** An engine's message leaves `from`, whose disk is `disk`. */
-  leaves(from: string, to: string, disk: MemoryDisk, body: Uint8Array): void;
-  /** A batch was applied; `before` was the applied index. */
-  applied(replica: string, disk: MemoryDisk, before: number): void;
-  /** The log of `disk` was shortened to what is applied. */
-  compacted(replica: string, disk: MemoryDisk): void;
-  /** A snapshot took the place of what was applied up to `before`. */
-  installed(replica: string, disk: MemoryDisk, before: number): void;
-  readonly counts: Readonly<Record<"compactions" | "installs" | "repairs", number>>;
-  /** A crash of the database took applies back. */
-  rolledBack(replica: string, disk: MemoryDisk): void;
-  role(replica: string, role: Role, term: number, commit: number): void;
-  /**
-   * A damaged replica is not healthy: it may halt, and it need not keep up, until its disk is whole again. `forGood`: it
-   * has forgotten what it promised, and never counts again.
-   */
-  damaged(replica: string, forGood: boolean): void;
-  /** Something was mended: is it whole? */
-  lookAgain(replica: string, disk: MemoryDisk): void;
-  /** Only a damaged replica drops what it has applied. */
-  startedOver(replica: string): void;
-  healthy(replica: string): boolean;
-  /** The group still has a healthy quorum in every configuration that may decide when this one is damaged, too. */
-  tolerates(replica: string): boolean;
-  /** A member of the newest configuration that is chosen. */
-  isMember(replica: string): boolean;
-  halted(replica: string, reason: string): void;
-  /** A vote was given up durably. */
-  lostVote(replica: string, reason: string): void;
-  check(condition: boolean, message: string): asserts condition;
-  chosenCount(): number;
-  /** Tells once who first applies the next entry that is chosen. */
-  whenChosen(listener: (replica: string) => void): void;
-  elections(): number;
-  ledgerAt(index: number): LedgerRow | undefined;
-  /** The checker's own catalog: what the chosen log comes to. */
-  readonly oracle: MemoryDisk;
-  /** All tables of every healthy replica against the oracle's. */
-  compareTables(replica: string, disk: MemoryDisk): void;
-}
+import type { Checker } from "./checker-port.ts";
+import type { LogRules } from "./log-rules.ts";
 
 /** Thrown for a violation: ends the run. */
 export class Violation extends Error {}
@@ -91,6 +50,8 @@ export function createChecker<M>({ first, engine, fail }: CheckerOptions<M>): Ch
   const leaders = new Map<number, Leader>();
   const unhealthy = new Set<string>();
   const forgetful = new Set<string>();
+  /** Where the log of a damaged replica ended. */
+  const endedAt = new Map<string, number>();
   const firstIndexOf = new Map<string, { readonly index: number; readonly encoded: Uint8Array }>();
   const oracle = createMemoryDisk("oracle");
   const oracleStores = openMemoryStores(oracle, { groupId: "oracle", replica: "oracle", engine: "raft" });
@@ -200,6 +161,18 @@ export function createChecker<M>({ first, engine, fail }: CheckerOptions<M>): Ch
     }
   }
 
+  /** I62: what was chosen and is damaged is not taken for something that was never there. */
+  function checkNotAbsent(replica: string, { state, applied, log }: MemoryDisk): void {
+    if (state === null || !state.voting || state.promisedLast !== null) return;
+    const end = Math.min(endedAt.get(replica) ?? 0, chosen.length);
+    for (let index = Math.max(state.base.index, applied.index) + 1; index <= end; index++) {
+      const held = log.get(index)?.entry;
+      const wanted = chosen[index - 1];
+      const isThere = held !== undefined && wanted !== undefined && index <= state.lastIndex;
+      check(isThere, `I62 ${replica} may vote, and has forgotten the chosen entry ${index}`);
+    }
+  }
+
   /** I4: a leader holds whatever earlier epochs committed. A new leader of Multi-Paxos may still be writing it (P4). */
   function checkComplete(replica: string, epoch: number): void {
     const disk = disks.get(replica);
@@ -218,7 +191,7 @@ export function createChecker<M>({ first, engine, fail }: CheckerOptions<M>): Ch
       disks.set(append.replica, append.disk);
       for (const { entry } of append.disk.log.values()) {
         if (entry.kind !== "config" || entry.index < append.from) continue;
-        const wrong = configurations.written(entry, entriesBelow(append.disk, entry.index));
+        const wrong = configurations.written(entry, configurationsBelow(append.disk, entry.index));
         check(wrong === null, `I35 ${append.replica}: ${wrong}`);
       }
       rules.appended(append);
@@ -259,9 +232,12 @@ export function createChecker<M>({ first, engine, fail }: CheckerOptions<M>): Ch
     damaged(replica, forGood) {
       unhealthy.add(replica);
       if (forGood) forgetful.add(replica);
+      endedAt.set(replica, disks.get(replica)?.state?.lastIndex ?? 0);
     },
     lookAgain(replica, disk) {
-      if (!unhealthy.has(replica) || forgetful.has(replica) || !isWhole(disk)) return;
+      if (!unhealthy.has(replica)) return;
+      checkNotAbsent(replica, disk);
+      if (forgetful.has(replica) || !isWhole(disk)) return;
       unhealthy.delete(replica);
       counts.repairs += 1;
       compareState(replica, disk);
@@ -299,23 +275,4 @@ export function createChecker<M>({ first, engine, fail }: CheckerOptions<M>): Ch
       }
     },
   };
-}
-
-/** All that it promised is there, as it was written. */
-function isWhole({ state, log }: MemoryDisk): boolean {
-  if (state === null || !state.voting || state.promisedLast !== null) return false;
-  for (let index = state.base.index + 1; index <= state.lastIndex; index++) {
-    const record = log.get(index);
-    if (!record || !isIntact(record.entry, record.checksum)) return false;
-  }
-  return true;
-}
-
-function entriesBelow({ log }: MemoryDisk, index: number): readonly Entry[] {
-  const below = [...log.values()].filter(({ entry }) => entry.index < index && entry.kind === "config");
-  return below.map(({ entry }) => entry).toSorted((a, b) => a.index - b.index);
-}
-
-function plain(row: object): unknown {
-  return "bytes" in row && row.bytes instanceof Uint8Array ? { ...row, bytes: row.bytes.byteLength } : row;
 }

@@ -10,7 +10,7 @@ import { createSession, type Session } from "../../src/client/session.ts";
 import { type ErrorCode, isShardpactError, type ShardpactError } from "../../src/model/errors.ts";
 import type { CommandBody, CommandKind } from "../../src/model/commands.ts";
 import type { RefTarget } from "../../src/model/names.ts";
-import type { Checker } from "./checker.ts";
+import type { Checker } from "./checker-port.ts";
 import { type Cluster, fork } from "./cluster.ts";
 import type { Input, Output } from "./dataset-model.ts";
 import type { Operation } from "./linearizability.ts";

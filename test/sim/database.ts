@@ -18,7 +18,7 @@ import type {
   SnapshotInstalled,
   StoreIdentity,
 } from "../../src/storage/port.ts";
-import type { Checker } from "./checker.ts";
+import type { Checker } from "./checker-port.ts";
 import type { SimProcess } from "./process.ts";
 import { between, below, chance, type Random, type Scheduler } from "./scheduler.ts";
 

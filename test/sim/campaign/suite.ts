@@ -13,7 +13,7 @@ const BUDGET_SECONDS = Number(process.env["SHARDPACT_SIM_SECONDS"] ?? 300);
 /** A machine that is this slow needs a longer budget, not fewer seeds. */
 const SEEDS_MIN = 40;
 /** A bug that takes at most this many seeds is tried in CI; `npm run sim -- --mutations` tries all. */
-const QUICK_SEEDS_MAX = 10;
+const QUICK_SEEDS_MAX = 20;
 
 export function engineSuite(engine: EngineName): void {
   describe(`whole clusters under ${engine}`, () => {

@@ -193,4 +193,22 @@ export const SHARED_MUTATIONS: readonly Mutation[] = [
       },
     ],
   },
+  {
+    name: "damage-is-absence",
+    bug: "a log that is cut before a damaged entry is taken for one that never held it: the replica votes",
+    seedsMax: 60,
+    faults: ["damage", "damage", "isolate", "crash"],
+    edits: [
+      {
+        file: "src/storage/memory/log-boot.ts",
+        find: "lastIndex < last || found.promisedLast !== null ? reached : null;",
+        replace: "found.promisedLast !== null ? reached : null;",
+      },
+      {
+        file: "src/storage/memory/log-boot.ts",
+        find: "damaged: [...unproven, ...above, ...behind] };",
+        replace: "damaged: [...unproven, ...behind] };",
+      },
+    ],
+  },
 ];
