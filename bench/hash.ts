@@ -11,7 +11,7 @@ import { DEFAULT_PORTS } from "../src/loader/internal.ts";
 import { hashBytes } from "../src/merkle/hash.ts";
 import { schemaFromCanonical } from "../src/shards/schema.ts";
 import { counted, makeFloatData, type FloatData } from "./float-data.ts";
-import { alternate, b3sumRate } from "./peers.ts";
+import { alternate, b3sum, timed, type Run } from "./peers.ts";
 import { type Figure, latency, rate } from "./report.ts";
 
 const RUNS = 5;
@@ -23,11 +23,7 @@ const never = new AbortController().signal;
 const noWarning = (): void => undefined;
 
 /** `fh.read` into one reused buffer of 1 MiB, nothing looked at. */
-async function plainReads(
-  files: readonly string[],
-  bytes: number,
-  look?: (piece: Uint8Array) => void,
-): Promise<number> {
+async function plainReads(files: readonly string[], bytes: number, look?: (piece: Uint8Array) => void): Promise<Run> {
   const buffer = new Uint8Array(MiB);
   const startedMs = performance.now();
   for (const file of files) {
@@ -39,63 +35,68 @@ async function plainReads(
       at += bytesRead;
     }
   }
-  return bytes / ((performance.now() - startedMs) / 1000);
+  return { amount: bytes, ms: performance.now() - startedMs };
 }
 
 /** Every record batch read, hashed and decoded by what the loader uses, into reused shared memory; nothing gathered. */
-async function decoded({ version, bytes }: FloatData): Promise<number> {
+async function openDecoder({ version, bytes }: FloatData): Promise<{ run(): Promise<Run>; close(): Promise<void> }> {
   const { dataset, version: number, stores } = version;
   const where = { dataset, version: number };
   const reads = createWorkerReads({ where, stores, hashing: "blake3", signal: never, warn: noWarning });
   const schema = schemaFromCanonical(version.schema);
   const allocate = (size: number): Uint8Array => new Uint8Array(new SharedArrayBuffer(size) as unknown as ArrayBuffer);
   const reader = createTileReader({ reads, schema, wanted: new Set([0]), tileBytes: MiB, blockRows: 0, allocate });
+  const buffers = Array.from({ length: IN_FLIGHT }, () => allocate(2 * MiB));
   const segments: BatchSegment[] = [];
   for (const entry of await version.page(0)) {
     const shard: ShardPlace = { entry, firstRow: 0, rows: entry.rows, fileRow: null, batches: null };
     segments.push(...(await reader.open(shard)));
   }
-  const startedMs = performance.now();
-  let next = 0;
-  await Promise.all(
-    Array.from({ length: IN_FLIGHT }, async () => {
-      const buffer = allocate(2 * MiB);
-      for (let at = next++; at < segments.length; at = next++) {
-        const segment = segments[at] as BatchSegment;
-        const { tiles } = reader.tilesOf(segment) ?? (await reader.loadTiles(segment));
-        for (const tile of tiles) await reader.read(tile, buffer);
-      }
-    }),
-  );
-  const perSecond = bytes / ((performance.now() - startedMs) / 1000);
-  await reads.close();
-  return perSecond;
+  const run = async (): Promise<Run> => {
+    const startedMs = performance.now();
+    let next = 0;
+    await Promise.all(
+      buffers.map(async (buffer) => {
+        for (let at = next++; at < segments.length; at = next++) {
+          const segment = segments[at] as BatchSegment;
+          const { tiles } = reader.tilesOf(segment) ?? (await reader.loadTiles(segment));
+          for (const tile of tiles) await reader.read(tile, buffer);
+        }
+      }),
+    );
+    return { amount: bytes, ms: performance.now() - startedMs };
+  };
+  return { run, close: () => reads.close() };
 }
 
 async function throughput(note: (line: string) => void): Promise<Figure[]> {
   await using data = await makeFloatData(64, 307);
   const { version, files, bytes, rows } = data;
   await using loader = createHostLoader(version, { xs: "x", batchSize: 256, shuffle: false }, DEFAULT_PORTS);
-  const epoch = async (): Promise<number> => {
-    const startedMs = performance.now();
-    const iterator = loader.iterate();
-    let seen = 0;
-    for (let batch = await iterator.next(); batch; batch = await iterator.next()) seen += batch.to - batch.from;
-    return (bytes * (seen / rows)) / ((performance.now() - startedMs) / 1000);
-  };
-  const hasB3sum = (await b3sumRate(files, bytes)) !== null;
+  const epoch = (): Promise<Run> =>
+    timed(async () => {
+      const iterator = loader.iterate();
+      let seen = 0;
+      for (let batch = await iterator.next(); batch; batch = await iterator.next()) seen += batch.to - batch.from;
+      return bytes * (seen / rows);
+    });
+  const decoder = await openDecoder(data);
+  const hasB3sum = (await b3sum(files, bytes)) !== null;
   if (!hasB3sum) note("no b3sum here: BLAKE3 of @napi-rs/blake-hash in one thread, after plain reads, stands for it");
-  const rates = await alternate(RUNS, {
+  const found = await alternate(RUNS, {
     epoch,
     reads: () => plainReads(files, bytes),
-    b3sum: async () => (hasB3sum ? ((await b3sumRate(files, bytes)) as number) : plainReads(files, bytes, hashBytes)),
-    decoded: () => decoded(data),
+    b3sum: async () => (await b3sum(files, bytes)) ?? plainReads(files, bytes, hashBytes),
+    decoded: decoder.run,
   });
-  const b3sum = hasB3sum ? "b3sum --num-threads 1" : "one thread of @napi-rs/blake-hash";
+  await decoder.close();
+  for (const [name, { cpuNs }] of Object.entries(found)) note(`${name}: ${(cpuNs * 1000).toFixed(0)} CPU µs a MB`);
+  const hashing = hasB3sum ? "b3sum --num-threads 1" : "one thread of @napi-rs/blake-hash";
   const plain = "fh.read, one reused 1 MiB buffer";
+  const { epoch: ours, decoded: read, reads, b3sum: theirs } = found;
   return [
-    rate("hash", "loader, contiguous, verified", UNIT, rates.epoch, { name: b3sum, value: rates.b3sum }, 0.8),
-    rate("hash", "read + hash + decode", UNIT, rates.decoded, { name: plain, value: rates.reads }, 0.5),
+    rate("hash", "loader, contiguous, verified", UNIT, ours.rate, { name: hashing, value: theirs.rate }, 0.8),
+    rate("hash", "read + hash + decode", UNIT, read.rate, { name: plain, value: reads.rate }, 0.5),
   ];
 }
 

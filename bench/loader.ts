@@ -6,7 +6,7 @@ import type { ConfirmedVersion } from "../src/client/types.ts";
 import { DEFAULT_PORTS, type LoaderPorts } from "../src/loader/internal.ts";
 import { createLoaderWith, type Loader } from "../src/tfjs/loader.ts";
 import { makeFloatData, type FloatData } from "./float-data.ts";
-import { alternate, pythonPeers } from "./peers.ts";
+import { alternate, pythonPeers, timed, type Measured, type Run } from "./peers.ts";
 import { type Figure, rate } from "./report.ts";
 import { measureReadyTensors, measureTfData } from "./tfdata.ts";
 
@@ -23,20 +23,14 @@ type Strength = "none" | "window";
 const open = (version: ConfirmedVersion, strength: Strength, ports: LoaderPorts): Loader =>
   createLoaderWith(version, { xs: "x", batchSize: BATCH_SIZE, shuffle: strength, seed: 7 }, ports);
 
-/** Samples per second over one epoch, tensors made and disposed. */
-async function epoch(loader: Loader, rows: number): Promise<number> {
-  const startedMs = performance.now();
-  for await (const batch of loader) batch[Symbol.dispose]();
-  return rows / ((performance.now() - startedMs) / 1000);
-}
+/** The samples of one epoch, tensors made and disposed. */
+const epoch = (loader: Loader, rows: number): Promise<Run> =>
+  timed(async () => {
+    for await (const batch of loader) batch[Symbol.dispose]();
+    return rows;
+  });
 
-/** CPU time of all threads for a million samples, in seconds. */
-async function cpuOf(loader: Loader, rows: number): Promise<number> {
-  const before = process.cpuUsage();
-  await epoch(loader, rows);
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / rows;
-}
+const cpuText = (name: string, { cpuNs }: Measured): string => `${name} ${cpuNs.toFixed(0)}`;
 
 async function compare(data: FloatData, strength: Strength, note: (line: string) => void): Promise<Figure[]> {
   const { version, rows, width } = data;
@@ -51,10 +45,13 @@ async function compare(data: FloatData, strength: Strength, note: (line: string)
     ready: () => measureReadyTensors(file, "x", width, BATCH_SIZE),
   });
   const name = `${width}×f32 ${shuffled ? "window-shuffled" : "contiguous"}, verified`;
-  const cpu = await cpuOf(ours, rows);
-  note(`${name}: ${cpu.toFixed(3)} s of CPU a million samples, all threads`);
-  const against = (peer: string, value: number, reach: number | null): Figure =>
-    rate("loader", name, UNIT, rates.ours, { name: peer, value }, reach);
+  note(
+    `${name}: CPU ns a sample, all threads: ${Object.entries(rates)
+      .map(([k, v]) => cpuText(k, v))
+      .join(", ")}`,
+  );
+  const against = (peer: string, { rate: value }: Measured, reach: number | null): Figure =>
+    rate("loader", name, UNIT, rates.ours.rate, { name: peer, value }, reach);
   const figures = [
     against("the same without hashing", rates.unhashed, shuffled ? 0.9 : null),
     against("tf.data rows → batch", rates.rows, shuffled ? 35 : 30),
@@ -85,8 +82,8 @@ async function comparePython(data: FloatData, note: (line: string) => void): Pro
   return PYTHON.flatMap(({ peer, strength, reach }) => {
     const found = peers.find(({ name }) => name.startsWith(peer));
     if (!found) return [];
-    note(`${found.name}: ${found.cpu.toFixed(3)} s of CPU a million samples`);
-    const value = (before[strength] + after[strength]) / 2;
+    note(`${found.name}: CPU ns a sample ${(found.cpu * 1000).toFixed(0)}, ours ${before[strength].cpuNs.toFixed(0)}`);
+    const value = (before[strength].rate + after[strength].rate) / 2;
     return [rate("loader", `${width}×f32 ${strength}`, UNIT, value, { name: found.name, value: found.rate }, reach)];
   });
 }

@@ -9,6 +9,8 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { median } from "./report.ts";
 
 const run = promisify(execFile);
@@ -67,29 +69,61 @@ export async function pythonPeers(
   return found;
 }
 
-/** Bytes per second of `b3sum --num-threads 1` over files, its start included; null when it is not installed. */
-export async function b3sumRate(files: readonly string[], bytes: number): Promise<number | null> {
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
+
+/** One run: how much, in which time; CPU time is that of this process unless it is said. */
+export interface Run {
+  readonly amount: number;
+  readonly ms: number;
+  readonly cpuMs?: number;
+}
+
+/** Times `work`, which says how much it did. */
+export async function timed(work: () => Promise<number>): Promise<Run> {
   const startedMs = performance.now();
+  const amount = await work();
+  return { amount, ms: performance.now() - startedMs };
+}
+
+/** `b3sum --num-threads 1` over files, its start included; null when it is not installed. */
+export async function b3sum(files: readonly string[], bytes: number): Promise<Run | null> {
   try {
-    await run("b3sum", ["--num-threads", "1", ...files]);
+    const times = "TIMEFORMAT='%R %U %S'; time b3sum --num-threads 1 \"$@\" > /dev/null";
+    const { stderr } = await run("bash", ["-c", times, "b3sum", ...files]);
+    const [real = 0, user = 0, system = 0] = stderr.trim().split(" ").map(Number);
+    return { amount: bytes, ms: real * 1000, cpuMs: (user + system) * 1000 };
   } catch {
     return null;
   }
-  return bytes / ((performance.now() - startedMs) / 1000);
+}
+
+/** Medians: amount a second, and CPU nanoseconds for one of it. */
+export interface Measured {
+  readonly rate: number;
+  readonly cpuNs: number;
 }
 
 /** Alternating runs of several things, so that a noisy minute falls on all of them: medians by name. */
 export async function alternate<T extends string>(
   runs: number,
-  what: Readonly<Record<T, () => Promise<number>>>,
-): Promise<Record<T, number>> {
-  const values = new Map<T, number[]>();
-  const entries = Object.entries(what) as [T, () => Promise<number>][];
+  what: Readonly<Record<T, () => Promise<Run>>>,
+): Promise<Record<T, Measured>> {
+  const entries = Object.entries(what) as [T, () => Promise<Run>][];
+  const found = new Map<T, { rate: number; cpuNs: number }[]>(entries.map(([name]) => [name, []]));
   for (let i = 0; i <= runs; i++) {
     for (const [name, measure] of entries) {
-      const value = await measure();
-      if (i > 0) values.set(name, [...(values.get(name) ?? []), value]); // the first round warms up
+      collectGarbage(); // so that nobody pays for what another left
+      const before = process.cpuUsage();
+      const { amount, ms, cpuMs } = await measure();
+      const { user, system } = process.cpuUsage(before);
+      const value = { rate: amount / (ms / 1000), cpuNs: ((cpuMs ?? (user + system) / 1000) * 1e6) / amount };
+      if (i > 0) found.get(name)?.push(value); // the first round warms up
     }
   }
-  return Object.fromEntries(entries.map(([name]) => [name, median(values.get(name) ?? [])])) as Record<T, number>;
+  const medians = entries.map(([name]) => {
+    const all = found.get(name) ?? [];
+    return [name, { rate: median(all.map((v) => v.rate)), cpuNs: median(all.map((v) => v.cpuNs)) }];
+  });
+  return Object.fromEntries(medians) as Record<T, Measured>;
 }

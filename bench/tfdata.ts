@@ -5,8 +5,9 @@
 import { readFile } from "node:fs/promises";
 import * as tf from "@tensorflow/tfjs-node";
 import { tableFromIPC } from "apache-arrow";
+import type { Run } from "./peers.ts";
 
-/** Samples per second over at most `rowsMax` rows: every row a Float32Array element, batched by tf.data. */
+/** At most `rowsMax` rows: every row a Float32Array element, batched by tf.data. */
 export async function measureTfData(
   file: string,
   column: string,
@@ -14,7 +15,7 @@ export async function measureTfData(
   batchSize: number,
   rowsMax: number,
   shuffle: boolean,
-): Promise<number> {
+): Promise<Run> {
   const table = tableFromIPC(await readFile(file));
   const rows = Math.min(rowsMax, table.numRows);
   const chunks = table.getChild(column)!.data.map((d) => d.children[0]!.values as Float32Array);
@@ -33,7 +34,7 @@ export async function measureTfData(
     samples += tensor.shape[0]!;
     tensor.dispose();
   });
-  return samples / ((performance.now() - startedMs) / 1000);
+  return { amount: samples, ms: performance.now() - startedMs };
 }
 
 /** tf.data at its fastest: a generator of ready tensors, a copy of `batchSize` rows each, over the whole file, in order. */
@@ -42,7 +43,7 @@ export async function measureReadyTensors(
   column: string,
   width: number,
   batchSize: number,
-): Promise<number> {
+): Promise<Run> {
   const startedMs = performance.now();
   const table = tableFromIPC(await readFile(file)); // read in each run, as the loader reads in each epoch
   const chunks = table.getChild(column)!.data.map((d) => d.children[0]!.values as Float32Array);
@@ -60,5 +61,5 @@ export async function measureReadyTensors(
     samples += tensor.shape[0]!;
     tensor.dispose();
   });
-  return samples / ((performance.now() - startedMs) / 1000);
+  return { amount: samples, ms: performance.now() - startedMs };
 }

@@ -16,7 +16,7 @@ import { selectionDigest, selectSplit } from "./selection.ts";
 export const MEMORY_BYTES_DEFAULT = 1024 * 1024 * 1024;
 /** What may be read ahead of the batch that is being assembled. */
 export const READ_AHEAD_BYTES = 16 * 1024 * 1024;
-/** Read buffers come in sizes an eighth of an octave apart. */
+/** What memory needs beside the bytes in it: room that lies between other blocks, in pieces too small for one. */
 export const BUFFER_SLACK = 1.125;
 export const BATCH_ROWS_MAX = 2 ** 24;
 

@@ -126,15 +126,15 @@ describe("the block cache", () => {
   test("holds no more than its bound, keeps the youngest, and gives everything back", async () => {
     const read: number[] = [];
     const cache = createBlockCache({
-      bytesMax: 1189 * 3,
-      bytesKept: 1189 * 2,
+      bytesMax: 4096 * 3,
+      bytesKept: 4096 * 2,
       blocksKept: 0,
       read: async ({ bytes }) => {
         read.push(bytes);
         return [];
       },
     });
-    const [a, b, c, d] = [segment(1000), segment(999), segment(998), segment(997)];
+    const [a, b, c, d] = [segment(4000), segment(3999), segment(3998), segment(3997)];
     const pins = [a, b, c].map((s) => cache.tryPin(s, true));
     for (const pin of pins) await pin?.ready;
     expect(cache.tryPin(d, true)).toBeNull();
@@ -143,12 +143,28 @@ describe("the block cache", () => {
     const fresh = cache.tryPin(d, false);
     expect([again !== null, fresh !== null]).toEqual([true, true]);
     await fresh?.ready;
-    expect(read).toEqual([1000, 999, 998, 997]);
-    expect(cache.bytesHeld).toBeLessThanOrEqual(1189 * 2);
+    expect(read).toEqual([4000, 3999, 3998, 3997]);
+    expect(cache.bytesHeld).toBeLessThanOrEqual(4096 * 2);
     if (again) cache.unpin(again);
     if (fresh) cache.unpin(fresh);
     cache.clear();
     expect(cache.bytesHeld).toBe(0);
+    await cache.close();
+  });
+
+  test("giving up a pin wakes who waits, also when the block stays pinned: the next batch may be in front now", async () => {
+    const cache = createBlockCache({ bytesMax: 8192, bytesKept: 4096, blocksKept: 0, read: async () => [] });
+    const [a, b] = [segment(4000), segment(4000)];
+    const [before, after] = [cache.tryPin(a, true), cache.tryPin(a, false)];
+    expect(cache.tryPin(b, false)).toBeNull();
+    const woken = cache.changed();
+    await before?.ready;
+    const again = cache.changed();
+    if (before) cache.unpin(before);
+    await Promise.all([woken, again]);
+    const front = cache.tryPin(b, true);
+    expect(front).not.toBeNull();
+    for (const pin of [after, front]) if (pin) cache.unpin(pin);
     await cache.close();
   });
 

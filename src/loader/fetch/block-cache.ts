@@ -6,9 +6,8 @@
  * Nothing outlives an epoch: `clear` gives back what was verified.
  */
 import { invariant, ShardpactError } from "../../model/errors.ts";
-import { createBufferPool, type PooledBuffer } from "../../shards/buffer-pool.ts";
 import type { ColumnSource } from "../columns/source.ts";
-import { BUFFER_SLACK } from "../plan.ts";
+import { createArena, parcelCost, type Parcel } from "./arena.ts";
 import type { Tile } from "./layout.ts";
 
 /**
@@ -17,8 +16,6 @@ import type { Tile } from "./layout.ts";
  */
 const READS_FIRST = 4;
 const READS_MAX = 16;
-/** Small buffers are rounded up to this. */
-const BUFFER_ALIGN = 64;
 
 /** A tile that is, or is about to be, in memory. */
 export interface Block {
@@ -66,13 +63,13 @@ interface Entry extends Block {
   /** In the table: later pins find it. */
   isListed: boolean;
   isReading: boolean;
-  buffer: PooledBuffer | null;
+  memory: Parcel | null;
   settle: (error?: unknown) => void;
 }
 
 export function createBlockCache(options: BlockCacheOptions): BlockCache {
   const { bytesMax, read } = options;
-  const pool = createBufferPool(bytesMax, { shared: true });
+  const arena = createArena(bytesMax);
   let bytesKept = Math.min(bytesMax, options.bytesKept);
   const entries = new Map<Tile, Entry>();
   const idle = new Set<Entry>(); // listed and not pinned, the longest unused first
@@ -95,10 +92,10 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
   }
 
   function freeIfUnused(entry: Entry): void {
-    if (entry.isListed || entry.isReading || entry.pins > 0) return;
+    if (entry.isListed || entry.isReading || entry.pins > 0 || !entry.memory) return;
     held -= entry.cost;
-    entry.buffer?.release();
-    entry.buffer = null;
+    arena.give(entry.memory);
+    entry.memory = null;
     entry.sources = [];
     wake();
   }
@@ -112,10 +109,20 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
     return held + cost <= (isFront ? bytesMax : bytesKept);
   }
 
-  async function load(entry: Entry): Promise<void> {
+  /** Memory for a tile, for which idle blocks go as long as there is none in one place. */
+  function takeMemory({ bytes }: Tile): Parcel | null {
+    let memory = arena.take(bytes);
+    for (const entry of idle) {
+      if (memory) break;
+      unlist(entry);
+      memory = arena.take(bytes);
+    }
+    return memory;
+  }
+
+  async function load(entry: Entry, memory: Parcel): Promise<void> {
     try {
-      entry.buffer = await pool.acquire(entry.tile.bytes);
-      entry.sources = await read(entry.tile, entry.buffer.bytes);
+      entry.sources = await read(entry.tile, memory.bytes);
       entry.isReady = true;
       entry.settle();
     } catch (error) {
@@ -133,9 +140,9 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
       const entry = queue.shift();
       if (!entry) return;
       const isWanted = entry.isListed || entry.pins > 0;
-      if (!isWanted || closed) continue;
+      if (!isWanted || closed || !entry.memory) continue;
       entry.isReading = true;
-      const running = load(entry).finally(() => {
+      const running = load(entry, entry.memory).finally(() => {
         reads.delete(running);
         ended++;
         startReads();
@@ -144,22 +151,22 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
     }
   }
 
-  function add(tile: Tile, cost: number): Entry {
+  function add(tile: Tile, memory: Parcel): Entry {
     const { promise: ready, resolve, reject } = settled();
     const entry: Entry = {
       tile,
       ready,
       isReady: false,
       sources: [],
-      cost,
+      cost: memory.cost,
       pins: 0,
       isListed: true,
       isReading: false,
-      buffer: null,
+      memory,
       settle: (error) => (error === undefined ? resolve() : reject(error)),
     };
     entries.set(tile, entry);
-    held += cost;
+    held += memory.cost;
     queue.push(entry);
     return entry;
   }
@@ -168,10 +175,11 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
     bytesMax,
     tryPin(tile, isFront) {
       if (closed) throw new ShardpactError("closed", "the loader is closed");
-      const cost = Math.ceil(tile.bytes * BUFFER_SLACK) + BUFFER_ALIGN;
       const known = entries.get(tile);
-      if (!known && !makeRoom(cost, isFront)) return null;
-      const entry = known ?? add(tile, cost);
+      if (!known && !makeRoom(parcelCost(tile.bytes), isFront)) return null;
+      const memory = known ? null : takeMemory(tile);
+      const entry = known ?? (memory && add(tile, memory));
+      if (!entry) return null;
       idle.delete(entry);
       entry.pins++;
       startReads();
@@ -181,10 +189,9 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
       const entry = block as Entry;
       entry.pins--;
       invariant(entry.pins >= 0, "a block is unpinned once for each pin");
-      if (entry.pins > 0) return;
-      if (entry.isListed) idle.add(entry);
+      if (entry.pins === 0 && entry.isListed) idle.add(entry);
       freeIfUnused(entry);
-      wake();
+      wake(); // also when others still pin it: whoever unpins may have been in front, and the next batch is now
     },
     get bytesHeld() {
       return held;
@@ -198,7 +205,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
       await Promise.allSettled([...reads]);
       for (const entry of queue.splice(0)) entry.settle(new ShardpactError("closed", "the loader is closed"));
       for (const entry of [...entries.values()]) unlist(entry);
-      pool.close();
+      arena.close();
       wake();
     },
   };
