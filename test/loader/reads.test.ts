@@ -75,7 +75,8 @@ async function readWhole(reads: ShardReads, shard: ShardRef): Promise<Uint8Array
   const all = segments.map(({ offset, bytes }, i) =>
     reads.read(shard, i, wholePart(bytes), out.subarray(offset, offset + bytes)),
   );
-  await Promise.all(all);
+  const ended = await Promise.allSettled(all); // whoever goes on finds none of them still running
+  for (const end of ended) if (end.status === "rejected") throw end.reason;
   return out;
 }
 

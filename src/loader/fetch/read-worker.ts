@@ -29,6 +29,27 @@ const closing = new AbortController();
 const asked = new Map<number, { resolve: (value: unknown) => void; reject: (error: ShardpactError) => void }>();
 let lastAsked = 0;
 
+/**
+ * Reads that run at a time. Of files few: what was read is hashed while it is still in the processor's cache, few scratch
+ * buffers are needed, and a queue keeps the thread busy all the same. Of stores far away as many as are asked for.
+ */
+const LOCAL_READS_MAX = 2;
+const isLocal = setup.stores.every(({ spec }) => spec !== null);
+const inLine: (() => void)[] = [];
+let running = 0;
+
+async function inTurn(read: () => Promise<void>): Promise<void> {
+  if (isLocal && running >= LOCAL_READS_MAX) await new Promise<void>((go) => inLine.push(go));
+  else running++;
+  try {
+    await read();
+  } finally {
+    const next = inLine.shift();
+    if (next) next(); // takes this one's place
+    else running--;
+  }
+}
+
 const send = (message: FromWorker): void => port.postMessage(message);
 
 /** Asks the loader's thread about a store that lives there. */
@@ -80,7 +101,7 @@ async function perform(reads: ShardReads, call: WorkerCall): Promise<ShardMap | 
     case "map":
       return reads.map(call.shard);
     case "read":
-      await reads.read(call.shard, call.segment, call.parts, viewOf(call.target));
+      await inTurn(() => reads.read(call.shard, call.segment, call.parts, viewOf(call.target)));
       return null;
     case "forget":
       await reads.forget();
