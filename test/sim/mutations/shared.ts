@@ -160,18 +160,14 @@ export const SHARED_MUTATIONS: readonly Mutation[] = [
   },
   {
     name: "compacts-unapplied",
-    bug: "the log is shortened to what is committed, not to what is durably applied",
-    seedsMax: 20,
+    bug: "the log is shortened to above what is durably applied: a crash of the database takes the applies back",
+    seedsMax: 40,
+    faults: ["database_crash", "power_loss", "left_behind"],
     edits: [
       {
-        file: "src/replica/compaction.ts",
-        find: "return Math.min(spare, applied, options.heldAt());",
-        replace: "return Math.min(spare + 3, applied + 3, options.heldAt());",
-      },
-      {
-        file: "src/storage/log-record.ts",
-        find: "if (Number.isSafeInteger(index) && index <= applied) return;",
-        replace: "if (Number.isSafeInteger(index) && index <= applied + 3) return;",
+        file: "src/storage/memory/log-store.ts",
+        find: "base: { index, epoch: disk.ledger[index - 1]?.epoch ?? 0 } };\n  disk.unflushed.length = 0;\n",
+        replace: "base: { index, epoch: disk.ledger[index - 1]?.epoch ?? 0 } };\n",
       },
     ],
   },
