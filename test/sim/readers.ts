@@ -45,7 +45,7 @@ export interface ReadersOptions {
 
 const EVERY_MS: readonly [number, number] = [20, 300];
 const TIMEOUT_MS: readonly [number, number] = [100, 2_000];
-const AGE_MS: readonly [number, number] = [0, 3_000];
+const AGE_MS: readonly [number, number] = [1, 3_000];
 /** A replica counts an age by its own clock, which may be a tenth too fast or too slow. */
 const CLOCK_RATE_MAX = 1.12;
 const QUERY = { kind: "datasets", after: "", limit: 10 } as const;
@@ -78,7 +78,7 @@ export function startReaders({ scheduler, random, cluster, acknowledged }: Reade
 
   async function read(): Promise<void> {
     const isBounded = chance(random, 0.5);
-    const ageMsMax = Math.floor(between(random, ...AGE_MS));
+    const ageMsMax = Math.ceil(between(random, ...AGE_MS));
     const consistency: ReadConsistency = isBounded ? { kind: "bounded", ageMsMax } : { kind: "linearizable" };
     const askedMs = scheduler.nowMs();
     const floor = acknowledged.now();
