@@ -5,11 +5,11 @@
  * The one thing to know: a leader proposes for every slot that phase 1 found the value accepted in the highest ballot,
  * its own report included. If a value was chosen, every quorum has seen it, and no later ballot holds another one.
  */
-import type { Configuration, Entry, LogIndex, ReplicaId } from "../engine.ts";
+import type { Entry, LogIndex, ReplicaId } from "../engine.ts";
 import { hasQuorum, isVoter, voteOutcome } from "../shared/configuration.ts";
 import { invariant } from "../shared/fault.ts";
 import { createLeadership } from "../shared/leadership.ts";
-import { configurationsIn } from "../shared/membership.ts";
+import { configurationsIn, type Placed } from "../shared/membership.ts";
 import { rollElectionTimeout } from "../shared/timer.ts";
 import { nextBallot } from "./ballot.ts";
 import { answeredFromLater } from "./membership.ts";
@@ -26,6 +26,7 @@ import {
   type Leading,
   type Paxos,
   type Preparation,
+  type Report,
   promiseBallot,
   send,
   setCommit,
@@ -104,7 +105,7 @@ export function handlePromise(paxos: Paxos, from: ReplicaId, message: Promised):
   }
   if (message.epoch > epoch) return answeredFromLater(paxos, from, message.epoch);
   if (message.pre || !message.granted || preparation === null || message.asked !== epoch) return;
-  if (mustPromise(paxos, preparation).some((configuration) => isVoter(configuration, from)))
+  if (mustPromise(paxos, preparation).some(({ configuration }) => isVoter(configuration, from)))
     noteReport(paxos, preparation, from, message);
 }
 
@@ -113,7 +114,8 @@ function preCampaign(paxos: Paxos): void {
   if (!isPromotable(paxos)) return;
   paxos.role = "pre_candidate";
   const question = { epoch: wanted(paxos), pre: true, handOver: false };
-  askVoters(paxos, openConfigurations(paxos), question, () => paxos.commit + 1);
+  const placed = configurationsFrom(paxos, paxos.commit + 1);
+  askVoters(paxos, placed, question, (id) => firstSlotOf(paxos, placed, paxos.commit, id));
   countVote(paxos, paxos.id, true);
 }
 
@@ -130,12 +132,19 @@ function noteProven(paxos: Paxos): void {
 }
 
 /** A quorum of each must promise: those that decide a slot from the first that is asked about on, as phase 1 found them. */
-function mustPromise(paxos: Paxos, { base, found }: Preparation): readonly Configuration[] {
-  const told = configurationsIn(paxos.tuning, found);
+function mustPromise(paxos: Paxos, { base, found }: Preparation): readonly Placed[] {
+  // Until all have told, slots may be missing.
+  const told = configurationsIn(paxos.tuning, Object.values(found));
   if (told === null) halt(paxos, "a configuration entry that an acceptor told cannot be read");
   const known = paxos.configurations.filter(({ index }, i) => i === 0 || index <= base);
   const configurations = [...known, ...(told ?? []).filter(({ index }) => index > 1)];
-  return configurationsFrom({ ...paxos, configurations }, base + 1).map(({ configuration }) => configuration);
+  return configurationsFrom({ ...paxos, configurations }, base + 1);
+}
+
+/** The first slot after `base` that `id` decides: what it holds below is no concern of this campaign, and may be compacted. */
+function firstSlotOf(paxos: Paxos, placed: readonly Placed[], base: LogIndex, id: ReplicaId): LogIndex {
+  const at = placed.findIndex(({ configuration }) => isVoter(configuration, id));
+  return at <= 0 ? base + 1 : Math.max(base + 1, (placed[at] as Placed).index + paxos.alpha);
 }
 
 function countVote(paxos: Paxos, from: ReplicaId, granted: boolean): void {
@@ -149,21 +158,25 @@ function countVote(paxos: Paxos, from: ReplicaId, granted: boolean): void {
 function askAll(paxos: Paxos, preparation: Preparation): void {
   const { epoch } = paxos.hardState;
   const { handOver, base, reports } = preparation;
-  askVoters(paxos, mustPromise(paxos, preparation), { epoch, pre: false, handOver }, (id) => {
+  const placed = mustPromise(paxos, preparation);
+  askVoters(paxos, placed, { epoch, pre: false, handOver }, (id) => {
     const report = reports.get(id);
-    return report?.done === true ? null : (report?.next ?? base + 1);
+    const first = firstSlotOf(paxos, placed, base, id);
+    // A configuration that was found since may ask for more of it.
+    if (report === undefined || report.first > first) return first;
+    return report.done ? null : report.next;
   });
   reportOwn(paxos);
 }
 
 function askVoters(
   paxos: Paxos,
-  configurations: readonly Configuration[],
+  placed: readonly Placed[],
   question: Pick<Prepare, "epoch" | "pre" | "handOver">,
   fromOf: (id: ReplicaId) => LogIndex | null,
 ): void {
   const { lastIndex } = paxos.slots;
-  const voters = configurations.flatMap((each) => [...each.voters, ...each.votersOutgoing]);
+  const voters = placed.flatMap(({ configuration: each }) => [...each.voters, ...each.votersOutgoing]);
   for (const id of new Set(voters)) {
     const from = id === paxos.id ? null : fromOf(id);
     if (from !== null) send(paxos, id, { kind: "prepare", ...question, from, lastIndex });
@@ -182,7 +195,9 @@ function noteReport(
   { from: first, entries, lastIndex, commit }: Pick<Promised, "from" | "entries" | "lastIndex" | "commit">,
 ): void {
   const { base, reports, found } = preparation;
-  const report = reports.get(from) ?? { next: base + 1, done: false, commit: 0 };
+  const known = reports.get(from);
+  const begins = known === undefined || first < known.first;
+  const report: Report = begins ? { first, next: first, done: false, commit: 0 } : known;
   if (report.done || first !== report.next) return;
   reports.set(from, report);
   for (const entry of entries) {
@@ -203,9 +218,13 @@ function noteReport(
 }
 
 function finish(paxos: Paxos, preparation: Preparation): void {
-  const done = (id: ReplicaId): boolean => preparation.reports.get(id)?.done === true;
-  if (!done(paxos.id)) return;
-  const promised = mustPromise(paxos, preparation).every((configuration) => hasQuorum(configuration, done));
+  const placed = mustPromise(paxos, preparation);
+  const done = (id: ReplicaId): boolean => {
+    const report = preparation.reports.get(id);
+    return report?.done === true && report.first <= firstSlotOf(paxos, placed, preparation.base, id);
+  };
+  if (preparation.reports.get(paxos.id)?.done !== true) return;
+  const promised = placed.every(({ configuration }) => hasQuorum(configuration, done));
   if (promised && !paxos.halted) becomeLeader(paxos, preparation);
 }
 
@@ -215,13 +234,24 @@ function finish(paxos: Paxos, preparation: Preparation): void {
  */
 function becomeLeader(paxos: Paxos, { base, reports, found }: Preparation): void {
   const { epoch } = paxos.hardState;
-  const entries: Entry[] = found.map(({ kind, payload }, i) => ({ index: base + 1 + i, epoch, kind, payload }));
+  const entries: Entry[] = found.map(({ kind, payload }, i) => ({
+    index: base + 1 + i,
+    epoch,
+    kind,
+    payload,
+  }));
   invariant(base === paxos.commit, `phase 1 began after ${base}, chosen is ${paxos.commit}`);
   invariant(Object.keys(found).length === found.length, "contiguous reports leave no hole");
   if (base + entries.length === 0) entries.push({ index: 1, epoch, kind: "config", payload: paxos.genesis });
   const suffixEnd = base + entries.length;
   invariant(suffixEnd >= paxos.slots.lastIndex, `found up to ${suffixEnd}, the own end is ${paxos.slots.lastIndex}`);
-  const leadership: Leading = { ...createLeadership(), suffixEnd, inForceIndex: 0, change: null, held: [] };
+  const leadership: Leading = {
+    ...createLeadership(),
+    suffixEnd,
+    inForceIndex: 0,
+    change: null,
+    held: [],
+  };
   paxos.role = "leader";
   paxos.leader = paxos.id;
   paxos.leadership = leadership;

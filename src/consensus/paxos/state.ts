@@ -38,6 +38,8 @@ interface Draft {
 
 /** What one acceptor has told of its suffix. */
 export interface Report {
+  /** Where it began. */
+  readonly first: LogIndex;
   /** First slot that it has not told yet. */
   next: LogIndex;
   done: boolean;
@@ -94,7 +96,12 @@ export interface Paxos {
   preparation: Preparation | null;
   leadership: Leading | null;
   /** A part of the own suffix that is read from the store for whoever prepares. */
-  reporting: { readonly token: number; readonly to: ReplicaId; readonly epoch: Epoch; readonly from: LogIndex } | null;
+  reporting: {
+    readonly token: number;
+    readonly to: ReplicaId;
+    readonly epoch: Epoch;
+    readonly from: LogIndex;
+  } | null;
   lastToken: number;
   persistedToken: number;
   /** The newest write that holds a promise. */
@@ -206,7 +213,12 @@ export function setCommit(paxos: Paxos, index: LogIndex): void {
 /** Sends after the given write, and never before the ballot that the message speaks for is durable. */
 export function send(paxos: Paxos, to: ReplicaId, message: PaxosMessage, afterToken: number | null = null): void {
   const token = Math.max(afterToken ?? 0, paxos.hardStateToken);
-  paxos.out.push({ kind: "send", to, message, afterToken: token > paxos.persistedToken ? token : null });
+  paxos.out.push({
+    kind: "send",
+    to,
+    message,
+    afterToken: token > paxos.persistedToken ? token : null,
+  });
 }
 
 export function requestLoad(paxos: Paxos, from: LogIndex, to: LogIndex): number {

@@ -200,10 +200,10 @@ describe("from slot i to slot i + α (PMS §3)", () => {
     const told = [...slotsOf([ballot(1, "B")]), configEntry(2, ballot(1, "B"), next)];
     it.receive("B", { ...promised, epoch, asked: epoch, lastIndex: 2, entries: told });
     expect(it.engine.status().role).toBe("candidate");
-    expect(messagesOf(sentTo(it.tick(1), "L"), "prepare")).toMatchObject([{ epoch, from: 1 }]);
+    expect(messagesOf(sentTo(it.tick(1), "L"), "prepare")).toMatchObject([{ epoch, from: 5 }]);
     it.receive("X", { ...promised, epoch, asked: epoch });
     expect(it.engine.status().role, "a stranger's promise").toBe("candidate");
-    it.receive("L", { ...promised, epoch, asked: epoch });
+    it.receive("L", { ...promised, epoch, asked: epoch, from: 5 });
     expect(it.engine.status().role).toBe("leader");
   });
 
@@ -222,6 +222,22 @@ describe("from slot i to slot i + α (PMS §3)", () => {
     const shorter = single({ log: log.slice(0, 4), configurations }, { alpha: ALPHA }).tick(10);
     expect(effectsOf(shorter, "commit")).toEqual([]);
     expect(effectsOf(shorter, "send").map(({ to }) => to)).toEqual(["B", "C", "L", "M"]);
+  });
+
+  it("a voter is asked from the first slot that it decides: what is below may be compacted there", () => {
+    const b = ballot(1, "A");
+    const next: Configuration = { voters: ["A", "L"], votersOutgoing: [], learners: [] };
+    const configurations = [
+      { index: 0, configuration: { voters: ["A"], votersOutgoing: [], learners: ["L"] } },
+      { index: 2, configuration: next },
+    ];
+    const it = single({ log: [...slotsOf([b]), configEntry(2, b, next)], configurations }, { alpha: ALPHA });
+    expect(messagesOf(it.tick(10), "prepare")).toMatchObject([{ pre: true, from: 5 }]);
+    const would = { ...promised, epoch: b, asked: ballot(2), pre: true, from: 5, lastIndex: 1, commit: 1 } as const;
+    it.receive("L", would);
+    expect(messagesOf(it.tick(1), "prepare")).toMatchObject([{ pre: false, from: 5 }]);
+    it.receive("L", { ...would, epoch: ballot(2), pre: false });
+    expect(it.engine.status()).toMatchObject({ role: "leader", epoch: ballot(2) });
   });
 
   it("a configuration that is overwritten is forgotten", () => {

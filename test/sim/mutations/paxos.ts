@@ -74,7 +74,7 @@ export const PAXOS_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "src/consensus/paxos/campaign.ts",
-        find: "mustPromise(paxos, preparation).every((configuration) => hasQuorum(configuration, done));",
+        find: "placed.every(({ configuration }) => hasQuorum(configuration, done));",
         replace:
           "mustPromise(paxos, preparation).every(({ voters }) => voters.filter(done).length * 2 >= voters.length - 1);",
       },
