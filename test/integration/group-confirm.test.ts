@@ -8,6 +8,7 @@ import { connect as natsConnect } from "nats";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
 import { connect, isShardpactError } from "../../src/index.ts";
+import { ENGINE } from "../support/engine.ts";
 import { sql, tinyShard, waitForAgreement } from "../support/group.ts";
 
 let dir: string;
@@ -15,7 +16,7 @@ let local: LocalGroup;
 
 beforeAll(async () => {
   dir = await mkdtemp(path.join(tmpdir(), "shardpact-confirm-"));
-  local = await startLocalGroup({ dir: path.join(dir, "group") });
+  local = await startLocalGroup({ dir: path.join(dir, "group"), engine: ENGINE });
   await local.waitForLeader();
   await using group = await connect(local.url);
   await group.publish("points", await tinyShard(dir, "points", 1));

@@ -8,6 +8,7 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
 import { connect } from "../../src/index.ts";
+import { ENGINE } from "../support/engine.ts";
 import { appliedPoints, sql, tinyShard, waitForAgreement } from "../support/group.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -16,9 +17,7 @@ let local: LocalGroup;
 
 beforeAll(async () => {
   dir = await mkdtemp(path.join(tmpdir(), "shardpact-faults-"));
-  // `group-faults-paxos.test.ts` runs all of this on the other engine.
-  const engine = process.env["GROUP_ENGINE"] === "paxos" ? "paxos" : "raft";
-  local = await startLocalGroup({ dir: path.join(dir, "group"), engine });
+  local = await startLocalGroup({ dir: path.join(dir, "group"), engine: ENGINE });
   await local.waitForLeader();
 });
 afterAll(async () => {

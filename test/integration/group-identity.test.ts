@@ -11,6 +11,7 @@ import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-g
 import { connect, isShardpactError, type Group } from "../../src/index.ts";
 import { encodeApi, decodeApi, replicaStatus, SUBJECTS, type ReplicaStatus } from "../../src/model/api.ts";
 import { connectNats } from "../../src/transport/nats.ts";
+import { ENGINE } from "../support/engine.ts";
 import { sql, tinyShard, waitForAgreement } from "../support/group.ts";
 import { tempDir, type TempDir } from "../support/temp-dir.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -21,7 +22,7 @@ let group: Group;
 
 beforeAll(async () => {
   dir = await tempDir("identity");
-  local = await startLocalGroup({ dir: path.join(dir.path, "group") });
+  local = await startLocalGroup({ dir: path.join(dir.path, "group"), engine: ENGINE });
   await local.waitForLeader();
   group = await connect(local.url);
   await group.publish("points", await tinyShard(dir.path, "points", 1));

@@ -13,6 +13,7 @@ import { startPostgres } from "../../src/cli/embedded/postgres.ts";
 import { connect, isShardpactError } from "../../src/index.ts";
 import { decodeApi, encodeApi, replicaStatus, SUBJECTS, type ReplicaStatus } from "../../src/model/api.ts";
 import { connectNats } from "../../src/transport/nats.ts";
+import { ENGINE } from "../support/engine.ts";
 import { freePort } from "../support/free-port.ts";
 import { tinyShard } from "../support/group.ts";
 import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
@@ -32,7 +33,7 @@ beforeAll(async () => {
   const dir = await tempDir("partition");
   endings.push(() => dir.remove());
   folder = dir.path;
-  const files = await openGroupFiles({ dir: folder, name: GROUP, engine: "raft", replicas: 3 });
+  const files = await openGroupFiles({ dir: folder, name: GROUP, engine: ENGINE, replicas: 3 });
   const access = { group: GROUP, members: files.members };
   const leftPort = await freePort();
   const left = await startNats({ dir: path.join(folder, "left"), access, cluster: { port: leftPort, routes: [] } });

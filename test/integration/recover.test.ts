@@ -20,6 +20,7 @@ import { connectNats } from "../../src/transport/nats.ts";
 import { startCli } from "../cli/run-cli.ts";
 import { openCluster, putCommand } from "../replica/cluster.ts";
 import { sql, tinyShard } from "../support/group.ts";
+import { ENGINE } from "../support/engine.ts";
 import { type TempDir, tempDir } from "../support/temp-dir.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -42,7 +43,7 @@ beforeAll(async () => {
   await admin.connect();
   for (const id of ids) for (const group of ["old", "new"]) await makeDatabase(`${group}${run}_${id}`);
   const cluster = await openCluster({
-    engine: "raft",
+    engine: ENGINE,
     connect: (name) => connectNats({ servers: [inject("natsUrl")], name, timeoutMs: 5000 }),
     openStores: (identity) => openPostgresStores({ url: databaseUrl(`old${run}_${identity.replica}`), identity }),
   });
@@ -121,7 +122,7 @@ describe.sequential("backup, restore, recover", () => {
     expect(groupId).not.toBe(parent.groupId);
     for (const id of ids) {
       const url = databaseUrl(`new${run}_${id}`);
-      expect(await restorePostgresSnapshot(snapshot, { url, replica: id, engine: "raft" })).toMatchObject({
+      expect(await restorePostgresSnapshot(snapshot, { url, replica: id, engine: ENGINE })).toMatchObject({
         voting: true,
       });
     }

@@ -12,6 +12,7 @@ import { freePort } from "../../src/cli/embedded/ports.ts";
 import { SUBJECTS, decodeApi, discoverReply } from "../../src/model/api.ts";
 import { connectNats } from "../../src/transport/nats.ts";
 import { ROOT } from "../support/dist.ts";
+import { ENGINE } from "../support/engine.ts";
 import { type TempDir, tempDir } from "../support/temp-dir.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -34,7 +35,10 @@ interface Up {
 function startUp(args: readonly string[]): Up {
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
   const main = join(ROOT, "src", "cli", "main.ts");
-  const child = spawn(process.execPath, ["--import", tsx, main, "up", ...args], { cwd: dir.path, stdio: "pipe" });
+  const child = spawn(process.execPath, ["--import", tsx, main, "up", "--engine", ENGINE, ...args], {
+    cwd: dir.path,
+    stdio: "pipe",
+  });
   started.push(child);
   let text = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (text += chunk.toString()));
