@@ -1,7 +1,7 @@
 /**
  * What a client may believe: a real group with replicas stopped, forged, edited and restored behind its back.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { connect as natsConnect } from "nats";
@@ -10,6 +10,7 @@ import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-g
 import { connect, isShardpactError } from "../../src/index.ts";
 import { ENGINE } from "../support/engine.ts";
 import { sql, tinyShard, waitForAgreement } from "../support/group.ts";
+import { waitFor } from "../support/wait-for.ts";
 
 let dir: string;
 let local: LocalGroup;
@@ -53,27 +54,51 @@ describe("open fails closed", () => {
     await points.close();
   });
 
-  test("one replica's versions.root edited in SQL: open names that replica and goes on with the majority", async () => {
+  const editVersion = (url: string, set: string) =>
+    sql(
+      url,
+      `alter table shardpact.versions disable trigger all; update shardpact.versions set ${set} where dataset = 'points'`,
+    );
+
+  test("what no root covers edited in SQL on one replica: open names that replica and goes on with the majority", async () => {
     await using group = await connect(local.url);
     const edited = local.replicas.find((r) => r.id === "r2")!;
-    const forged = "ab".repeat(32);
-    const [before] = await sql(
-      edited.postgresUrl,
-      "select encode(root, 'hex') as root from shardpact.versions where dataset = 'points'",
-    );
-    const setRoot = (hex: string) =>
-      sql(
-        edited.postgresUrl,
-        `alter table shardpact.versions disable trigger all; update shardpact.versions set root = decode('${hex}', 'hex') where dataset = 'points'`,
-      );
-    await setRoot(forged);
+    await editVersion(edited.postgresUrl, "message = 'forged'");
     try {
-      const points = await group.open("points@v1");
-      expect(points.confirmed.diverged).toEqual(["r2"]);
-      await points.close();
+      await waitFor(
+        async () => {
+          await using points = await group.open("points@v1");
+          return points.confirmed.diverged.includes("r2") ? true : null;
+        },
+        { timeoutMs: 20_000, what: "r2 to be named" },
+      );
     } finally {
-      await setRoot(String(before?.["root"]));
+      await editVersion(edited.postgresUrl, "message = ''");
     }
+  });
+
+  test("one replica's versions.root edited in SQL: it finds that, answers nothing false, and takes its tables anew", async () => {
+    await using group = await connect(local.url);
+    const edited = local.replicas.find((r) => r.id === "r2")!;
+    const rootOf = async () => {
+      const [row] = await sql(
+        edited.postgresUrl,
+        "select encode(root, 'hex') as root from shardpact.versions where dataset = 'points'",
+      );
+      return String(row?.["root"]);
+    };
+    const before = await rootOf();
+    await editVersion(edited.postgresUrl, `root = decode('${"ab".repeat(32)}', 'hex')`);
+    await waitFor(
+      async () => {
+        await using points = await group.open("points@v1");
+        expect(points.root).toBe(`b3:${before}`);
+        return (await rootOf()) === before ? true : null;
+      },
+      { timeoutMs: 30_000, what: "r2 to have the root again" },
+    );
+    expect(await readFile(edited.logFile, "utf8")).toContain("the row of points@v1 is not what was applied");
+    await waitForAgreement(local);
   });
 
   test("an impostor on peer and answer subjects changes nothing", async () => {
