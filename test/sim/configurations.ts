@@ -41,11 +41,9 @@ export function createConfigurations(engine: EngineName, first: Configuration): 
 
   /** Under Raft whoever leads counts by the newest configuration of its log, which may lie above the index. */
   function decidingUnderRaft(index: LogIndex): readonly Placed[] {
-    const above = [...chosen, ...written].filter((placed) => placed.index > index);
-    // An entry that is a configuration counts by itself already.
-    const own = written.filter((placed) => placed.index === index);
     const below = chosen.findLast((placed) => placed.index <= index) ?? genesis;
-    return own.length > 0 ? [...above, ...own] : [...above, below];
+    // What is written and not chosen yet may be in force in the leader's log, on either side of the index.
+    return [...chosen.filter((placed) => placed.index > index), ...written, below];
   }
 
   return {
@@ -65,7 +63,7 @@ export function createConfigurations(engine: EngineName, first: Configuration): 
         : `quorums before and after ${index} can miss each other`;
     },
     chosen(entry) {
-      if (entry.kind !== "config") return;
+      if (entry.kind !== "config") return void (written = written.filter(({ index }) => index !== entry.index));
       chosen.push(place(entry));
       written = written.filter(({ index }) => index > entry.index);
     },
