@@ -78,6 +78,7 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
   for (const folder of ["b3", "tmp", "locks", "quarantine"]) await makeFolder(join(dir, folder));
   await removeStaleTemps(join(dir, "tmp"));
   const folderOf = (digest: Digest) => join(dir, "b3", hexOf(digest));
+  const lockOf = (name: string) => ({ path: join(dir, "locks", name), scratch: join(dir, "tmp") });
   const pathOf = ({ digest, piece }: PieceKey) => join(folderOf(digest), String(piece));
   /** Bytes that lay here at the last count, and what this process placed since. */
   let counted: number | null = null;
@@ -108,7 +109,7 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
   async function makeRoom(bytes: number): Promise<boolean> {
     if (bytes > bytesMax * EVICT_TO) return false;
     if (counted === null || placed > bytesMax * RECOUNT_SHARE || counted + placed + bytes > bytesMax) {
-      await withFileLock(join(dir, "locks", "evict"), LIMITS.storeRequestTimeoutMs, () => evict(bytes));
+      await withFileLock(lockOf("evict"), LIMITS.storeRequestTimeoutMs, () => evict(bytes));
     }
     return (counted ?? 0) + placed + bytes <= bytesMax;
   }
@@ -153,7 +154,7 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
       return null;
     },
     fill: (key, fetch) =>
-      withFileLock(join(dir, "locks", `${hexOf(key.digest)}.${key.piece}`), LIMITS.storeRequestTimeoutMs, async () => {
+      withFileLock(lockOf(`${hexOf(key.digest)}.${key.piece}`), LIMITS.storeRequestTimeoutMs, async () => {
         if (await stat(pathOf(key)).catch(() => null)) return null; // somebody else was first
         const bytes = await fetch();
         await place(key, bytes).catch(() => undefined); // a full or broken disk: the bytes are here all the same
