@@ -60,6 +60,7 @@ async function aFollower() {
 }
 
 test("one flipped byte in a page row: the replica that serves it finds it, the good ones answer, and it mends itself", async () => {
+  await waitForAgreement(local); // followers apply a moment later
   const { replica } = await aFollower();
   const pageOf = async (what = "bytes") => {
     const [row] = await sql(
