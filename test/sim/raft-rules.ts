@@ -41,6 +41,14 @@ export function createRaftRules(world: RulesWorld): LogRules<RaftMessage> {
     if (index > (covered.get(entry.epoch) ?? 0) && world.isQuorum(index, holding)) covered.set(entry.epoch, index);
   }
 
+  /** What a quorum held may have become one by a configuration that was written later: the leader counts by its newest. */
+  function isCoveredNow(from: LogIndex, epoch: Epoch): boolean {
+    for (let index = from; holders.has(index); index++) {
+      if (world.isQuorum(index, holders.get(index)?.get(epoch))) return true;
+    }
+    return false;
+  }
+
   return {
     appended(append) {
       const { replica, disk, from, replaced } = append;
@@ -60,7 +68,7 @@ export function createRaftRules(world: RulesWorld): LogRules<RaftMessage> {
       if (reign === null || index <= reign.commit) return;
       // Figure 8: a leader commits what is older only underneath an entry of its own epoch. Not its own disk counts:
       // that may be the slowest.
-      const isCovered = (covered.get(reign.epoch) ?? 0) >= index;
+      const isCovered = (covered.get(reign.epoch) ?? 0) >= index || isCoveredNow(index, reign.epoch);
       check(isCovered, `I5 ${replica} leads epoch ${reign.epoch} and committed ${index} without an entry of its own`);
     },
     leaves: (from, to, disk, message) => checkPromise(check, from, to, disk, message),
