@@ -50,7 +50,8 @@ async function replay(context: Context, run: string, o: Options): Promise<void> 
   const { rows } = await confirmedRows(session, { kind: "run", run }, { timeoutMs, signal });
   const [head, ...told] = rows;
   const plan = runPlan.parse(head?.["plan"]);
-  const receipts = told.map((row: AnswerRow) => parseReceipt(row["receipt"]));
+  const inOrder = told.toSorted((a: AnswerRow, b: AnswerRow) => Number(a["index"]) - Number(b["index"]));
+  const receipts = inOrder.map((row) => parseReceipt(row["receipt"]));
   if (receipts.length === 0) throw new ShardpactError("not_found", `run '${run}' has reported no receipt yet`);
   const ref = { dataset: plan.dataset, target: { kind: "version" as const, version: plan.version } };
   const resolved = await resolve(session, ref, { timeoutMs, signal });

@@ -1,0 +1,54 @@
+/**
+ * A run that is checkpointed, goes on, is lost, and is resumed: what the group can say of it afterwards.
+ */
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import * as tf from "@tensorflow/tfjs-node";
+import { expect, test } from "vitest";
+import { startLocalGroup } from "../../src/cli/embedded/local-group.ts";
+import { connect } from "../../src/index.ts";
+import { checkpoint, restore } from "../../src/tfjs/index.ts";
+import { startCli } from "../cli/run-cli.ts";
+import { tinyShard } from "../support/group.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+test("audit replay tells attempts, the path of a model, its rows, and that the bytes are these", async () => {
+  await using dir = await tempDir("audit-replay");
+  await using local = await startLocalGroup({ dir: path.join(dir.path, "group") });
+  await local.waitForLeader();
+  await using group = await connect({ url: local.url, onNotice: () => undefined });
+  await group.publish("points", await tinyShard(dir.path, "points", 1, 500));
+  await using points = await group.open("points@v1");
+  const columns = { xs: { x: { shape: [1] } }, ys: { x: { shape: [1] } } } as const;
+  const options = {
+    ...columns,
+    batchSize: 50,
+    shuffle: true,
+    seed: 3,
+    run: { id: "exp-42" },
+    receipt: "bytes",
+  } as const;
+  const model = tf.sequential({ layers: [tf.layers.dense({ units: 1, inputShape: [1], kernelInitializer: "zeros" })] });
+  model.compile({ optimizer: "adam", loss: "meanSquaredError" });
+  const first = points.loader(options);
+  await model.fitDataset(first, { epochs: 2, verbose: 0, ...first.fit() });
+  const saved = await checkpoint(path.join(dir.path, "ckpt"), { model, loader: first });
+  await model.fitDataset(first, { epochs: 3, verbose: 0, ...first.fit() }); // lost: no checkpoint comes after it
+  await first.close();
+  const { model: again, loader: second } = await restore(path.join(dir.path, "ckpt"), points, options);
+  await again.fitDataset(second, { epochs: 4, verbose: 0, ...second.fit() });
+  await second.close();
+
+  const run = (...argv: string[]) =>
+    startCli(["audit", "replay", "exp-42", ...argv], { cwd: dir.path, env: { SHARDPACT_URL: local.url } });
+  const told = await run("--bytes", "--rows", "seen.ndjson");
+  expect(told.code, told.stderr).toBe(0);
+  expect(told.stdout).toMatch(/zero .* epoch 3 \+ 0 +1,500 +✓[^]* epoch 4 \+ 0 +1,000 +✓/);
+  expect(told.stdout).toContain("the last attempt's model saw 2,000 rows in 2 attempts");
+  const seen = (await readFile(path.join(dir.path, "seen.ndjson"), "utf8")).trim().split("\n");
+  const rows = seen.map((line) => JSON.parse(line) as { epoch: number; position: number; row: number });
+  expect(rows.map(({ epoch }) => epoch)).toEqual([0, 1, 2, 3].flatMap((epoch) => Array<number>(500).fill(epoch)));
+  expect(new Set(rows.slice(0, 500).map(({ row }) => row)).size).toBe(500);
+  expect((await run("--checkpoint", saved)).stdout).toContain(`saw 1,000 rows in 1 attempt`);
+  expect((await run("--checkpoint", "b3:00")).code).toBe(3);
+});
