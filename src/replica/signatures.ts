@@ -92,9 +92,11 @@ export function createSignatures(options: SignaturesOptions): Signatures {
     if (leader === config.replica) {
       return isOver(await new Promise<ProposeReply>((resolve) => options.submit(encoded, resolve)));
     }
-    const voters = votersOf(configurations.newest()).map(({ id }) => id);
+    // Whoever is out hears of no later configuration: the learners of the last one may be all that is left of the group.
+    const newest = configurations.newest();
+    const members = [...votersOf(newest), ...newest.learners].map(({ id }) => id);
     asked += 1;
-    const target = leader ?? voters[asked % voters.length] ?? "";
+    const target = leader ?? members[asked % members.length] ?? "";
     const subject = SUBJECTS.api(config.genesis.name, target, "propose");
     const reply = await transport.request(subject, encoded, { timeoutMs: LIMITS.requestTimeoutMs });
     return isOver(decodeApi(proposeReply, reply));
