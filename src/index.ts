@@ -22,4 +22,5 @@ export type { Digest } from "./model/bytes.ts";
 export type { Batch, BatchIterator, FitOptions, Loader, LoaderOptions } from "./tfjs/loader.ts";
 export type { EvalLoader, EvalOptions } from "./tfjs/evaluation.ts";
 export type { LoaderState } from "./loader/cursor.ts";
+export type { BatchOrigin } from "./loader/origin.ts";
 export type { Receipt } from "./loader/receipt.ts";

@@ -6,6 +6,7 @@
  * Both queues are bounded, and so is the memory that pins may hold. A feed belongs to one epoch; whoever abandons it
  * calls `stop`, which gives its pins back.
  */
+import type { Digest } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { assembleBatch, batchBytes, checkColumns, type BatchShape, type Columns } from "./batch.ts";
 import type { Block, BlockCache } from "./fetch/block-cache.ts";
@@ -15,6 +16,7 @@ import { epochKey, subKey } from "./order/keys.ts";
 import { createEpochOrder, type OrderInput } from "./order/order.ts";
 import { sliceStep, stepAt, type Step } from "./order/slices.ts";
 import type { LoaderPlan } from "./plan.ts";
+import { originOf, type BatchOrigin } from "./origin.ts";
 import { batchDigest } from "./receipt.ts";
 import { createRng, type Rng } from "../merkle/rng.ts";
 
@@ -42,6 +44,9 @@ export interface HostBatch {
   readonly to: number;
   /** Digest of the columns before `map`, when receipts cover bytes. */
   readonly digest: Uint8Array | null;
+  /** Row numbers in the selection, in the order of the batch. */
+  readonly ids: Float64Array;
+  readonly origin: BatchOrigin;
 }
 
 export interface Feed {
@@ -55,6 +60,8 @@ export interface FeedInput {
   readonly plan: LoaderPlan;
   readonly order: OrderInput;
   readonly shape: BatchShape;
+  /** What was asked of the columns, as its digest. */
+  readonly columns: Digest;
   readonly locator: Locator;
   readonly cache: BlockCache;
   readonly map: MapColumns | undefined;
@@ -135,12 +142,13 @@ export function startFeed(input: FeedInput): Feed {
 
 /** The columns of a planned batch, after its reads. */
 async function finish(
-  { shape, map, order, epoch, withDigest }: FeedInput,
+  { plan, shape, columns: asked, map, order, epoch, withDigest }: FeedInput,
   { step, rows, mask, located, blocks }: Planned,
 ): Promise<HostBatch> {
   const columns = await assembleBatch(shape, located, blocks, mask);
   const digest = withDigest ? batchDigest(batchBytes(columns)) : null;
-  const place = { epoch, from: step.from, to: Math.min(step.to, order.rows), digest };
+  const positions = { epoch, from: step.from, to: Math.min(step.to, order.rows) };
+  const place = { ...positions, digest, ids: rows, origin: originOf(plan, asked, { ...positions, bytes: digest }) };
   if (!map) return { columns, ...place };
   const key = epochKey(order.root, order.selection, order.order, epoch);
   const rng = (i: number): Rng => createRng(subKey(key, "augment", rows[i] ?? 0));

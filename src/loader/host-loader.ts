@@ -18,6 +18,7 @@ import { startState, type LoaderState } from "./cursor.ts";
 import { startFeed, type Feed, type HostBatch, type MapColumns } from "./feed.ts";
 import { DEFAULT_PORTS, type LoaderPorts } from "./internal.ts";
 import { stepsLeft } from "./order/slices.ts";
+import { columnsDigest } from "./origin.ts";
 import { planLoader, type LoaderPlan, type PlanOptions } from "./plan.ts";
 import { createReceiptTracker, type Receipt } from "./receipt.ts";
 import { createReports, type RunOptions } from "./reports.ts";
@@ -151,7 +152,8 @@ export function createHostLoader(
       order: plan.order,
     };
     const { epoch, offset } = state;
-    const feed = startFeed({ plan, order, shape, ...opened, map: o.map, withDigest: withBytes, epoch, offset, signal });
+    const asked = { plan, order, shape, columns: columnsDigest({ xs, ys }), map: o.map, withDigest: withBytes };
+    const feed = startFeed({ ...asked, ...opened, epoch, offset, signal });
     active = { owner, feed };
     return feed;
   }

@@ -11,6 +11,7 @@ export type { LoaderOptions } from "./host-loader.ts";
 export type { LastRule } from "./order/slices.ts";
 export type { ReadShare, ShuffleQuality } from "./order/quality.ts";
 export type { Shuffle, Strength } from "./order/spec.ts";
+export { batchOrigin, requireSameStep, type BatchOrigin } from "./origin.ts";
 export { planLoader, type LoaderPlan, type PlanOptions } from "./plan.ts";
 export { orderDigest, type Receipt, type Span } from "./receipt.ts";
 export type { RunOptions } from "./reports.ts";

@@ -7,6 +7,7 @@
 import type { ConfirmedVersion } from "../client/types.ts";
 import type { LoaderState } from "../loader/cursor.ts";
 import type { HostBatch } from "../loader/feed.ts";
+import type { BatchOrigin } from "../loader/origin.ts";
 import { createHostLoader, type HostIterator, type HostLoader, type LoaderOptions } from "../loader/host-loader.ts";
 import type { LoaderPorts } from "../loader/internal.ts";
 import { explainPlan, type Explanation } from "../loader/explain.ts";
@@ -21,6 +22,10 @@ export interface Batch extends BatchTensors, Disposable {
   readonly epoch: number;
   /** Global position of the step's first row in the epoch. */
   readonly offset: number;
+  /** Row numbers in the split, one for each row of the batch. */
+  readonly ids: Float64Array;
+  /** Which rows of which version this is: sent beside a gradient, other ranks check it with `requireSameStep`. */
+  readonly origin: BatchOrigin;
   /** Says that the batch was trained on. Without it the next `next()` says so. */
   ack(): void;
 }
@@ -150,6 +155,8 @@ function toBatch(host: HostLoader, batch: HostBatch, tensors: BatchTensors): Bat
     ...tensors,
     epoch: batch.epoch,
     offset: batch.from,
+    ids: batch.ids,
+    origin: batch.origin,
     ack: () => host.ack(batch),
     [Symbol.dispose]: () => disposeTensors(tensors),
   };
