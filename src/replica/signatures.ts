@@ -7,17 +7,18 @@
  */
 import type { Command } from "../model/commands.ts";
 import { encodeCommand, parseCommand } from "../model/commands.ts";
-import { decodeApi, proposeReply, SUBJECTS, type ProposeReply } from "../model/api.ts";
+import { decodeApi, discoverReply, proposeReply, SUBJECTS, type ProposeReply } from "../model/api.ts";
 import { toHex, utf8 } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { type MemberInfo, votersOf } from "../model/group.ts";
 import { canonicalJson } from "../model/json.ts";
 import { sign } from "../model/keys.ts";
 import { LIMITS } from "../model/limits.ts";
+import { isReplicaId } from "../model/names.ts";
 import { hashHexAs } from "../merkle/hash.ts";
 import { isSignedBy, statementDigest } from "../merkle/certificate.ts";
 import type { CatalogStore } from "../storage/port.ts";
-import type { Transport } from "../transport/port.ts";
+import type { Message, Subscription, Transport } from "../transport/port.ts";
 import type { AppliedConfigurations, PlacedConfiguration } from "./configurations.ts";
 import type { GroupIdentity, ReplicaConfig } from "./config.ts";
 import type { Runtime } from "./runtime.ts";
@@ -44,6 +45,8 @@ export interface SignaturesOptions {
 const RETRY_MS = 250;
 /** At a start: older ones were signed long ago, or never will be. */
 const LOOKED_BACK_MAX = 32;
+/** Only members answer; more than that are none of ours. */
+const HEARD_MAX = LIMITS.votersMax + LIMITS.learnersMax;
 
 export function createSignatures(options: SignaturesOptions): Signatures {
   const { config, identity, runtime, transport, catalog, configurations } = options;
@@ -53,6 +56,8 @@ export function createSignatures(options: SignaturesOptions): Signatures {
   let busy = false;
   let stopped = false;
   let asked = 0;
+  let answers: Subscription | null = null;
+  const heard = new Set<string>();
 
   const isSelf = ({ id, publicKey }: MemberInfo): boolean => id === config.replica && publicKey === key.publicKeyHex;
 
@@ -92,14 +97,32 @@ export function createSignatures(options: SignaturesOptions): Signatures {
     if (leader === config.replica) {
       return isOver(await new Promise<ProposeReply>((resolve) => options.submit(encoded, resolve)));
     }
-    // Whoever is out hears of no later configuration: the learners of the last one may be all that is left of the group.
-    const newest = configurations.newest();
-    const members = [...votersOf(newest), ...newest.learners].map(({ id }) => id);
-    asked += 1;
-    const target = leader ?? members[asked % members.length] ?? "";
+    const target = leader ?? whoMayKnow();
     const subject = SUBJECTS.api(config.genesis.name, target, "propose");
     const reply = await transport.request(subject, encoded, { timeoutMs: LIMITS.requestTimeoutMs });
     return isOver(decodeApi(proposeReply, reply));
+  }
+
+  /**
+   * Whoever is out hears of no later configuration, and those that it knows may have gone since: it asks who is a member
+   * now, too. Answers are hints: a signature proves itself to whoever gets it.
+   */
+  function whoMayKnow(): string {
+    answers ??= transport.subscribe(transport.inbox(), hear);
+    transport.publish(SUBJECTS.discover, new Uint8Array(0), answers.subject);
+    const newest = configurations.newest();
+    const members = new Set([...[...votersOf(newest), ...newest.learners].map(({ id }) => id), ...heard]);
+    asked += 1;
+    return [...members][asked % members.size] ?? "";
+  }
+
+  function hear({ data }: Message): void {
+    try {
+      const reply = decodeApi(discoverReply, data);
+      if (reply.groupId === groupId && isReplicaId(reply.replica) && heard.size < HEARD_MAX) heard.add(reply.replica);
+    } catch {
+      // no answer of a replica
+    }
   }
 
   function poke(): void {
@@ -142,6 +165,7 @@ export function createSignatures(options: SignaturesOptions): Signatures {
     stop() {
       stopped = true;
       cancelRetry();
+      answers?.close();
     },
   };
 }

@@ -82,7 +82,10 @@ export function withMember(config: string, group: string, member: NatsMember): s
   return end < 0 ? null : `${config.slice(0, end)}\n${memberBlock(group, member)}${config.slice(end)}`;
 }
 
-/** Publishing on `api` lets a replica forward to another what a client sent to it. */
+/**
+ * Publishing on `api` lets a replica forward to another what a client sent to it, and asking who is there lets one that was
+ * removed bring its last signature to those that came after (`replica/signatures.ts`).
+ */
 export function memberBlock(group: string, { id, nkey }: NatsMember): string {
   const own = `shardpact.${group}`;
   const inName = (to: string, from: string): string =>
@@ -90,7 +93,7 @@ export function memberBlock(group: string, { id, nkey }: NatsMember): string {
   return `    {
       nkey: "${nkey}" # ${id}
       permissions: {
-        publish: { allow: [${inName("*", id)}, "${own}.api.>", "_INBOX.>"] }
+        publish: { allow: [${inName("*", id)}, "${own}.api.>", "shardpact.discover", "_INBOX.>"] }
         subscribe: { allow: [${inName(id, "*")}, "${own}.api.${id}.*", "shardpact.discover", "_INBOX.>"] }
       }
     }`;
