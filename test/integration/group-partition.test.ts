@@ -74,7 +74,7 @@ afterAll(async () => {
 async function statusOf(id: string, url: string): Promise<ReplicaStatus | null> {
   await using transport = await connectNats({ servers: [url], name: "test", timeoutMs: 5000 });
   const request = transport.request(SUBJECTS.api(GROUP, id, "status"), encodeApi(null), { timeoutMs: 1000 });
-  return request.then(
+  return await request.then(
     (answer) => decodeApi(replicaStatus, answer),
     () => null,
   );
