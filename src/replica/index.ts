@@ -71,7 +71,7 @@ export async function startReplica<M>(options: ReplicaOptions<M>): Promise<Repli
   const onRefused = (refused: Refusal): void => onEvent({ kind: "nats", connected: transport.connected, refused });
   const bulk = createBulkConnection({ connect, runtime, onRefused });
   const { groupId } = identity;
-  const spool = createSnapshotSpool({ folder, groupId, catalog: stores.catalog, runtime, found });
+  const spool = createSnapshotSpool({ folder, groupId, catalog: stores.catalog, runtime, found: found.whole });
   const shell = await startShell({
     ...{ config, identity, transport, stores, engine: options.engine, runtime, bulk, spool, onEvent },
     files: folder.files,

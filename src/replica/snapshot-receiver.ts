@@ -11,7 +11,7 @@
 import type { LogIndex, ReplicaId } from "../consensus/engine.ts";
 import { encodeApi, SUBJECTS } from "../model/api.ts";
 import { type ShardpactError, toShardpactError } from "../model/errors.ts";
-import type { SnapshotFolder, SnapshotSink } from "../storage/port.ts";
+import type { FoundSnapshots, SnapshotFolder, SnapshotSink } from "../storage/port.ts";
 import type { Transport } from "../transport/port.ts";
 import type { BulkConnection } from "./bulk.ts";
 import type { Runtime } from "./runtime.ts";
@@ -41,8 +41,8 @@ export interface ReceiverOptions {
   readonly bulk: BulkConnection;
   readonly folder: SnapshotFolder;
   readonly runtime: Runtime;
-  /** Whole files that the folder held when it was opened. */
-  readonly found: readonly string[];
+  /** What the folder held when it was opened. */
+  readonly found: FoundSnapshots;
   /** Null while no session runs. */
   session(): { readonly applied: LogIndex; readonly leader: ReplicaId | null } | null;
   /** Ends the session, installs, starts another one. Null: what is applied is at or above the snapshot now. */
@@ -57,6 +57,8 @@ interface Incoming {
   from: ReplicaId;
   /** Null once the file is whole. */
   sink: SnapshotSink | null;
+  /** Up to here the bytes are an earlier process's. */
+  readonly resumedAt: number;
   pull: Pull | null;
   installing: boolean;
   cancelKept: () => void;
@@ -64,7 +66,9 @@ interface Incoming {
 
 export function createSnapshotReceiver(options: ReceiverOptions): SnapshotReceiver {
   const { group, groupId, replica, transport, bulk, folder, runtime } = options;
-  let whole = options.found.filter((name) => NAME.test(name));
+  const named = (names: readonly string[]): readonly string[] => names.filter((name) => NAME.test(name));
+  /** Of an earlier process: one of them may be what is offered next. */
+  let found: FoundSnapshots = { whole: named(options.found.whole), begun: named(options.found.begun) };
   let incoming: Incoming | null = null;
   /** Offers are taken one at a time: each may open and close files. */
   let turn: Promise<void> = Promise.resolve();
@@ -106,13 +110,18 @@ export function createSnapshotReceiver(options: ReceiverOptions): SnapshotReceiv
   async function begin(from: ReplicaId, offer: SnapshotOffer): Promise<void> {
     await forget();
     const name = `received-${offer.digest.slice(3, 19)}`;
-    const isWhole = whole.includes(name);
-    for (const other of whole) if (other !== name) await folder.remove(other);
-    whole = [];
+    const isWhole = found.whole.includes(name);
+    for (const other of [...found.whole, ...found.begun]) if (other !== name) await folder.remove(other);
+    found = { whole: [], begun: [] };
     const { digest, bytes } = offer;
     const sink = isWhole ? null : await folder.sink(name, { digest, bytes });
-    incoming = { ...{ offer, name, from, sink, pull: null, installing: false }, cancelKept: () => undefined };
-    options.onStep("receiving", from, offer.index, null);
+    const resumedAt = sink?.offset ?? 0;
+    incoming = {
+      ...{ offer, name, from, sink, resumedAt, pull: null, installing: false },
+      cancelKept: () => undefined,
+    };
+    const reason = resumedAt > 0 ? `goes on at byte ${resumedAt} of ${bytes}` : null;
+    options.onStep("receiving", from, offer.index, reason);
   }
 
   /** From wherever it stands. */
@@ -149,6 +158,8 @@ export function createSnapshotReceiver(options: ReceiverOptions): SnapshotReceiv
       await mine.sink.finish();
       mine.sink = null;
     } catch (failure) {
+      // What an earlier process left was not what it had received (a power cut): nothing that the sender could mend.
+      if (mine.resumedAt > 0) return forget();
       return failed(toShardpactError(failure));
     }
     await install(mine);
@@ -190,7 +201,7 @@ export function createSnapshotReceiver(options: ReceiverOptions): SnapshotReceiv
     mine.cancelKept();
     await mine.pull?.stop();
     await mine.sink?.close().catch(() => undefined);
-    if (mine.sink === null) await folder.remove(mine.name).catch(() => undefined);
+    await folder.remove(mine.name).catch(() => undefined);
   }
 
   function inTurn(work: () => Promise<void>): Promise<void> {

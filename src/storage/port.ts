@@ -208,8 +208,8 @@ export interface SnapshotInstalled {
 
 /** The few operations that snapshots need of a file system. Failures carry node's `code` (ENOENT, ENOSPC, …). */
 export interface Files {
-  /** `w` begins the file anew. */
-  open(path: string, flags: "r" | "w"): Promise<OpenFile>;
+  /** `w` begins the file anew; `r+` writes into one that is there. */
+  open(path: string, flags: "r" | "r+" | "w"): Promise<OpenFile>;
   rename(from: string, to: string): Promise<void>;
   /** No failure when it is not there. */
   remove(path: string): Promise<void>;
@@ -234,14 +234,22 @@ export interface OpenFile {
 /** Where a replica keeps the snapshots that it sends and receives: a few files, none of which it needs to go on. */
 export interface SnapshotFolder {
   readonly files: Files;
-  /** Makes the folder, removes what an earlier process left unfinished; names of the whole files that are there. */
-  open(): Promise<readonly string[]>;
+  /** Makes the folder, removes what an earlier process was writing itself; names of what else is there. */
+  open(): Promise<FoundSnapshots>;
   /** What `exportSnapshot` and `installSnapshot` take, with `files`. */
   pathOf(name: string): string;
   /** @throws `damaged`, `upgrade_required`, `store_failed` */
   source(name: string): Promise<SnapshotSource>;
+  /** Goes on where an earlier sink of this name was left. */
   sink(name: string, expected: { readonly digest: Digest; readonly bytes: number }): Promise<SnapshotSink>;
+  /** Whole or begun. */
   remove(name: string): Promise<void>;
+}
+
+export interface FoundSnapshots {
+  readonly whole: readonly string[];
+  /** What a sink had received of them: unproven. */
+  readonly begun: readonly string[];
 }
 
 /** A snapshot file that is served in chunks. */
@@ -259,6 +267,6 @@ export interface SnapshotSink extends AsyncDisposable {
   write(offset: number, bytes: Uint8Array): Promise<void>;
   /** All bytes are there: the finished file. @throws `damaged` when it is not the snapshot that was named, `store_failed` */
   finish(): Promise<SnapshotInfo>;
-  /** Removes what is not finished. */
+  /** Leaves what is not finished to another sink of this name. */
   close(): Promise<void>;
 }

@@ -88,7 +88,7 @@ async function startSender(world: World, stores: Stores, files = createMemoryFil
     runtime,
     onRefused: () => undefined,
   });
-  const spool = createSnapshotSpool({ folder, groupId, catalog: stores.catalog, runtime, found });
+  const spool = createSnapshotSpool({ folder, groupId, catalog: stores.catalog, runtime, found: found.whole });
   const reports: string[] = [];
   const sender = createSnapshotSender({
     ...{ group: GROUP, groupId, replica: "r1", transport, bulk, spool, runtime },
@@ -106,10 +106,13 @@ async function startSender(world: World, stores: Stores, files = createMemoryFil
 }
 
 /** r2: one life of a process that receives. `installed`: indexes, in order. */
-async function startReceiver(world: World, o: { applied?: number; leader?: string; error?: ShardpactError } = {}) {
+async function startReceiver(
+  world: World,
+  o: { applied?: number; leader?: string; error?: ShardpactError } = {},
+  files = createMemoryFiles(),
+) {
   const process = createProcess("r2", world.scheduler, createRandom(2), { offsetMs: 0, rate: 1 });
   const { runtime } = process;
-  const files = createMemoryFiles();
   const folder = snapshotFolder("/r2", files);
   const transport = world.bus.connect("r2");
   const bulk = createBulkConnection({
@@ -134,7 +137,13 @@ async function startReceiver(world: World, o: { applied?: number; leader?: strin
     onStep: (step, from, index, reason) => void state.steps.push(`${step} ${index} from ${from}${reason ? " !" : ""}`),
   });
   open.push(receiver);
-  return { ...{ receiver, state, transport } };
+  // What a killed process had in its hands is lost; nothing is tidied up.
+  const kill = async (): Promise<void> => {
+    process.kill();
+    await transport.close();
+    await bulk.close();
+  };
+  return { ...{ receiver, state, transport, files, folder, kill } };
 }
 
 const open: { close(): Promise<void> }[] = [];
@@ -184,6 +193,31 @@ test("a receiver goes on at the byte where it was when the sender's process was 
   expect(served.length - new Set(served).size).toBeLessThanOrEqual(4);
 });
 
+test("a receiver whose process was killed goes on where its file ends; what a power cut left of it is begun anew", async () => {
+  for (const broken of [false, true]) {
+    const world = createWorld(50);
+    const { sender, reports } = await startSender(world, await storesWith(history(30, 100_000)));
+    const first = await startReceiver(world);
+    sender.start("r2", 1);
+    expect(await world.until(() => world.bulk.filter(({ kind }) => kind === "chunk").length >= 9)).toBe(true);
+    await first.kill();
+    const before = world.bulk.length;
+    const { begun } = await first.folder.open();
+    expect(begun).toHaveLength(1);
+    const file = await first.files.open(`/r2/${begun[0]}.snapshot.begun`, "r+");
+    const had = await file.size();
+    expect(had).toBeGreaterThan(4 * CHUNK_BYTES);
+    if (broken) await file.write(new Uint8Array(1000), had - 1000);
+    const second = await startReceiver(world, {}, first.files);
+    expect(await world.until(() => reports.length > 0)).toBe(true);
+    expect(reports).toEqual(["sent 30 to r2"]);
+    expect(second.state.installed).toEqual([30]);
+    const asked = world.bulk.slice(before).filter(({ kind }) => kind === "want");
+    expect(asked.some(({ offset }) => offset < had)).toBe(broken);
+    expect(second.state.steps.filter((step) => step.startsWith("receiving")).length).toBe(broken ? 2 : 1);
+  }
+});
+
 test("a spool from before that the log can't follow any more is not served", async () => {
   const world = createWorld();
   const stores = await storesWith(history(10, 10));
@@ -198,7 +232,7 @@ test("a spool from before that the log can't follow any more is not served", asy
   second.sender.start("r2", 11);
   expect(await world.until(() => second.reports.length > 0)).toBe(true);
   expect(second.reports).toEqual(["sent 11 to r2"]);
-  expect(await second.folder.open()).toEqual(["sent-11"]);
+  expect(await second.folder.open()).toEqual({ whole: ["sent-11"], begun: [] });
 });
 
 test("one that is there already says so; nothing is sent", async () => {

@@ -3,19 +3,25 @@
  */
 import type { Digest } from "../../model/bytes.ts";
 import { invariant } from "../../model/errors.ts";
-import type { Files, SnapshotSink } from "../port.ts";
+import type { Files, OpenFile, SnapshotSink } from "../port.ts";
 import { openSnapshot } from "./file.ts";
 import { nodeFiles } from "./files.ts";
 import { damagedSnapshot } from "./header.ts";
 import { asFileError } from "./write.ts";
 
-/** Begins the file anew. @throws `store_failed` */
+/** After the name of a file that is not whole. */
+export const BEGUN = ".begun";
+
+/**
+ * Goes on where an earlier one was left, which may have been a crash: what is there is as unproven as what comes.
+ * @throws `store_failed`
+ */
 export async function receiveSnapshot(
   path: string,
   expected: { readonly digest: Digest; readonly bytes: number },
   files: Files = nodeFiles,
 ): Promise<SnapshotSink> {
-  const partial = `${path}.partial`;
+  const begun = `${path}${BEGUN}`;
   const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
       return await work();
@@ -23,14 +29,13 @@ export async function receiveSnapshot(
       throw asFileError(error, path, "receiving");
     }
   };
-  const file = await guarded(() => files.open(partial, "w"));
-  let offset = 0;
+  const { file, offset: start } = await guarded(() => openBegun(begun, expected.bytes, files));
+  let offset = start;
   let isOpen = true;
   const close = async (): Promise<void> => {
     if (!isOpen) return;
     isOpen = false;
     await file.close();
-    await files.remove(partial);
   };
   return {
     get offset() {
@@ -50,11 +55,11 @@ export async function receiveSnapshot(
         if (offset !== expected.bytes)
           throw damagedSnapshot(path, "file", offset, `it has ${offset} of ${expected.bytes} bytes`);
         await file.sync();
-        await using received = await openSnapshot(partial, files);
+        await using received = await openSnapshot(begun, files);
         if (received.info.digest !== expected.digest)
           throw damagedSnapshot(path, "header", 0, `it is ${received.info.digest}, not ${expected.digest}`);
         await received.checkBytes();
-        await files.rename(partial, path);
+        await files.rename(begun, path);
         isOpen = false;
         await file.close();
         return received.info;
@@ -62,4 +67,16 @@ export async function receiveSnapshot(
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+async function openBegun(path: string, bytes: number, files: Files): Promise<{ file: OpenFile; offset: number }> {
+  try {
+    const file = await files.open(path, "r+");
+    const offset = await file.size();
+    if (offset <= bytes) return { file, offset };
+    await file.close();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+  return { file: await files.open(path, "w"), offset: 0 };
 }
