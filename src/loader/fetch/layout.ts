@@ -56,7 +56,8 @@ export interface ShardPlace {
   batches: readonly BatchSegment[] | null;
 }
 
-interface PagePlace {
+/** One page of the manifest, as far as it holds rows of the selection. */
+export interface PagePlace {
   readonly position: number;
   readonly firstRow: number;
   readonly rows: number;
@@ -67,8 +68,9 @@ export interface SelectionLayout {
   readonly rows: number;
   /** The shard of a selection row, or null until its page is loaded. */
   shardOf(row: number): ShardPlace | null;
-  /** Loads the page of a row. @throws what `version.page` throws */
-  loadPageOf(row: number, signal: AbortSignal): Promise<void>;
+  pageOf(row: number): PagePlace;
+  /** @throws what `version.page` throws */
+  loadPage(page: PagePlace, signal: AbortSignal): Promise<void>;
   /** All shards, page by page, in file order. */
   shards(signal: AbortSignal): AsyncIterable<ShardPlace>;
 }
@@ -113,7 +115,8 @@ export async function loadLayout(version: Source, split: string, signal: AbortSi
       while (row >= (shards[at] as ShardPlace).firstRow + (shards[at] as ShardPlace).rows) at++;
       return shards[at] as ShardPlace;
     },
-    loadPageOf: async (row) => void (await load(pageOf(row))),
+    pageOf,
+    loadPage: async (page) => void (await load(page)),
     async *shards() {
       for (const page of pages) yield* await load(page);
     },

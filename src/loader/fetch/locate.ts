@@ -3,17 +3,22 @@
  *
  * Rows that follow each other in a tile become one run, so an unshuffled batch is a few copies.
  */
+import { inParallel } from "../../client/parallel.ts";
 import { invariant } from "../../model/errors.ts";
 import type { Runs } from "../columns/gather.ts";
 import {
   batchOf,
   type BatchSegment,
+  type PagePlace,
   type SegmentTiles,
   type SelectionLayout,
   type ShardPlace,
   type Tile,
 } from "./layout.ts";
 import type { TileReader } from "./tile-reader.ts";
+
+/** Each page is up to 192 KiB, and a question to a majority about its shards. */
+const PAGES_IN_FLIGHT = 8;
 
 /** The distinct tiles that rows lie in, and where each run is. `runs.source` counts in `tiles`. */
 export interface Located {
@@ -26,10 +31,11 @@ export interface Locator {
   locate(rows: Float64Array, signal: AbortSignal): Promise<Located>;
 }
 
-/** What must be read before rows can be found. */
-type Missing =
-  | { readonly kind: "page"; readonly row: number }
-  | { readonly kind: "parts"; readonly load: ReadonlyMap<object, () => Promise<unknown>> };
+/** What must be read before rows can be found: all that can be told now, so that it is read side by side. */
+interface Missing {
+  readonly pages: ReadonlySet<PagePlace>;
+  readonly parts: ReadonlyMap<object, () => Promise<unknown>>;
+}
 
 export function createLocator(layout: SelectionLayout, reader: TileReader): Locator {
   let round = 0;
@@ -37,9 +43,9 @@ export function createLocator(layout: SelectionLayout, reader: TileReader): Loca
     async locate(rows, signal) {
       for (;;) {
         const found = findRuns(layout, reader, rows, ++round);
-        if (!("kind" in found)) return found;
-        if (found.kind === "page") await layout.loadPageOf(found.row, signal);
-        else await Promise.all([...found.load.values()].map((load) => load()));
+        if ("runs" in found) return found;
+        await inParallel([...found.pages], PAGES_IN_FLIGHT, (page) => layout.loadPage(page, signal));
+        await Promise.all([...found.parts.values()].map((load) => load()));
       }
     },
   };
@@ -51,6 +57,7 @@ function findRuns(layout: SelectionLayout, reader: TileReader, rows: Float64Arra
   const source = new Uint32Array(rows.length);
   const first = new Uint32Array(rows.length);
   const length = new Uint32Array(rows.length);
+  const pages = new Set<PagePlace>();
   const load = new Map<object, () => Promise<unknown>>();
   let count = 0;
   let shard: ShardPlace | null = null;
@@ -61,9 +68,12 @@ function findRuns(layout: SelectionLayout, reader: TileReader, rows: Float64Arra
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i] as number;
     if (!shard || row < shard.firstRow || row >= shard.firstRow + shard.rows) {
-      shard = layout.shardOf(row);
-      if (!shard) return { kind: "page", row };
       tile = null;
+      shard = layout.shardOf(row);
+      if (!shard) {
+        pages.add(layout.pageOf(row));
+        continue;
+      }
     }
     const inShard = row - shard.firstRow;
     const fileRow = shard.fileRow ? shard.fileRow(inShard) : inShard;
@@ -88,7 +98,7 @@ function findRuns(layout: SelectionLayout, reader: TileReader, rows: Float64Arra
     }
     next = fileRow + 1;
   }
-  if (load.size > 0) return { kind: "parts", load };
+  if (pages.size > 0 || load.size > 0) return { pages, parts: load };
   return { tiles, runs: { count, rows: rows.length, source, first, length } };
 }
 
