@@ -14,6 +14,9 @@ export interface Progress {
   stop(): void;
 }
 
+/** Phases whose size is not known before. */
+const UNMEASURED: ReadonlySet<string> = new Set(["import", "pages", "commit"]);
+
 export function createProgress(json: boolean): Progress {
   if (json) return { update: () => undefined, warn: () => undefined, stop: () => undefined };
   return process.stderr.isTTY ? barProgress() : lineProgress();
@@ -58,7 +61,7 @@ function lineProgress(): Progress {
   return {
     warn: (text) => void process.stderr.write(`! ${text}\n`),
     update: (phase, _done, total, unit = "bytes") => {
-      if (phase === current || (total === 0 && phase !== "commit" && phase !== "import")) return;
+      if (phase === current || (total === 0 && !UNMEASURED.has(phase))) return;
       current = phase;
       process.stderr.write(total === 0 ? `${phase}\n` : `${phase} ${textOf(total, unit)}\n`);
     },

@@ -35,9 +35,14 @@ export interface Committed {
  * Puts pages, schema and vocabularies; the catalog holds them for an hour of log time.
  * Ids are fresh on purpose: putting again must extend the hold, while a retry under the old id would only be answered.
  */
-export async function putObjects(session: Session, objects: readonly DraftObject[], o: CallOptions): Promise<void> {
+export async function putObjects(
+  session: Session,
+  objects: Draft["objects"],
+  o: CallOptions & { readonly onBytes?: (bytes: number) => void },
+): Promise<void> {
   await inParallel(objects, PUTS_IN_FLIGHT, async ({ kind, digest, bytes }) => {
     await propose(session, makeCommand(session, session.timing.uniqueHex(), "page.put", { kind, digest }, bytes), o);
+    o.onBytes?.(bytes.byteLength);
   });
 }
 

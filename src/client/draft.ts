@@ -1,15 +1,16 @@
 /**
  * Owns the draft of a version: prepared shards laid out as pages against the head they follow, with the root that the
- * group must come to. Pure, apart from reading the head.
+ * group must come to. Decides, and changes nothing.
  */
 import { formatDigest, type Digest } from "../model/bytes.ts";
 import { canonicalJson, type ObjectKind, type SplitRule } from "../model/commands.ts";
-import { isShardpactError, ShardpactError } from "../model/errors.ts";
-import { cutPages, encodePage, pageDigest, pageTotals, type PageEntry } from "../merkle/page.ts";
+import { invariant, isShardpactError, ShardpactError } from "../model/errors.ts";
+import { createPageCutter, encodePage, pageDigest, pageTotals, type PageEntry } from "../merkle/page.ts";
 import { summarizeManifest, type ManifestEntry } from "../merkle/manifest.ts";
 import { computeRoot, objectDigest } from "../merkle/root.ts";
 import type { PreparedVersion } from "../shards/prepare.ts";
 import { firstSchemaDifference } from "../shards/schema.ts";
+import { compareUtf8 } from "../shards/vocabulary.ts";
 import type { CallOptions } from "./confirm.ts";
 import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
 import { resolve } from "./open.ts";
@@ -51,8 +52,8 @@ export interface Draft {
   readonly classes: Digest;
   readonly splits: readonly string[];
   readonly splitRule: SplitRule;
-  /** What the base does not hold already. */
-  readonly objects: readonly DraftObject[];
+  /** What the base does not hold already. Made as they are asked for, each time anew: a million shards have a thousand pages. */
+  readonly objects: Iterable<DraftObject> | AsyncIterable<DraftObject>;
   readonly rows: number;
   readonly bytes: number;
   readonly shards: number;
@@ -110,24 +111,19 @@ function sharesOf(splits: readonly string[], ppm: Readonly<Record<string, number
  * @throws ShardpactError `schema_differs` with the first differing column, `split_changed`, `invalid_argument` (two
  * shards of one name)
  */
-export function draftVersion(dataset: string, base: Base | null, prepared: PreparedVersion, message: string): Draft {
+export async function draftVersion(
+  dataset: string,
+  base: Base | null,
+  prepared: PreparedVersion,
+  message: string,
+): Promise<Draft> {
   if (base) requireLineage(dataset, base, prepared);
   const splits = splitsAfter(base, prepared.splits);
-  const ordinals = prepared.splits.map((name) => splits.indexOf(name));
-  const tail = base?.tail ?? null;
-  const before = tail ? (base?.manifest.slice(0, -1) ?? []) : [];
-  const added = prepared.shards.map(({ entry }): PageEntry => ({
-    ...entry,
-    name: tail && base ? appendedName(entry.name, base, prepared.splitRule) : entry.name,
-    split: ordinals[entry.split] ?? entry.split,
-  }));
-  const entries = [...(tail ?? []), ...added];
-  requireDistinct(dataset, entries);
-  const pages = cutPages(entries).map((page) => {
-    const bytes = encodePage(page);
-    return { kind: "page" as const, digest: pageDigest(bytes), bytes, totals: pageTotals(page) };
-  });
-  const manifest = [...before, ...pages.map(({ digest, totals }): ManifestEntry => ({ page: digest, totals }))];
+  const before = base?.tail ? base.manifest.slice(0, -1) : [];
+  const manifest: ManifestEntry[] = [...before];
+  for await (const { digest, totals } of pagesOf(entriesAfter(dataset, base, prepared, splits))) {
+    manifest.push({ page: digest, totals });
+  }
   const { treeHash, totals } = summarizeManifest(manifest);
   const schema = objectDigest("schema", prepared.schema);
   const classes = objectDigest("classes", prepared.classes);
@@ -144,11 +140,13 @@ export function draftVersion(dataset: string, base: Base | null, prepared: Prepa
   const kept = commonPrefix(base?.manifest ?? [], manifest);
   const held = new Set<Digest>(base?.manifest.map((entry) => entry.page));
   if (base) held.add(objectDigest("schema", base.schema)).add(objectDigest("classes", base.classes));
-  const objects: DraftObject[] = [
-    { kind: "schema", digest: schema, bytes: prepared.schema },
-    { kind: "classes", digest: classes, bytes: prepared.classes },
-    ...pages.slice(Math.max(0, kept - before.length)),
-  ];
+  async function* objects(): AsyncGenerator<DraftObject> {
+    if (!held.has(schema)) yield { kind: "schema", digest: schema, bytes: prepared.schema };
+    if (!held.has(classes)) yield { kind: "classes", digest: classes, bytes: prepared.classes };
+    for await (const { digest, bytes } of pagesOf(entriesAfter(dataset, base, prepared, splits))) {
+      if (!held.has(digest)) yield { kind: "page", digest, bytes };
+    }
+  }
   return {
     dataset,
     message,
@@ -160,11 +158,63 @@ export function draftVersion(dataset: string, base: Base | null, prepared: Prepa
     classes,
     splits,
     splitRule,
-    objects: objects.filter(({ digest }) => !held.has(digest)),
+    objects: { [Symbol.asyncIterator]: objects },
     rows: totals.reduce((sum, t) => sum + t.rows, 0),
     bytes: totals.reduce((sum, t) => sum + t.bytes, 0),
     shards: totals.reduce((sum, t) => sum + t.shards, 0),
   };
+}
+
+interface DraftPage {
+  readonly digest: Digest;
+  readonly bytes: Uint8Array;
+  readonly totals: ManifestEntry["totals"];
+}
+
+async function* pagesOf(entries: AsyncIterable<PageEntry>): AsyncGenerator<DraftPage> {
+  const cutter = createPageCutter();
+  const pageOf = (page: readonly PageEntry[]): DraftPage => {
+    const bytes = encodePage(page);
+    return { digest: pageDigest(bytes), bytes, totals: pageTotals(page) };
+  };
+  for await (const entry of entries) {
+    const full = cutter.add(entry);
+    if (full) yield pageOf(full);
+  }
+  const last = cutter.finish();
+  if (last) yield pageOf(last);
+}
+
+/**
+ * Entries from the first page on that may differ from the base's. No two have one name, across all pages: a page alone can't
+ * tell, and the group does not look into a million names at every commit.
+ */
+async function* entriesAfter(
+  dataset: string,
+  base: Base | null,
+  prepared: PreparedVersion,
+  splits: readonly string[],
+): AsyncGenerator<PageEntry> {
+  const ordinals = prepared.splits.map((name) => splits.indexOf(name));
+  const tail = base?.tail ?? null;
+  const inTail = new Set(tail?.map(({ name }) => name));
+  if (tail) yield* tail;
+  let last: string | null = null;
+  for await (const { entry } of prepared.shards) {
+    const order = last === null ? -1 : compareUtf8(last, entry.name);
+    invariant(order <= 0, "prepared shards come in bytewise order of their names");
+    const name = tail && base ? appendedName(entry.name, base, prepared.splitRule) : entry.name;
+    if (order === 0 || inTail.has(name)) throw sameName(dataset, name);
+    last = entry.name;
+    yield { ...entry, name, split: ordinals[entry.split] ?? entry.split };
+  }
+}
+
+function sameName(dataset: string, name: string): ShardpactError {
+  return new ShardpactError("invalid_argument", `two shards of the version would be named '${name}'`, {
+    details: { dataset, name },
+    hint: "Rename one of the files: a version tells its shards apart by name.",
+  });
 }
 
 /**
@@ -175,20 +225,6 @@ function appendedName(name: string, { version }: Base, rule: SplitRule): string 
   const [first = "", ...rest] = name.split("/");
   const inSplit = rest.length > 0 && (rule.kind === "folders" || rule.kind === "key" || rule.kind === "none");
   return inSplit ? [first, folder, ...rest].join("/") : `${folder}/${name}`;
-}
-
-/** Across all pages: a page alone cannot tell, and the group does not look into a million names at every commit. */
-function requireDistinct(dataset: string, entries: readonly PageEntry[]): void {
-  const seen = new Set<string>();
-  for (const { name } of entries) {
-    if (seen.has(name)) {
-      throw new ShardpactError("invalid_argument", `two shards of the version would be named '${name}'`, {
-        details: { dataset, name },
-        hint: "Rename one of the files: a version tells its shards apart by name.",
-      });
-    }
-    seen.add(name);
-  }
 }
 
 /** The base's splits keep their ordinals, which its pages and runs use; new ones come after. */

@@ -53,6 +53,7 @@ export interface PublishProgress {
   readonly phase: "import" | "scan" | "pages" | "upload" | "commit";
   /** Of `import`: rows. */
   readonly doneBytes: number;
+  /** 0 when it is not known. */
   readonly totalBytes: number;
   readonly warning?: string;
 }
@@ -94,7 +95,7 @@ export async function publish(
   await using prepared = await prepare(base, imported?.folder ?? source, imported, o);
   const message = [o.message ?? "", imported?.importer ?? ""].filter((part) => part !== "").join(" · ");
   for (let rebases = 0; ; rebases++) {
-    const draft = draftVersion(dataset, base, prepared, message);
+    const draft = await draftVersion(dataset, base, prepared, message);
     try {
       return await publishDraft(session, store, draft, prepared, o);
     } catch (error) {
@@ -160,9 +161,13 @@ async function publishDraft(
   prepared: PreparedVersion,
   o: PublishOptions,
 ): Promise<VersionInfo> {
-  const pageBytes = draft.objects.reduce((sum, object) => sum + object.bytes.byteLength, 0);
-  o.onProgress?.({ phase: "pages", doneBytes: 0, totalBytes: pageBytes });
-  await putObjects(session, draft.objects, o);
+  let doneBytes = 0;
+  const onBytes = (bytes: number): void => {
+    doneBytes += bytes;
+    o.onProgress?.({ phase: "pages", doneBytes, totalBytes: 0 });
+  };
+  onBytes(0);
+  await putObjects(session, draft.objects, { ...o, onBytes });
   const shardsNew = await upload(store, prepared, o);
   o.onProgress?.({ phase: "commit", doneBytes: 0, totalBytes: 0 });
   const committed = await commitDraft(session, draft, o);
@@ -171,7 +176,7 @@ async function publishDraft(
 
 /** Brings all shards into the store; returns how many were not there, or not whole. */
 async function upload(store: ShardStore, { shards }: PreparedVersion, o: PublishOptions): Promise<number> {
-  const totalBytes = shards.reduce((sum, { entry }) => sum + entry.bytes, 0);
+  const totalBytes = shards.bytes;
   let doneBytes = 0;
   let stored = 0;
   const onBytes = (bytes: number): void => {

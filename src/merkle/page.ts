@@ -32,22 +32,40 @@ const HEAD_BYTES = 12;
 const ENTRY_BYTES = 4 + 1 + 8 + 8 + 2 * DIGEST_BYTES;
 
 /** Cuts entries into pages, each as full as count and bytes allow. The same entries give the same pages. */
-export function cutPages(entries: readonly PageEntry[]): PageEntry[][] {
+export function cutPages(entries: Iterable<PageEntry>): PageEntry[][] {
   const pages: PageEntry[][] = [];
+  const cutter = createPageCutter();
+  for (const entry of entries) {
+    const full = cutter.add(entry);
+    if (full) pages.push(full);
+  }
+  const last = cutter.finish();
+  return last ? [...pages, last] : pages;
+}
+
+export interface PageCutter {
+  /** The page before, when the entry does not fit into it any more. */
+  add(entry: PageEntry): PageEntry[] | null;
+  /** What is left. */
+  finish(): PageEntry[] | null;
+}
+
+/** `cutPages` for entries that come one after the other. */
+export function createPageCutter(): PageCutter {
   let page: PageEntry[] = [];
   let bytes = HEAD_BYTES;
-  for (const entry of entries) {
-    const more = ENTRY_BYTES + utf8(entry.name).byteLength;
-    if (page.length > 0 && (page.length === LIMITS.pageShardsMax || bytes + more > LIMITS.pageBytesMax)) {
-      pages.push(page);
-      page = [];
-      bytes = HEAD_BYTES;
-    }
-    page.push(entry);
-    bytes += more;
-  }
-  if (page.length > 0) pages.push(page);
-  return pages;
+  return {
+    add(entry) {
+      const more = ENTRY_BYTES + utf8(entry.name).byteLength;
+      const isFull = page.length === LIMITS.pageShardsMax || bytes + more > LIMITS.pageBytesMax;
+      const full = page.length > 0 && isFull ? page : null;
+      if (full) [page, bytes] = [[], HEAD_BYTES];
+      page.push(entry);
+      bytes += more;
+      return full;
+    },
+    finish: () => (page.length > 0 ? page : null),
+  };
 }
 
 /** @throws ShardpactError `invalid_argument` naming the entry, `limit_exceeded` */

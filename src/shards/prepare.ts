@@ -12,11 +12,11 @@ import type { SplitRule } from "../model/commands.ts";
 import { ShardpactError, invariant } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import type { Classes } from "../merkle/classes.ts";
-import type { PageEntry } from "../merkle/page.ts";
 import type { ScannedShard } from "./scan.ts";
 import { scanAll } from "./scan-pool.ts";
 import { firstSchemaDifference } from "./schema.ts";
 import { findSources, type SourceFile } from "./sources.ts";
+import { type ShardList, writeShardList } from "./shard-list.ts";
 import { openSpool, type Spool } from "./spool.ts";
 import { planSplits, planWritten } from "./split-rule.ts";
 import { classColumns, collectValues, mergeClasses, type ClassColumn, type ClassValues } from "./vocabulary.ts";
@@ -54,13 +54,6 @@ export interface WrittenSplits {
   readonly rows: number;
 }
 
-export interface PreparedShard {
-  readonly entry: PageEntry;
-  readonly path: string;
-  /** Reads the encoded segment index, an object under `entry.segmentIndex`. */
-  readIndex(): Promise<Uint8Array>;
-}
-
 export interface PreparedVersion extends AsyncDisposable {
   /** Canonical schema. */
   readonly schema: Uint8Array;
@@ -68,8 +61,8 @@ export interface PreparedVersion extends AsyncDisposable {
   readonly classes: Uint8Array;
   readonly splits: readonly string[];
   readonly splitRule: SplitRule;
-  readonly shards: readonly PreparedShard[];
-  /** Removes the files that were written for record batches; the caller's own stay. */
+  readonly shards: ShardList;
+  /** Removes the files that were written for record batches; the caller's own stay. The shards can't be read any more. */
   close(): Promise<void>;
 }
 
@@ -86,8 +79,8 @@ export async function prepareVersion(options: PrepareOptions): Promise<PreparedV
     const written = await writeShards(sources, { folder, ...(signal ? { signal } : {}) });
     if (written.length === 0) throw new ShardpactError("invalid_argument", "the record batches hold no rows");
     const prepared = await prepareFiles(options, [folder], folder);
-    const rows = prepared.shards.reduce((sum, { entry }) => sum + entry.rows, 0);
-    invariant(rows === written.reduce((sum, shard) => sum + shard.rows, 0), "every row written was found again");
+    const rows = written.reduce((sum, shard) => sum + shard.rows, 0);
+    invariant(rows === prepared.shards.rows, "every row written was found again");
     return prepared;
   } catch (error) {
     await rm(folder, { recursive: true, force: true });
@@ -111,19 +104,18 @@ async function prepareFiles(
   for (const { name } of files) checkName(name);
   const names = files.map(({ name }) => name);
   const plan = written ? planWritten(names, written.rule, written.splits) : planSplits(names, positional);
-  const indexes = await openSpool();
+  const spool = await openSpool();
   const close = async (): Promise<void> => {
-    await indexes.close();
+    await spool.close();
     if (ownFolder) await rm(ownFolder, { recursive: true, force: true });
   };
   try {
-    const { shards, schema, classes } = await scanShards(options, files, plan.ordinals, indexes);
-    const rows = shards.reduce((sum, { entry }) => sum + entry.rows, 0);
-    invariant(written === undefined || rows === written.rows, "every row written was found again");
+    const { shards, schema, classes } = await scanShards(options, files, plan.ordinals, spool);
+    invariant(written === undefined || shards.rows === written.rows, "every row written was found again");
     const { splits, rule: splitRule } = plan;
     return { schema, classes, splits, splitRule, shards, close, [Symbol.asyncDispose]: close };
   } catch (error) {
-    await indexes.close();
+    await spool.close();
     throw error;
   }
 }
@@ -132,21 +124,22 @@ async function scanShards(
   options: PrepareOptions,
   files: readonly SourceFile[],
   ordinals: readonly number[],
-  indexes: Spool,
+  spool: Spool,
 ): Promise<Pick<PreparedVersion, "schema" | "classes" | "shards">> {
-  const shards: PreparedShard[] = [];
+  const shards = writeShardList(spool);
+  let i = 0;
   const gathered = gatherer(options);
   for await (const scanned of scanFiles(files, options)) {
-    const i = shards.length;
     const file = files[i];
     invariant(file, "a file was scanned");
     await gathered.add(file, scanned);
     const { rows, bytes, digest, index, indexDigest } = scanned;
     const entry = { name: file.name, split: ordinals[i] ?? 0, rows, bytes, digest, segmentIndex: indexDigest };
-    shards.push({ entry, path: file.path, readIndex: await indexes.put(index) });
+    await shards.add(entry, file.path, index);
+    i += 1;
     options.onProgress?.({ kind: "shard", name: file.name, rows, bytes });
   }
-  return { ...gathered.finish(), shards };
+  return { ...gathered.finish(), shards: await shards.finish() };
 }
 
 function scanFiles(files: readonly SourceFile[], { signal, onProgress }: PrepareOptions): AsyncIterable<ScannedShard> {

@@ -7,24 +7,40 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ShardpactError } from "../model/errors.ts";
 
+/** Where bytes lie in a spool. */
+export interface SpoolPlace {
+  readonly from: number;
+  readonly bytes: number;
+}
+
 export interface Spool extends AsyncDisposable {
-  /** Writes the bytes at the end; resolves with how to read them again, until `close`. */
-  put(bytes: Uint8Array): Promise<() => Promise<Uint8Array>>;
+  /** Keeps a copy of the bytes until `close`. Calls may not overlap. */
+  put(bytes: Uint8Array): Promise<SpoolPlace>;
+  read(place: SpoolPlace): Promise<Uint8Array>;
   close(): Promise<void>;
 }
+
+/** Small pieces are gathered before they are written. */
+const GATHERED_BYTES = 256 * 1024;
 
 /** @throws `store_failed` when there is no room for it */
 export async function openSpool(): Promise<Spool> {
   const folder = await mkdtemp(join(tmpdir(), "shardpact-spool-"));
   const file = await open(join(folder, "spool"), "w+");
-  let end = 0;
+  const gathered = new Uint8Array(GATHERED_BYTES);
+  let written = 0; // bytes of the file
+  let waiting = 0; // bytes of `gathered` that come after them
   let closing: Promise<void> | null = null;
-  const read = async (from: number, length: number): Promise<Uint8Array> => {
-    const bytes = new Uint8Array(length);
-    const { bytesRead } = await file.read(bytes, 0, length, from);
-    if (bytesRead === length) return bytes;
-    throw new ShardpactError("store_failed", `${bytesRead} of ${length} bytes came back from ${folder}`);
-  };
+
+  async function write(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.byteLength;)
+      at += (await file.write(bytes, at, bytes.byteLength - at, written + at)).bytesWritten;
+    written += bytes.byteLength;
+  }
+  async function flush(): Promise<void> {
+    await write(gathered.subarray(0, waiting));
+    waiting = 0;
+  }
   const close = async (): Promise<void> => {
     await file.close();
     await rm(folder, { recursive: true, force: true });
@@ -32,11 +48,21 @@ export async function openSpool(): Promise<Spool> {
   const closeOnce = (): Promise<void> => (closing ??= close());
   return {
     async put(bytes) {
-      const from = end;
-      end += bytes.byteLength;
-      for (let at = 0; at < bytes.byteLength;)
-        at += (await file.write(bytes, at, bytes.byteLength - at, from + at)).bytesWritten;
-      return () => read(from, bytes.byteLength);
+      if (waiting + bytes.byteLength > GATHERED_BYTES) await flush();
+      const from = written + waiting;
+      if (bytes.byteLength > GATHERED_BYTES) await write(bytes);
+      else {
+        gathered.set(bytes, waiting);
+        waiting += bytes.byteLength;
+      }
+      return { from, bytes: bytes.byteLength };
+    },
+    async read({ from, bytes }) {
+      if (from >= written) return gathered.slice(from - written, from - written + bytes);
+      const found = new Uint8Array(bytes);
+      const { bytesRead } = await file.read(found, 0, bytes, from);
+      if (bytesRead === bytes) return found;
+      throw new ShardpactError("store_failed", `${bytesRead} of ${bytes} bytes came back from ${folder}`);
     },
     close: closeOnce,
     [Symbol.asyncDispose]: closeOnce,

@@ -2,8 +2,8 @@
  * Owns bringing a prepared shard into a store: its bytes and its segment index, each checked against its digest on the way.
  */
 import { createReadStream } from "node:fs";
-import type { PreparedShard } from "./prepare.ts";
 import type { ShardStore } from "./port.ts";
+import type { PreparedShard } from "./shard-list.ts";
 
 const CHUNK_BYTES = 1024 * 1024;
 

@@ -9,6 +9,8 @@ import type { PreparedVersion } from "../../src/shards/prepare.ts";
 import { canonicalSchema } from "../../src/shards/schema.ts";
 import { encodeClasses } from "../../src/merkle/classes.ts";
 import { Field, Int32, Schema } from "apache-arrow";
+import { collect } from "../support/collect.ts";
+import { shardList } from "../support/shard-list.ts";
 
 const schema = canonicalSchema(new Schema([new Field("x", new Int32(), true)]));
 const classes = encodeClasses({});
@@ -22,12 +24,13 @@ function entries(names: readonly string[]): PageEntry[] {
 
 function prepared(names: readonly string[], splits = ["train"]): PreparedVersion {
   const close = () => Promise.resolve();
-  const shards = entries(names).map((entry) => ({ entry, path: "", readIndex: () => Promise.resolve(utf8("")) }));
+  const shards = shardList(entries(names));
   const splitRule = splits.length > 1 ? { kind: "folders" as const } : { kind: "none" as const };
   return { schema, classes, splits, splitRule, shards, close, [Symbol.asyncDispose]: close };
 }
 
-const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `part-${i}.arrow`);
+const names = (count: number): string[] =>
+  Array.from({ length: count }, (_, i) => `part-${String(i).padStart(6, "0")}.arrow`);
 
 function baseOf(count: number): { base: Base; all: PageEntry[] } {
   const all = entries(names(count));
@@ -43,7 +46,7 @@ function baseOf(count: number): { base: Base; all: PageEntry[] } {
   return { base: { ...head, manifest, schema, classes, tail: pages.at(-1) ?? [] }, all };
 }
 
-test("an append writes the last page anew and what comes after it, and has the root of the whole", () => {
+test("an append writes the last page anew and what comes after it, and has the root of the whole", async () => {
   for (const [count, added, pages] of [
     [2_500, 10, 1],
     [2_048, 10, 2],
@@ -51,8 +54,11 @@ test("an append writes the last page anew and what comes after it, and has the r
     [3, 1, 1],
   ] as const) {
     const { base, all } = baseOf(count);
-    const draft = draftVersion("d", base, prepared(names(added)), "");
-    expect(draft.objects.filter(({ kind }) => kind === "page").length, String(count)).toBeLessThanOrEqual(pages);
+    const draft = await draftVersion("d", base, prepared(names(added)), "");
+    expect(
+      (await collect(draft.objects)).filter(({ kind }) => kind === "page").length,
+      String(count),
+    ).toBeLessThanOrEqual(pages);
     expect(draft.kept).toBeGreaterThanOrEqual(Math.ceil(count / 1024) - 1);
     const whole = [...all, ...entries(names(added)).map((entry) => ({ ...entry, name: `v5/${entry.name}` }))];
     const manifest = cutPages(whole).map((page) => ({ page: pageDigest(encodePage(page)), totals: pageTotals(page) }));
@@ -69,16 +75,21 @@ test("an append writes the last page anew and what comes after it, and has the r
   }
 });
 
-test("what is appended keeps its split's folder in front, and meets no name that is there", () => {
+test("what is appended keeps its split's folder in front, and meets no name that is there", async () => {
   const { base } = baseOf(5);
   const folders: Base = { ...base, splits: ["train", "val"], splitRule: { kind: "folders" } };
-  const draft = draftVersion("d", folders, prepared(["train/a.arrow", "train/sub/a.arrow"], ["train", "val"]), "");
-  const page = draft.objects.find(({ kind }) => kind === "page");
+  const draft = await draftVersion(
+    "d",
+    folders,
+    prepared(["train/a.arrow", "train/sub/a.arrow"], ["train", "val"]),
+    "",
+  );
+  const page = (await collect(draft.objects)).find(({ kind }) => kind === "page");
   expect(new TextDecoder("latin1").decode(page?.bytes)).toContain("train/v5/a.arrowtrain/v5/sub/a.arrow");
 });
 
-test("without an append the version holds the new shards and no others", () => {
+test("without an append the version holds the new shards and no others", async () => {
   const { base } = baseOf(2_500);
-  const draft = draftVersion("d", { ...base, tail: null }, prepared(names(2_500)), "");
-  expect([draft.kept, draft.objects.length, draft.shards]).toEqual([3, 0, 2_500]);
+  const draft = await draftVersion("d", { ...base, tail: null }, prepared(names(2_500)), "");
+  expect([draft.kept, (await collect(draft.objects)).length, draft.shards]).toEqual([3, 0, 2_500]);
 });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { tableFromArrays, tableToIPC } from "apache-arrow";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { commitDraft, putObjects } from "../../src/client/commit.ts";
-import { draftVersion, type Draft } from "../../src/client/draft.ts";
+import { draftVersion, type Draft, type DraftObject } from "../../src/client/draft.ts";
 import { confirmedVersion, resolve } from "../../src/client/open.ts";
 import type { CatalogAnswer, CatalogQuery, ProposeReply, VersionAnswer } from "../../src/model/api.ts";
 import { formatDigest } from "../../src/model/bytes.ts";
@@ -13,38 +13,43 @@ import { parseRef } from "../../src/model/names.ts";
 import { summarizeManifest } from "../../src/merkle/manifest.ts";
 import { decodePage, pageTotals } from "../../src/merkle/page.ts";
 import { prepareVersion } from "../../src/shards/prepare.ts";
+import { collect } from "../support/collect.ts";
+import { shardList } from "../support/shard-list.ts";
 import { startResponders, type Responders } from "./responders.ts";
 
 let folder = "";
 let draft: Draft;
+let objects: readonly DraftObject[];
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "shardpact-open-"));
   const table = tableFromArrays({ x: new Float32Array([1, 2, 3]) });
   await writeFile(join(folder, "a.arrow"), tableToIPC(table, "file"));
   await using prepared = await prepareVersion({ sources: folder });
-  draft = draftVersion("mnist", null, prepared, "first");
+  draft = await draftVersion("mnist", null, prepared, "first");
+  objects = await collect(draft.objects);
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 it("no draft has two shards of one name, also when they are pages apart", async () => {
   await using prepared = await prepareVersion({ sources: folder });
-  const [shard] = prepared.shards;
+  const [shard] = await collect(prepared.shards);
   if (!shard) throw new Error("one shard was prepared");
-  const named = (name: string) => ({ ...shard, entry: { ...shard.entry, name } });
+  const named = (names: readonly string[]) => shardList(names.map((name) => ({ ...shard.entry, name })));
   const names = Array.from({ length: 2_500 }, (_, i) => `s-${String(i).padStart(5, "0")}.arrow`);
-  const many = { ...prepared, shards: names.map(named) };
-  expect(draftVersion("mnist", null, many, "").added.length).toBe(3);
-  const twice = { ...prepared, shards: [...names, "s-00007.arrow"].map(named) };
-  expect(() => draftVersion("mnist", null, twice, "")).toThrow(
+  const many = { ...prepared, shards: named(names) };
+  expect((await draftVersion("mnist", null, many, "")).added.length).toBe(3);
+  // The last of one page and the first of the next.
+  const twice = { ...prepared, shards: named([...names.slice(0, 1_024), ...names.slice(1_023)]) };
+  await expect(draftVersion("mnist", null, twice, "")).rejects.toThrow(
     expect.objectContaining({
       code: "invalid_argument",
-      message: expect.stringContaining("'s-00007.arrow'") as string,
+      message: expect.stringContaining("'s-01023.arrow'") as string,
     }),
   );
 });
 
 function versionOf(): VersionAnswer {
-  const pages = draft.objects.filter((o) => o.kind === "page");
+  const pages = objects.filter((o) => o.kind === "page");
   const manifest = pages.map((p) => ({ page: p.digest, totals: pageTotals(decodePage(p.bytes)) }));
   const { treeHash, totals } = summarizeManifest(manifest);
   return {
@@ -60,11 +65,11 @@ function holdDraft(group: Responders, change: (version: VersionAnswer) => Versio
   group.answer = (query: CatalogQuery): CatalogAnswer => {
     if (query.kind === "resolve") return { kind: "version", version: change(versionOf()) };
     if (query.kind === "revoked_shards") return { kind: "rows", rows: [] };
-    const pages = draft.objects.filter((o) => o.kind === "page");
+    const pages = objects.filter((o) => o.kind === "page");
     if (query.kind === "pages") {
       return { kind: "pages", entries: pages.map((p) => ({ page: p.digest, totals: [...versionOf().totals] })) };
     }
-    const found = query.kind === "object" ? draft.objects.find((o) => o.digest === query.digest) : undefined;
+    const found = query.kind === "object" ? objects.find((o) => o.digest === query.digest) : undefined;
     return found
       ? { kind: "object", objectKind: found.kind, bytes: found.bytes }
       : { kind: "not_found", what: "an object", nearest: [] };
@@ -154,7 +159,7 @@ describe("commit", () => {
     await putObjects(session, draft.objects, { timeoutMs: 1_000 });
     expect(await commitDraft(session, draft, { timeoutMs: 1_000 })).toMatchObject({ version: 1, index: 9 });
     const kinds = seen.map((c) => c.kind);
-    expect(kinds.filter((k) => k === "page.put").length).toBe(2 * draft.objects.length);
+    expect(kinds.filter((k) => k === "page.put").length).toBe(2 * objects.length);
     const commits = seen.filter((c) => c.kind === "version.commit");
     expect(new Set(commits.map((c) => c.id)).size).toBe(2);
 

@@ -22,7 +22,7 @@ async function imported<T>(
   return await use(prepared, made.folder);
 }
 
-const rootOf = (prepared: PreparedVersion): string => draftVersion("d", null, prepared, "").root;
+const rootOf = async (prepared: PreparedVersion): Promise<string> => (await draftVersion("d", null, prepared, "")).root;
 
 async function rowsOf(folder: string, split = "train"): Promise<Table> {
   const files = (await readdir(join(folder, split))).sort();
@@ -52,7 +52,7 @@ describe("tables", () => {
       const roots: string[] = [];
       for (const threads of [1, 2]) {
         await imported({ sources, threads }, async (prepared, folder) => {
-          roots.push(rootOf(prepared));
+          roots.push(await rootOf(prepared));
           if (threads === 2) return;
           const table = await rowsOf(folder);
           expect(table.numRows).toBe(3_000_000);
@@ -229,7 +229,7 @@ describe("shuffle", () => {
     await writeNumbers(join(dir.path, "a.arrow"), 0, 50_000);
     const orderOf = (shuffle: number) =>
       imported({ sources: [dir.path], shuffle }, async (prepared, folder) => ({
-        root: rootOf(prepared),
+        root: await rootOf(prepared),
         ids: (await rowsOf(folder)).toArray().map((row) => Number(row?.["id"])),
       }));
     const one = await orderOf(1);

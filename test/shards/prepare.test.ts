@@ -25,6 +25,7 @@ import { encodeShard } from "../../src/shards/write.ts";
 import { schemaFromCanonical, canonicalSchema } from "../../src/shards/schema.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { batchOf, fixture, valuesOf, wideBatches, writeArrowJs } from "./support.ts";
+import { collect } from "../support/collect.ts";
 
 async function folderOf(files: Readonly<Record<string, RecordBatch[]>>) {
   const folder = await tempDir("prepare");
@@ -59,16 +60,19 @@ describe("prepareVersion", () => {
     await writeFile(join(folder.path, ".hidden.arrow"), "no");
     const progress: PrepareProgress[] = [];
     await using prepared = await prepareVersion({ sources: folder.path, onProgress: (p) => progress.push(p) });
-    expect(prepared.shards.map((s) => s.entry.name)).toEqual(["B.feather", "b.arrow", "deep/er/c.ipc"]);
-    expect(prepared.shards.map((s) => s.entry.rows)).toEqual([4, 4, 2]);
+    const shards = await collect(prepared.shards);
+    expect(shards.map((s) => s.entry.name)).toEqual(["B.feather", "b.arrow", "deep/er/c.ipc"]);
+    expect(shards.map((s) => s.entry.rows)).toEqual([4, 4, 2]);
+    expect(prepared.shards).toMatchObject({ count: 3, rows: 10 });
     expect(decodeClasses(prepared.classes)).toEqual({ label: ["cat", "dog", "eel"] });
     expect(prepared).toMatchObject({ splits: ["train"], splitRule: { kind: "none" } });
     const ignored = progress.flatMap((p) => (p.kind === "ignored" ? [p.path] : []));
     expect(ignored.sort()).toEqual([join(folder.path, ".hidden.arrow"), join(folder.path, "readme.txt")]);
     const scanned = progress.reduce((sum, p) => (p.kind === "bytes" ? sum + p.bytes : sum), 0);
-    expect(scanned).toBe(prepared.shards.reduce((sum, s) => sum + s.entry.bytes, 0));
+    expect(scanned).toBe(shards.reduce((sum, s) => sum + s.entry.bytes, 0));
+    expect(prepared.shards.bytes).toBe(scanned);
     await using again = await prepareVersion({ sources: folder.path });
-    expect(again.shards.map((s) => s.entry)).toEqual(prepared.shards.map((s) => s.entry));
+    expect((await collect(again.shards)).map((s) => s.entry)).toEqual(shards.map((s) => s.entry));
   });
 
   it("makes splits of train, val and test folders, and refuses files outside of them", async () => {
@@ -80,7 +84,7 @@ describe("prepareVersion", () => {
     await using prepared = await prepareVersion({ sources: folder.path });
     expect(prepared.splits).toEqual(["train", "val"]);
     expect(prepared.splitRule).toEqual({ kind: "folders" });
-    expect(prepared.shards.map((s) => [s.entry.name, s.entry.split])).toEqual([
+    expect((await collect(prepared.shards)).map((s) => [s.entry.name, s.entry.split])).toEqual([
       ["train/a.arrow", 0],
       ["train/b.arrow", 0],
       ["val/a.arrow", 1],
@@ -101,7 +105,7 @@ describe("prepareVersion", () => {
   ])("cuts by position: %j", async (positional, splits, ppm) => {
     await using prepared = await prepareVersion({ sources: [fixture("pyarrow.arrow")], positional });
     expect(prepared).toMatchObject({ splits, splitRule: { kind: "positional", salt: "", ppm } });
-    expect(prepared.shards[0]?.entry.split).toBe(0);
+    expect((await collect(prepared.shards))[0]?.entry.split).toBe(0);
   });
 
   it.each([{ train: 0.5, val: 0.1 }, { val: -1 }, { val: 1.5 }, { Bad: 0.1 }])(
@@ -180,13 +184,14 @@ describe("prepareVersion", () => {
       yield batchOf(4, 10);
     }
     const prepared = await prepareVersion({ sources: batches() });
-    expect(prepared.shards.map((s) => [s.entry.name, s.entry.rows])).toEqual([["part-00000.arrow", 10]]);
-    expect(
-      decodeSegmentIndex((await prepared.shards[0]?.readIndex()) ?? new Uint8Array(0)).segments.map((s) => s.kind),
-    ).toEqual([...["head", "schema", "dictionary", "batch", "batch", "footer"]]);
+    const [written] = await collect(prepared.shards);
+    expect([[written?.entry.name, written?.entry.rows]]).toEqual([["part-00000.arrow", 10]]);
+    expect(decodeSegmentIndex((await written?.readIndex()) ?? new Uint8Array(0)).segments.map((s) => s.kind)).toEqual([
+      ...["head", "schema", "dictionary", "batch", "batch", "footer"],
+    ]);
     await using folder = await tempDir("prepare");
     await using store = await openDirectoryStore(folder.path);
-    const [shard] = prepared.shards;
+    const [shard] = await collect(prepared.shards);
     if (!shard) throw new Error("no shard");
     expect(await uploadShard(store, shard)).toBe("stored");
     expect(await uploadShard(store, shard)).toBe("present");
@@ -205,7 +210,7 @@ describe("prepareVersion", () => {
     await using prepared = await prepareVersion({ sources: folder.path });
     await writeArrowJs(join(folder.path, "a.arrow"), [batchOf(0, 5)]);
     await using store = await openDirectoryStore(join(folder.path, "store"));
-    const [shard] = prepared.shards;
+    const [shard] = await collect(prepared.shards);
     if (!shard) throw new Error("no shard");
     await expect(uploadShard(store, shard)).rejects.toMatchObject({ code: "shard_corrupt" });
     expect(await store.stat(shard.entry.digest)).toBeNull();

@@ -38,6 +38,7 @@ import { schemaFromCanonical } from "../../src/shards/schema.ts";
 import { canSlice } from "../../src/shards/slice.ts";
 import { uploadShard } from "../../src/shards/upload.ts";
 import { tempDir, type TempDir } from "../support/temp-dir.ts";
+import { collect } from "../support/collect.ts";
 
 const ROWS = 3000;
 const label = new Dictionary(new Utf8(), new Int32(), 7);
@@ -90,7 +91,7 @@ beforeAll(async () => {
   await writeFile(source, RecordBatchFileWriter.writeAll([whole]).toUint8Array(true));
   prepared = await prepareVersion({ sources: [source] });
   store = await openDirectoryStore(join(folder.path, "store"));
-  const [only] = prepared.shards;
+  const [only] = await collect(prepared.shards);
   if (!only) throw new Error("no shard");
   await uploadShard(store, only);
   shard = { entry: only.entry, firstRow: 0, rows: ROWS, fileRow: null, batches: null };

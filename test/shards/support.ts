@@ -26,8 +26,10 @@ import {
   type Vector,
 } from "apache-arrow";
 import type { ShardStore } from "../../src/shards/port.ts";
-import { prepareVersion, type PreparedShard } from "../../src/shards/prepare.ts";
+import { prepareVersion } from "../../src/shards/prepare.ts";
+import type { PreparedShard } from "../../src/shards/shard-list.ts";
 import { uploadShard } from "../../src/shards/upload.ts";
+import { collect } from "../support/collect.ts";
 
 export const FIXTURES = join(dirname(fileURLToPath(import.meta.url)), "fixtures");
 
@@ -117,7 +119,7 @@ export async function publishFile(
   stores: readonly ShardStore[],
 ): Promise<PreparedShard & { readonly index: Uint8Array }> {
   await using prepared = await prepareVersion({ sources: [path] });
-  const [shard] = prepared.shards;
+  const [shard] = await collect(prepared.shards);
   if (!shard) throw new Error("no shard");
   for (const store of stores) await uploadShard(store, shard);
   return { ...shard, index: await shard.readIndex() };

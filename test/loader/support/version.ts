@@ -30,6 +30,7 @@ import { openDirectoryStore } from "../../../src/shards/directory-store.ts";
 import { prepareVersion } from "../../../src/shards/prepare.ts";
 import { uploadShard } from "../../../src/shards/upload.ts";
 import { writeShards } from "../../../src/shards/write.ts";
+import { collect } from "../../support/collect.ts";
 
 export interface TestVersion extends AsyncDisposable {
   readonly version: ConfirmedVersion;
@@ -64,8 +65,8 @@ export async function makeVersion(o: TestVersionOptions): Promise<TestVersion> {
   });
   const storeFolder = join(folder, "store");
   const store = await openDirectoryStore(storeFolder);
-  for (const shard of prepared.shards) await uploadShard(store, shard);
-  const entries = prepared.shards.map((s) => s.entry);
+  for await (const shard of prepared.shards) await uploadShard(store, shard);
+  const entries = (await collect(prepared.shards)).map((s) => s.entry);
   const pages = o.pageShards ? chunk(entries, o.pageShards) : cutPages(entries);
   const manifest = pages.map((page) => ({ page: pageDigest(encodePage(page)), totals: pageTotals(page) }));
   const { treeHash, totals } = summarizeManifest(manifest);
