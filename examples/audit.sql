@@ -46,8 +46,8 @@ WHERE digest_bytes = (SELECT digest FROM shardpact.shards ORDER BY page, ordinal
 ORDER BY dataset, version, run;
 
 -- Which runs trained on something that was revoked, before or after they began?
-SELECT r.run, r.dataset, r.version, r.began_at, v.revoked_index < r.index AS knew, v.revoked_by, v.revoked_reason
-FROM shardpact.v_runs r
+SELECT r.run, r.dataset, r.version, r.first_epoch, v.revoked_index < r.index AS knew, v.revoked_by, v.revoked_reason
+FROM shardpact.v_run_versions r
 JOIN shardpact.v_versions v USING (dataset, version)
 WHERE v.revoked_index IS NOT NULL
 ORDER BY r.index;
@@ -56,6 +56,12 @@ ORDER BY r.index;
 SELECT run, dataset, version, root, world, batch_size, order_strength, seed, began_at, ended_at, outcome, receipts
 FROM shardpact.v_runs
 ORDER BY index;
+
+-- Runs that follow their dataset: when did which one move to which version, and whose rank came there first?
+SELECT run, epoch, dataset, version, root, actor, at
+FROM shardpact.v_run_epochs
+WHERE moved
+ORDER BY run, epoch;
 
 -- Claims that keep a version alive.
 SELECT dataset, version, run, actor, at, note

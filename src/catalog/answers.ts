@@ -17,6 +17,7 @@ import type {
   PinRow,
   ReceiptRow,
   RevocationRow,
+  RunEpochRow,
   RunRow,
   TagMoveRow,
   TagRow,
@@ -79,6 +80,7 @@ export interface ListRows {
   tags: TagRow;
   tag_history: TagMoveRow;
   run: RunRow | ReceiptRow;
+  run_epochs: RunEpochRow;
   runs: RunRow;
   pins: PinRow;
   revocations: RevocationRow;
@@ -126,6 +128,7 @@ const LISTS: { readonly [K in ListKind]: List<ListRows[K]> } = {
   tags: { key: (row) => [row.tag], json: withoutTable },
   tag_history: { key: (row) => [row.index], json: withoutTable },
   run: { key: (row) => [row.table === "run" ? Number.NEGATIVE_INFINITY : -row.index], json: withTable },
+  run_epochs: { key: (row) => [row.epoch], json: withoutTable },
   runs: { key: (row) => [row.run], json: withoutTable },
   pins: { key: (row) => [row.dataset, row.run], json: withoutTable },
   revocations: { key: (row) => [row.index], json: withoutTable },

@@ -6,6 +6,7 @@
 import type { Command, CommandKind } from "../model/commands.ts";
 import { isShardpactError } from "../model/errors.ts";
 import { configurationSign } from "./configuration-sign.ts";
+import { epochCut } from "./epoch-cut.ts";
 import { readerLease } from "./lease.ts";
 import type { Outcome } from "./outcome.ts";
 import { pagePut } from "./page-put.ts";
@@ -25,6 +26,7 @@ const RULES: { readonly [K in CommandKind]: Rule<K> } = {
   "pin.create": pinCreate,
   "pin.release": pinRelease,
   "run.begin": runBegin,
+  "epoch.cut": epochCut,
   "run.receipt": runReceipt,
   "run.end": runEnd,
   "version.revoke": versionRevoke,

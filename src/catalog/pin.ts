@@ -4,6 +4,7 @@
  */
 import { ShardpactError } from "../model/errors.ts";
 import { accept, requireNotRevoked, requireRoot, requireVersion, versionNeeds } from "./rule.ts";
+import type { PinRow } from "./rows.ts";
 import type { Rule } from "./rule.ts";
 
 export const pinCreate: Rule<"pin.create"> = {
@@ -44,3 +45,17 @@ export const pinRelease: Rule<"pin.release"> = {
     return pin.releasedIndex === null ? accept(result, { ...pin, releasedIndex }) : accept(result);
   },
 };
+
+/**
+ * A run that claims one version moves to no other: `version` is where it wants to go (null: wherever).
+ * @throws `pin_conflict` unless the claim is released, or on that version
+ */
+export function requirePinKeeps(pin: PinRow | null, version: number | null): void {
+  if (pin === null || pin.releasedIndex !== null || pin.version === version) return;
+  const { dataset, run } = pin;
+  const wanted = version === null ? "and cannot follow it" : `not v${version}`;
+  throw new ShardpactError("pin_conflict", `run '${run}' pins ${dataset}@v${pin.version}, ${wanted}`, {
+    details: { dataset, run, version: pin.version, root: pin.root, index: pin.index },
+    hint: "Release the pin, or train without follow.",
+  });
+}

@@ -6,7 +6,7 @@
  */
 import type { SplitTotals } from "../merkle/totals.ts";
 import type { Digest } from "../model/bytes.ts";
-import type { ObjectKind, RunPlan, SplitRule } from "../model/commands.ts";
+import type { ObjectKind, OrderSpec, RunPlan, SplitRule } from "../model/commands.ts";
 
 export type { SplitTotals };
 
@@ -115,6 +115,20 @@ export interface RunRow {
   readonly outcome: "done" | "failed" | "stopped" | null;
 }
 
+/** What a run that follows its dataset trains on in an epoch: fixed once, for all ranks, by the first that came there. */
+export interface RunEpochRow {
+  readonly table: "run_epoch";
+  readonly run: string;
+  readonly epoch: number;
+  readonly dataset: string;
+  readonly version: number;
+  readonly root: Digest;
+  readonly orderSpec: OrderSpec;
+  readonly actor: string;
+  readonly index: number;
+  readonly timeMs: number;
+}
+
 /** One row for each time that the claim was taken: `index` is when. Its release closes the row. */
 export interface PinRow {
   readonly table: "pin";
@@ -166,6 +180,7 @@ export type Row =
   | TagRow
   | TagMoveRow
   | RunRow
+  | RunEpochRow
   | PinRow
   | ReceiptRow
   | RevocationRow
@@ -182,6 +197,7 @@ export const PRIMARY_KEYS = {
   tag: ["dataset", "tag"],
   tag_move: ["dataset", "tag", "index"],
   run: ["run"],
+  run_epoch: ["run", "epoch"],
   pin: ["dataset", "run", "index"],
   receipt: ["run", "rank", "index"],
   revocation: ["subject"],
@@ -200,6 +216,7 @@ export type Need =
   | { readonly kind: "page"; readonly digest: Digest; readonly withBytes: boolean }
   | { readonly kind: "tag"; readonly dataset: string; readonly tag: string }
   | { readonly kind: "run"; readonly run: string }
+  | { readonly kind: "run_epoch"; readonly run: string; readonly epoch: number }
   /** The row of the last time that it was taken. */
   | { readonly kind: "pin"; readonly dataset: string; readonly run: string }
   | { readonly kind: "revocation"; readonly subject: string }

@@ -2,29 +2,41 @@
  * Owns `run.begin`, `run.receipt` and `run.end`: what a run fixed for all its ranks, and what it really consumed.
  */
 import { canonicalJson } from "../model/commands.ts";
-import type { RunPlan } from "../model/commands.ts";
+import type { OrderSpec, RunPlan } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
+import { requirePinKeeps } from "./pin.ts";
 import { accept, requireNotRevoked, requireRoot, requireVersion, versionNeeds } from "./rule.ts";
 import type { Rule } from "./rule.ts";
-import type { RunRow } from "./rows.ts";
+import type { Need, RunEpochRow, RunRow } from "./rows.ts";
 import type { View } from "./view.ts";
 
-/** Get-or-create: the first rank fixes the plan, every other must come with the same. */
+/**
+ * Get-or-create: the first rank fixes the plan, every other must come with the same. One that comes later to a run that
+ * follows its dataset must stand on what the run agreed on for that epoch.
+ */
 export const runBegin: Rule<"run.begin"> = {
-  needs: ({ body: { run, plan } }) => [{ kind: "run", run }, ...versionNeeds(plan.dataset, plan.version)],
+  needs({ body: { run, plan, epoch = 0 } }) {
+    const following: readonly Need[] = [
+      { kind: "run_epoch", run, epoch },
+      { kind: "pin", dataset: plan.dataset, run },
+    ];
+    return [{ kind: "run", run }, ...versionNeeds(plan.dataset, plan.version), ...(plan.follow ? following : [])];
+  },
 
-  decide(view, { body: { run, plan, meta }, actor }, { index, timeMs }) {
+  decide(view, { body: { run, plan, meta, epoch = 0 }, actor }, { index, timeMs }) {
     const old = view.run(run);
-    if (old) requireSamePlan(old, plan);
+    if (old) requireSamePlan(old, plan, plan.follow ? { epoch, row: view.runEpoch(run, epoch) } : null);
     if (old && old.endIndex !== null) throw ended(old);
     const row = requireVersion(view, plan.dataset, plan.version);
     requireRoot(row, plan.root);
     requireNotRevoked(view, plan.dataset, plan.version);
+    if (plan.follow) requirePinKeeps(view.pin(plan.dataset, run), null);
     if (old) return accept({ run, index: old.index, created: false });
-    return accept(
-      { run, index, created: true },
-      { table: "run", run, plan, meta, actor, index, timeMs, endIndex: null, outcome: null },
-    );
+    const { dataset, version, order: orderSpec } = plan;
+    const at = { actor, index, timeMs };
+    const begun: RunRow = { table: "run", run, plan, meta, ...at, endIndex: null, outcome: null };
+    const first: RunEpochRow = { table: "run_epoch", run, epoch, dataset, version, root: row.root, orderSpec, ...at };
+    return accept({ run, index, created: true }, begun, ...(plan.follow ? [first] : []));
   },
 };
 
@@ -54,31 +66,69 @@ export const runEnd: Rule<"run.end"> = {
   },
 };
 
-const PLAN_FIELDS = ["dataset", "version", "root", "selection", "order", "world", "batchSize", "last"] as const;
+const PLAN_FIELDS = [
+  "dataset",
+  "follow",
+  "version",
+  "root",
+  "selection",
+  "order",
+  "world",
+  "batchSize",
+  "last",
+] as const;
 const ORDER_FIELDS = ["alg", "strength", "seed", "n", "K", "g"] as const;
 
+interface Standing {
+  readonly epoch: number;
+  readonly row: RunEpochRow | null;
+}
+
 /** @throws `plan_mismatch` naming the first field that differs */
-function requireSamePlan({ run, plan }: RunRow, got: RunPlan): void {
+function requireSamePlan({ run, plan }: RunRow, got: RunPlan, standing: Standing | null): void {
+  const expected = { ...plan, follow: plan.follow ?? false };
+  const other = { ...got, follow: got.follow ?? false };
+  if (standing !== null && expected.follow) {
+    const { epoch, row } = standing;
+    if (row === null) throw notReached(run, epoch);
+    Object.assign(expected, { version: row.version, root: row.root, order: row.orderSpec });
+  }
   for (const field of PLAN_FIELDS) {
-    if (canonicalJson(plan[field]) === canonicalJson(got[field])) continue;
-    const inner = field === "order" ? ORDER_FIELDS.find((name) => plan.order[name] !== got.order[name]) : undefined;
-    const expected = inner ? plan.order[inner] : plan[field];
-    const other = inner ? got.order[inner] : got[field];
-    const name = inner ? `order.${inner}` : field;
-    throw new ShardpactError("plan_mismatch", `run '${run}' has ${name} ${String(expected)}, not ${String(other)}`, {
-      details: { run, field: name, expected, got: other },
-      hint: "All ranks of a run need the same plan; use another run id for another.",
-    });
+    if (canonicalJson(expected[field]) === canonicalJson(other[field])) continue;
+    if (field === "order") requireSameOrder(run, expected.order, other.order);
+    throw mismatch(run, field, expected[field], other[field]);
   }
 }
 
-function requireRun(view: View, run: string): RunRow {
+/** @throws `plan_mismatch` naming the first field that differs */
+export function requireSameOrder(run: string, expected: OrderSpec, got: OrderSpec): void {
+  const field = ORDER_FIELDS.find((name) => expected[name] !== got[name]);
+  if (field) throw mismatch(run, `order.${field}`, expected[field], got[field]);
+}
+
+/** Epochs come one after the other, from the one on that the run began with. */
+export function notReached(run: string, epoch: number): ShardpactError {
+  return new ShardpactError("plan_mismatch", `run '${run}' has no epoch ${epoch} yet`, {
+    details: { run, field: "epoch", got: epoch },
+    hint: "Ranks go from one epoch to the next; what was another run's goes on under a run id of its own.",
+  });
+}
+
+export function mismatch(run: string, field: string, expected: unknown, got: unknown): ShardpactError {
+  return new ShardpactError("plan_mismatch", `run '${run}' has ${field} ${String(expected)}, not ${String(got)}`, {
+    details: { run, field, expected, got },
+    hint: "All ranks of a run need the same plan; use another run id for another.",
+  });
+}
+
+/** @throws `not_found` */
+export function requireRun(view: View, run: string): RunRow {
   const row = view.run(run);
   if (row) return row;
   throw new ShardpactError("not_found", `there is no run '${run}'`, { details: { run } });
 }
 
-function ended({ run, outcome, endIndex }: RunRow): ShardpactError {
+export function ended({ run, outcome, endIndex }: RunRow): ShardpactError {
   return new ShardpactError("run_ended", `run '${run}' ended as ${outcome} at index ${endIndex}`, {
     details: { run, outcome, endIndex },
     hint: "Begin a run under another id.",

@@ -16,6 +16,7 @@ import type {
   PinRow,
   RevocationRow,
   Row,
+  RunEpochRow,
   RunRow,
   Table,
   TagRow,
@@ -35,6 +36,7 @@ export interface View {
   classesOf(version: VersionRow): Uint8Array;
   tag(dataset: string, tag: string): TagRow | null;
   run(run: string): RunRow | null;
+  runEpoch(run: string, epoch: number): RunEpochRow | null;
   pin(dataset: string, run: string): PinRow | null;
   revocation(subject: string): RevocationRow | null;
   lease(dataset: string, version: number, run: string): LeaseRow | null;
@@ -104,6 +106,7 @@ export function viewOf({ rows, openPages }: Overlay, needs: readonly Need[]): Vi
     },
     tag: (dataset, tag) => get("tag", dataset, tag),
     run: (run) => get("run", run),
+    runEpoch: (run, epoch) => get("run_epoch", run, epoch),
     pin: (dataset, run) => get("pin", dataset, run),
     revocation: (subject) => get("revocation", subject),
     lease: (dataset, version, run) => get("lease", dataset, version, run),
@@ -143,6 +146,8 @@ export function needKey(need: Need): string {
       return keyOf("tag", need.dataset, need.tag);
     case "run":
       return keyOf("run", need.run);
+    case "run_epoch":
+      return keyOf("run_epoch", need.run, need.epoch);
     case "pin":
       return keyOf("pin", need.dataset, need.run);
     case "revocation":

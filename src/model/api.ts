@@ -31,6 +31,8 @@ export const catalogQuery = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("tags"), dataset: datasetName }),
   z.object({ kind: z.literal("tag_history"), dataset: datasetName, after: count, limit }),
   z.object({ kind: z.literal("run"), run: runId }),
+  /** What a run that follows agreed on, epoch by epoch; -1 is before the first. */
+  z.object({ kind: z.literal("run_epochs"), run: runId, after: z.number().int().min(-1), limit }),
   z.object({ kind: z.literal("runs"), dataset: datasetName.nullable(), after: z.string(), limit }),
   z.object({ kind: z.literal("pins"), dataset: datasetName.nullable(), run: runId.nullable() }),
   z.object({ kind: z.literal("revocations"), dataset: datasetName }),

@@ -63,6 +63,8 @@ export const runPlan = z.object({
   world: z.number().int().positive(),
   batchSize: z.number().int().positive(),
   last: z.enum(["partial", "drop", "pad"]),
+  /** The run moves to newer versions at the ends of epochs; version, root and order are then those it began with. */
+  follow: z.literal(true).optional(),
 });
 export type RunPlan = z.infer<typeof runPlan>;
 
@@ -95,7 +97,23 @@ const bodies = {
   }),
   "pin.create": z.object({ dataset: datasetName, version: versionNumber, root: digest, run: runId, note }),
   "pin.release": z.object({ dataset: datasetName, run: runId }),
-  "run.begin": z.object({ run: runId, plan: runPlan, meta: z.record(z.string(), z.string().max(1024)) }),
+  /** `epoch`, of a run that follows: whose version the plan names. 0 when left out. */
+  "run.begin": z.object({
+    run: runId,
+    plan: runPlan,
+    meta: z.record(z.string(), z.string().max(1024)),
+    epoch: count.optional(),
+  }),
+  /** What the first rank at the end of an epoch found: the version that all ranks train on in `epoch`; `from` before it. */
+  "epoch.cut": z.object({
+    run: runId,
+    epoch: z.number().int().positive(),
+    dataset: datasetName,
+    from: versionNumber,
+    version: versionNumber,
+    root: digest,
+    order: orderSpec,
+  }),
   "run.receipt": z.object({ run: runId, rank: count, receipt: z.record(z.string(), z.unknown()) }),
   "run.end": z.object({ run: runId, outcome: z.enum(["done", "failed", "stopped"]) }),
   "version.revoke": z.object({ dataset: datasetName, version: versionNumber, reason: note.min(1) }),

@@ -21,6 +21,7 @@ import type {
   PinRow,
   ReceiptRow,
   RevocationRow,
+  RunEpochRow,
   RunRow,
   TagMoveRow,
   TagRow,
@@ -57,6 +58,8 @@ export interface CatalogSource {
   run(run: string): Maybe<RunRow | null>;
   /** Newest first. */
   receipts(run: string, limit: number): Maybe<readonly ReceiptRow[]>;
+  /** Of a run that follows, by epoch. */
+  runEpochs(run: string, after: number, limit: number): Maybe<readonly RunEpochRow[]>;
   runs(dataset: string | null, after: string, limit: number): Maybe<readonly RunRow[]>;
   /** Of each dataset and run the last time that the pin was taken. */
   pins(dataset: string | null, run: string | null, limit: number): Maybe<readonly PinRow[]>;
@@ -108,6 +111,11 @@ export async function answerQuery(source: CatalogSource, query: CatalogQuery): P
       );
     case "run":
       return await runAnswer(source, query.run);
+    case "run_epochs": {
+      const rows = await source.runEpochs(query.run, query.after, query.limit);
+      if (rows.length === 0 && !(await source.run(query.run))) return await runNotFound(source, query.run);
+      return rowsAnswer("run_epochs", rows, query);
+    }
     case "runs":
       return await listOf(
         source,
@@ -213,6 +221,10 @@ async function listOf<K extends ListKind>(
 async function runAnswer(source: CatalogSource, run: string): Promise<CatalogAnswer> {
   const row = await source.run(run);
   if (row) return rowsAnswer("run", [row, ...(await source.receipts(run, ROWS_MAX - 1))]);
+  return await runNotFound(source, run);
+}
+
+async function runNotFound(source: CatalogSource, run: string): Promise<CatalogAnswer> {
   const names = await source.runs(null, "", ROWS_MAX);
   return notFoundAnswer(
     `run ${run}`,

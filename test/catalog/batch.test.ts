@@ -65,6 +65,7 @@ const MAKERS: readonly ((wish: Wish, catalog: TestCatalog, o: { id?: string; tim
     payloadOf("pin.create", { dataset: ds(w), version: version(w), root: rootOf(c, w), run: run(w), note: "" }, o),
   (w, _, o) => payloadOf("pin.release", { dataset: ds(w), run: run(w) }, o),
   (w, c, o) => payloadOf("run.begin", { run: run(w), plan: planOf(c, w), meta: {} }, o),
+  ...Array<typeof follow>(4).fill(follow),
   (w, _, o) => payloadOf("run.receipt", { run: run(w), rank: w.b % 3, receipt: { at: w.b } }, o),
   (w, _, o) => payloadOf("run.end", { run: run(w), outcome: w.stale ? "failed" : "done" }, o),
   (w, _, o) => payloadOf("version.revoke", { dataset: ds(w), version: version(w), reason: "bad" }, o),
@@ -95,6 +96,19 @@ function planOf(catalog: TestCatalog, wish: Wish): Parameters<typeof payloadOf<"
   const root = rootOf(catalog, wish);
   const fixed = { selection: digestOf("s"), order, world: 2, last: "drop" } as const;
   return { dataset: ds(wish), version: version(wish), root, ...fixed, batchSize: wish.stale ? 2 : 1 };
+}
+
+/** A run that follows begins, or a rank of it comes to an epoch, mostly the next one. */
+function follow(wish: Wish, catalog: TestCatalog, o: { id?: string; timeMs: number }): Uint8Array {
+  const id = `live${wish.b % 2}`;
+  const epochs = [...catalog.rows.values()].filter((row) => row.table === "run_epoch" && row.run === id);
+  const last = epochs.at(-1);
+  const { order, ...plan } = planOf(catalog, { ...wish, a: 0 });
+  if (last?.table !== "run_epoch")
+    return payloadOf("run.begin", { run: id, plan: { ...plan, order, follow: true }, meta: {}, epoch: 0 }, o);
+  const { dataset, version: to, root } = plan;
+  const epoch = Math.max(1, last.epoch + (wish.stale ? 0 : 1));
+  return payloadOf("epoch.cut", { run: id, epoch, dataset, from: last.version, version: to, root, order }, o);
 }
 
 function putPage(wish: Wish, _: TestCatalog, o: { id?: string; timeMs: number }): Uint8Array {
@@ -186,7 +200,7 @@ describe("batched apply (I13)", () => {
     fc.assert(property, { numRuns: 100 });
     // The property says little unless the log held all of this.
     const commits = ["ok", "retry", "page_missing", "head_moved"].map((said) => `version.commit ${said}`);
-    const others = ["tag.move", "pin.create", "run.begin", "reader.lease", "version.revoke"].map(
+    const others = ["tag.move", "pin.create", "run.begin", "epoch.cut", "reader.lease", "version.revoke"].map(
       (kind) => `${kind} ok`,
     );
     for (const what of [...commits, ...others, "page.put command_id_reused", "invalid damaged"]) {

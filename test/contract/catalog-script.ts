@@ -93,6 +93,13 @@ export function questions(asOf: number): CatalogQuery[] {
     { kind: "datasets", after: "", limit: 2 },
     { kind: "datasets", after: "mnist", limit: 100 },
     ...["run-1", "run-2", "rn-1"].map((run): CatalogQuery => ({ kind: "run", run })),
+    ...["live-1", "live-2", "run-1", "liv-1"].map((run): CatalogQuery => ({
+      kind: "run_epochs",
+      run,
+      after: -1,
+      limit: 9,
+    })),
+    { kind: "run_epochs", run: "live-1", after: 1, limit: 2 },
     { kind: "runs", dataset: null, after: "run-1", limit: 3 },
     { kind: "pins", dataset: null, run: "run-3" },
     { kind: "pins", dataset: null, run: null },
@@ -178,6 +185,29 @@ function someRun(script: Script): string {
   return `run-${1 + upTo(script, 6)}`;
 }
 
+/** A run that follows: begun where it is not there, else a rank that comes to one of its next epochs. */
+function follow(s: Script): void {
+  const run = `live-${1 + upTo(s, 2)}`;
+  const { dataset, version, root } = { ...someVersion(s), ...headVersion(s, "mnist") };
+  const order = { alg: "sp-order/1" as const, strength: "full" as const, seed: "7", n: 10, K: 1, g: 1 };
+  const begun = [...s.catalog.rows.values()].flatMap((row) =>
+    row.table === "run_epoch" && row.run === run ? [row] : [],
+  );
+  const last = begun.at(-1);
+  if (!last) {
+    const fixed = { selection: digestOf("all"), order, world: 2, batchSize: 8, last: "drop" as const };
+    command(s, "run.begin", { run, plan: { dataset, version, root, ...fixed, follow: true }, meta: {}, epoch: 0 });
+    return;
+  }
+  const epoch = Math.max(1, last.epoch + 2 - upTo(s, 3));
+  command(s, "epoch.cut", { run, epoch, dataset, from: last.version, version, root, order });
+}
+
+function headVersion({ catalog }: Script, dataset: string) {
+  const row = catalog.rows.get(`dataset\n${dataset}`);
+  return row?.table === "dataset" ? { dataset, version: row.headVersion, root: row.headRoot } : {};
+}
+
 const ACTIONS: readonly ((script: Script) => void)[] = [
   (s) => commit(s, pick(s, DATASETS)),
   (s) => commit(s, pick(s, DATASETS)),
@@ -210,6 +240,9 @@ const ACTIONS: readonly ((script: Script) => void)[] = [
     const plan = { ...version, selection: digestOf("all"), order, world: 2, batchSize: 8, last: "drop" as const };
     command(s, "run.begin", { run: someRun(s), plan, meta: { host: 'gpu "7"', z: "1", a: "" } });
   },
+  follow,
+  follow,
+  follow,
   (s) =>
     command(s, "run.receipt", { run: someRun(s), rank: upTo(s, 3), receipt: { b: [1.5, null, true], a: { "": "é" } } }),
   (s) => command(s, "run.end", { run: someRun(s), outcome: pick(s, ["done", "failed", "stopped"]) }),

@@ -8,7 +8,7 @@ import { createMemoryDisk } from "../../src/storage/memory/disk.ts";
 import { openMemoryStores } from "../../src/storage/memory/open.ts";
 import type { CatalogStore } from "../../src/storage/port.ts";
 import { objectDigest } from "../../src/merkle/root.ts";
-import { CLASSES, commitOf, pageOf, payloadOf, SCHEMA, T0 } from "../support/catalog.ts";
+import { CLASSES, commitOf, digestOf, pageOf, payloadOf, SCHEMA, T0 } from "../support/catalog.ts";
 import { questions, scriptedEntries } from "./catalog-script.ts";
 import { entry, IDENTITY, seededRandom, type StoreHarness } from "./store-harness.ts";
 
@@ -119,6 +119,46 @@ function historyCases(harness: () => StoreHarness, start: Start): void {
       [{ index: 7, note: "again", releasedIndex: null }],
       [{ index: 7, note: "again", releasedIndex: 8 }],
     ]);
+  });
+
+  it("keeps what a run that follows agreed on, epoch by epoch, as of each index", async () => {
+    const store = await start();
+    const pages = [pageOf("one"), pageOf("two")];
+    const first = commitOf({ pages: pages.slice(0, 1) });
+    const second = commitOf({ pages, kept: 1, expectedHead: { version: 1, index: 5 } });
+    const put = (kind: "schema" | "classes" | "page", bytes: Uint8Array): Uint8Array =>
+      payloadOf("page.put", { kind, digest: objectDigest(kind, bytes) }, { blob: bytes });
+    const order = { alg: "sp-order/1", strength: "none", seed: "0", n: 1, K: 1, g: 1 } as const;
+    const fixed = { selection: digestOf("all"), order, world: 2, batchSize: 8, last: "drop", follow: true } as const;
+    const plan = { dataset: "mnist", version: 1, root: first.body.root, ...fixed };
+    const cut = { run: "live", dataset: "mnist", from: 1, root: second.body.root, order };
+    const payloads = [
+      put("schema", SCHEMA),
+      put("classes", CLASSES),
+      ...pages.map((page) => put("page", page)),
+      payloadOf("version.commit", first.body, { blob: first.blob }),
+      payloadOf("run.begin", { run: "live", plan, meta: {} }),
+      payloadOf("version.commit", second.body, { blob: second.blob }),
+      payloadOf("epoch.cut", { ...cut, epoch: 1, version: 2 }),
+      // Of a rank that saw no newer version: it is told what there is, and changes nothing.
+      payloadOf("epoch.cut", { ...cut, epoch: 1, version: 1, root: first.body.root }),
+    ];
+    const all = payloads.map((payload, i): Entry => ({ ...entry(i + 1), payload }));
+    const applied = [...(await store.apply(all.slice(0, 7))), ...(await store.apply(all.slice(7)))];
+    expect(applied.map(({ outcome }) => outcome.ok)).toEqual(all.map(() => true));
+    expect(applied.at(-1)?.outcome).toMatchObject({ result: { epoch: 1, version: 2, index: 8, created: false } });
+    const epochs = async (after: number, asOf: number) => {
+      const answer = await store.query({ kind: "run_epochs", run: "live", after, limit: 10 }, asOf);
+      return answer.kind === "rows" ? answer.rows.map((row) => [row["epoch"], row["version"], row["index"]]) : answer;
+    };
+    expect(await epochs(-1, 5)).toMatchObject({ kind: "not_found" });
+    expect(await epochs(-1, 7)).toEqual([[0, 1, 6]]);
+    expect(await epochs(0, 7)).toEqual([]);
+    expect(await epochs(-1, 9)).toEqual([
+      [0, 1, 6],
+      [1, 2, 8],
+    ]);
+    expect(await epochs(0, 9)).toEqual([[1, 2, 8]]);
   });
 
   it("gives out no object that does not hash to its digest", async () => {

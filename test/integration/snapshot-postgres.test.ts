@@ -184,7 +184,7 @@ describe("snapshots of the Postgres store", () => {
   it("refuses rows that its own history does not lead to", async () => {
     await writeWhole();
     const { catalog } = await lagging();
-    await db.admin.query("INSERT INTO shardpact.revocations VALUES ('mnist@v1', 12, 1, 'eve', 'made up')");
+    await db.admin.query("INSERT INTO shardpact.revocations VALUES ('mnist@v999', 12, 1, 'eve', 'made up')");
     const error = { code: "replica_diverged", details: { table: "revocations" } };
     await expect(catalog.installSnapshot(path)).rejects.toMatchObject(error);
     expect(catalog.applied().index).toBe(30);

@@ -89,6 +89,10 @@ export function createMemorySource(disk: MemoryDisk, asOf: LogIndex): CatalogSou
       )
         .slice(0, limit)
         .map((row) => runAsOf(row, asOf)),
+    runEpochs: (run, after, limit) =>
+      all("run_epoch", (row) => row.run === run && row.epoch > after && row.index <= asOf)
+        .toSorted((a, b) => a.epoch - b.epoch)
+        .slice(0, limit),
     pins: (dataset, run, limit) => {
       const latest = new Map<string, PinRow>();
       const taken = all(

@@ -106,6 +106,8 @@ function rowsOf(disk: MemoryDisk, need: Need): Row[] {
       return get("tag", need.dataset, need.tag);
     case "run":
       return get("run", need.run);
+    case "run_epoch":
+      return get("run_epoch", need.run, need.epoch);
     case "pin":
       // Rows are in the order in which the pin was taken.
       return [...rowsIn(disk, "pin").values()]

@@ -43,6 +43,12 @@ const KEYS: readonly KeyColumns[] = [
   },
   { kind: "run", table: "run", on: "t.run = k.a", columns: [text((n: Of<"run">) => n.run)] },
   {
+    kind: "run_epoch",
+    table: "run_epoch",
+    on: "t.run = k.a AND t.epoch = k.b",
+    columns: [text((n: Of<"run_epoch">) => n.run), bigint((n: Of<"run_epoch">) => n.epoch)],
+  },
+  {
     kind: "pin",
     table: "pin",
     on: `t.dataset = k.a AND t.run = k.b AND t.index =

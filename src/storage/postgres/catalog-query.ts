@@ -22,6 +22,7 @@ import {
   pins,
   receipts,
   revocations,
+  runEpochs,
   runs,
   tagMoves,
   versionPages,
@@ -120,6 +121,11 @@ function sourceAsOf(db: NodePgDatabase, prepared: Prepared, asOf: LogIndex, witn
       const wanted = and(inDataset, gt(runs.run, after), lte(runs.index, asOf));
       const rows = await db.select().from(runs).where(wanted).orderBy(asc(runs.run)).limit(limit);
       return rows.map((row) => runAsOf({ table: "run", ...row }, asOf));
+    },
+    runEpochs: async (run, after, limit) => {
+      const wanted = and(eq(runEpochs.run, run), gt(runEpochs.epoch, after), lte(runEpochs.index, asOf));
+      const rows = await db.select().from(runEpochs).where(wanted).orderBy(asc(runEpochs.epoch)).limit(limit);
+      return rows.map((row) => ({ table: "run_epoch", ...row }));
     },
     pins: async (dataset, run, limit) => {
       const wanted = and(

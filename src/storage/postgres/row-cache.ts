@@ -137,6 +137,8 @@ function needKeyOf(row: Exclude<Row, VersionPageRow>): string | null {
       return needKey({ kind: "tag", dataset: row.dataset, tag: row.tag });
     case "run":
       return needKey({ kind: "run", run: row.run });
+    case "run_epoch":
+      return needKey({ kind: "run_epoch", run: row.run, epoch: row.epoch });
     case "pin":
       return needKey({ kind: "pin", dataset: row.dataset, run: row.run });
     case "revocation":

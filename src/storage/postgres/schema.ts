@@ -9,7 +9,7 @@ import { sql } from "drizzle-orm";
 import { boolean, check, index, integer as int4, json, pgSchema, primaryKey, uniqueIndex } from "drizzle-orm/pg-core";
 import type { Outcome } from "../../catalog/apply.ts";
 import type { RunRow, SplitTotals } from "../../catalog/rows.ts";
-import type { ObjectKind, RunPlan, SplitRule } from "../../model/commands.ts";
+import type { ObjectKind, OrderSpec, RunPlan, SplitRule } from "../../model/commands.ts";
 import type { EntryKind } from "../../consensus/engine.ts";
 import { bytes, digest, digests, hash, integer, textC } from "./columns.ts";
 
@@ -222,6 +222,22 @@ export const runs = shardpact.table(
     outcome: textC().$type<NonNullable<RunRow["outcome"]>>(),
   },
   (t) => [index("runs_dataset").on(sql`(${t.plan} ->> 'dataset') collate "C"`, t.run)],
+);
+
+export const runEpochs = shardpact.table(
+  "run_epochs",
+  {
+    run: textC().notNull(),
+    epoch: integer().notNull(),
+    dataset: textC().notNull(),
+    version: integer().notNull(),
+    root: digest().notNull(),
+    orderSpec: json("order_spec").$type<OrderSpec>().notNull(),
+    actor: textC().notNull(),
+    index: integer().notNull(),
+    timeMs: integer("time_ms").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.run, t.epoch] }), index("run_epochs_version").on(t.dataset, t.version)],
 );
 
 export const pins = shardpact.table(

@@ -11,7 +11,7 @@ import { TABLES, tableSql } from "./tables.ts";
 import type { Table } from "../../catalog/rows.ts";
 
 /** As in `migrations/0001_audit.sql`. */
-const APPEND_ONLY = ["ledger", "versions", "shards", "tag_moves", "receipts", "revocations"].map(
+const APPEND_ONLY = ["ledger", "versions", "shards", "tag_moves", "run_epochs", "receipts", "revocations"].map(
   (name) => `shardpact.${name}`,
 );
 
