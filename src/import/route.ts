@@ -2,7 +2,7 @@
  * Owns which split a row belongs to when splits are cut by a key: a hash of the key's value, so that an entity stays in its
  * split in every version, wherever its rows stand (docs/spec.md, Splits by key).
  */
-import { type DataType, DataType as Types, type Schema } from "apache-arrow";
+import { type DataType, DataType as Types, DateUnit, type Schema } from "apache-arrow";
 import { hashAs } from "../merkle/hash.ts";
 import { concatBytes, u32le, utf8 } from "../model/bytes.ts";
 import type { SplitRule } from "../model/commands.ts";
@@ -17,7 +17,7 @@ const DECODER = new TextDecoder();
 /** Ordinal in `splits` of a row. */
 export type Router = (columns: readonly RowSource[], row: number) => number;
 
-/** @throws ShardpactError `column_unknown`, `type_unsupported` (a key is an integer, a text or a boolean) */
+/** @throws ShardpactError `column_unknown`, `type_unsupported` (a key is an integer, a text, a boolean or a day) */
 export function createRouter(rule: KeyRule, splits: readonly string[], schema: Schema): Router {
   const keys = rule.columns.map((name) => {
     const at = schema.fields.findIndex((field) => field.name === name);
@@ -51,14 +51,17 @@ export function createRouter(rule: KeyRule, splits: readonly string[], schema: S
   };
 }
 
-/** One text for equal values, whatever their width: decimal digits, `true` or `false`, or the text itself. */
+/** One text for equal values, whatever their width: decimal digits, those of a day with a `d`, `true` or `false`, or the text itself. */
 function keyText(type: DataType, name: string): (source: RowSource, row: number) => string {
   if (Types.isInt(type)) return (source, row) => String((source.values as Values)[row]);
+  if (Types.isDate(type) && type.unit === DateUnit.DAY) {
+    return (source, row) => `${(source.values as Values)[row]}d`; // since 1970-01-01
+  }
   if (Types.isBool(type)) return (source, row) => String(source.bit?.(row));
   if (Types.isUtf8(type)) return (source, row) => DECODER.decode(source.bytes?.(row));
   if (Types.isDictionary(type)) return (source, row) => source.text?.(row) ?? "";
   throw new ShardpactError("type_unsupported", `column '${name}' of type ${String(type)} is no key to split by`, {
     details: { column: name },
-    hint: "A key is an integer, a text or a boolean.",
+    hint: "A key is an integer, a text, a boolean or a day.",
   });
 }

@@ -214,6 +214,20 @@ describe("splits by a key", () => {
         ),
     );
     expect(roots[0]).toEqual(roots[1]);
+    // A day's part is that of its number and a `d`.
+    const days = join(dir.path, "days.csv");
+    const dayOf = (i: number) => new Date(i * 86_400_000).toISOString().slice(0, 10);
+    const lines = Array.from({ length: 2_000 }, (_, i) => `${dayOf(i)},${i}d`);
+    await writeFile(days, `day,id\n${lines.join("\n")}\n`);
+    const [byDay, byText] = await Promise.all(
+      ["day", "id"].map((key) =>
+        imported({ sources: [days], types: { day: "DATE" }, ...options, key: [key] }, async (_, folder) =>
+          (await rowsOf(folder, "val")).toArray().map((row) => String(row?.["id"])),
+        ),
+      ),
+    );
+    expect(byDay).toEqual(byText);
+    expect(byDay?.length).toBeGreaterThan(300);
     await expect(importSources({ sources: [csv], types: { id: "DOUBLE" }, ...options })).rejects.toMatchObject({
       code: "type_unsupported",
     });

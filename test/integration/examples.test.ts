@@ -41,6 +41,25 @@ test("train-flights fits a regression on a file published as it is", async () =>
   expect(losses.at(-1)).toBeLessThan(Number(/predicting the mean: (\d+)/.exec(out)![1]));
 });
 
+test("train-from-csv learns a class from numbers and days, held out by day", async () => {
+  const out = await runExample("train-from-csv.ts");
+  expect(out).toContain("classes drizzle fog rain snow sun");
+  expect(Number(/held-out accuracy: (\S+)/.exec(out)![1])).toBeGreaterThan(0.6);
+});
+
+test("train-on-images learns from a folder of PNG files", async () => {
+  const out = await runExample("train-on-images.ts");
+  expect(out).toContain('pictures@v1: {"train":2000,"val":500}');
+  expect(Number(/held-out accuracy: (\S+)/.exec(out)![1])).toBeGreaterThan(0.85);
+});
+
+test("resume-after-a-kill goes on where the checkpoint stands", async () => {
+  const out = await runExample("resume-after-a-kill.ts");
+  const [, saved] = /the last checkpoint holds .*epoch 1 samples 0 to (\d+)/.exec(out)!;
+  expect(out).toContain(`the second process trained epoch 1 samples ${saved} to 9000`);
+  expect(out).toContain("nothing skipped, nothing repeated");
+});
+
 test("pin-and-reproduce gets the same bytes from the lock after the dataset moved on", async () => {
   const out = await runExample("pin-and-reproduce.ts");
   expect(out).toContain("the head is v2; the lock gave v1 before and v1 after");

@@ -1,19 +1,27 @@
 /**
  * Owns small questions about TCP ports of this machine.
  */
+import { randomInt } from "node:crypto";
 import { type Socket, connect, createServer } from "node:net";
+import { ShardpactError } from "../../model/errors.ts";
 
-/** A port that was free a moment ago, on the loopback address. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      const port = address !== null && typeof address === "object" ? address.port : 0;
-      server.close(() => resolve(port));
-    });
-  });
+/**
+ * Below what systems give to outgoing connections (from 32,768 on Linux). In that range a port may be taken while its server
+ * is down, even by a client that redials it and so connects to itself.
+ */
+const PORTS = { first: 10_240, last: 32_767 } as const;
+const TRIES_MAX = 64;
+
+/** A port that was free a moment ago, on the loopback address. @throws ShardpactError `setup_failed` */
+export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < TRIES_MAX; tries++) {
+    const port = randomInt(PORTS.first, PORTS.last + 1);
+    if (await canListen(port)) return port;
+  }
+  throw new ShardpactError(
+    "setup_failed",
+    `${TRIES_MAX} ports between ${PORTS.first} and ${PORTS.last} are all in use`,
+  );
 }
 
 /** `wanted` if nobody listens there, else any free port. */
