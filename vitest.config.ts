@@ -1,4 +1,12 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+
+const source = (path: string): string => fileURLToPath(new URL(`src/${path}`, import.meta.url));
+/** As tsconfig's paths: examples import the package by its name. */
+const alias = [
+  { find: /^shardpact$/, replacement: source("index.ts") },
+  { find: /^shardpact\/(.+)$/, replacement: source("$1/index.ts") },
+];
 
 export default defineConfig({
   test: {
@@ -14,6 +22,7 @@ export default defineConfig({
         },
       },
       {
+        resolve: { alias },
         test: {
           name: "integration",
           include: ["test/integration/**/*.test.ts"],

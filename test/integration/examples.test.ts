@@ -1,34 +1,14 @@
 /**
  * Every example runs as a user would run it, in a process of its own, and says what it promises.
  */
-import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import path from "node:path";
-import { pathToFileURL } from "node:url";
-import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { startLocalGroup } from "../../src/cli/embedded/local-group.ts";
 import { connect } from "../../src/index.ts";
 import { sql, tinyShard } from "../support/group.ts";
+import { EXAMPLES, runExample } from "../support/run-example.ts";
 import { tempDir } from "../support/temp-dir.ts";
-
-const run = promisify(execFile);
-const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
-const backend = pathToFileURL(path.resolve(import.meta.dirname, "../../scripts/tfjs-backend.mjs")).href;
-const examples = path.resolve(import.meta.dirname, "../../examples");
-
-async function runExample(name: string): Promise<string> {
-  const env = { ...process.env };
-  delete env["SHARDPACT_URL"];
-  const args = ["--import", tsx, "--import", backend, path.join(examples, name)];
-  const { stdout } = await run(process.execPath, args, { env, maxBuffer: 16 * 1024 * 1024 }).catch((error: unknown) => {
-    // Without the child's stack lines: the runner would take them for its own and look for their sources.
-    const lines = (error as { stderr: string }).stderr.split("\n").filter((line) => !/^\s+at /.test(line));
-    throw new Error(`${name} failed:\n${lines.slice(-20).join("\n")}`);
-  });
-  return stdout;
-}
 
 test("train-mnist reaches 95 % on held-out digits", async () => {
   expect(await runExample("train-mnist.ts")).toMatch(/held-out accuracy by epoch: .*0\.9[5-9]/);
@@ -79,5 +59,5 @@ test("audit.sql runs from its first to its last statement", async () => {
   const v1 = await group.publish("mnist", await tinyShard(dir.path, "a", 1));
   await group.publish("mnist", await tinyShard(dir.path, "b", 2));
   await group.tag("mnist", "prod", v1.version);
-  await sql(local.replicas[0]!.postgresUrl, await readFile(path.join(examples, "audit.sql"), "utf8"));
+  await sql(local.replicas[0]!.postgresUrl, await readFile(path.join(EXAMPLES, "audit.sql"), "utf8"));
 });
