@@ -7,7 +7,8 @@ import type { Command } from "commander";
 import type { AnswerRow } from "../client/answers.ts";
 import { confirmedVersion, resolve } from "../client/open.ts";
 import { confirmedRows } from "../client/runs.ts";
-import type { ConfirmedVersion } from "../client/types.ts";
+import { readRunEpoch } from "../client/run-calls.ts";
+import type { ConfirmedVersion, RunEpoch } from "../client/types.ts";
 import type { Receipt } from "../loader/receipt.ts";
 import {
   attemptsOf,
@@ -16,15 +17,20 @@ import {
   pathTo,
   replayBytes,
   seenRows,
-  splitOf,
+  strayEpochs,
+  trainedVersions,
   type Attempt,
+  type VersionsByRoot,
 } from "../loader/replay.ts";
+import type { Digest } from "../model/bytes.ts";
 import { runPlan } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
 import { count, EXIT, short, table } from "./output.ts";
 
 type Options = GroupOptions & { readonly checkpoint?: string; readonly rows?: string; readonly bytes?: boolean };
+
+const EPOCHS_PER_ANSWER = 200;
 
 const HELP = `
 Attempts form a tree: each names the state that it resumed from. What a model saw is the path from its checkpoint to zero.
@@ -46,27 +52,27 @@ export function registerReplay(command: Command): void {
 }
 
 async function replay(context: Context, run: string, o: Options): Promise<void> {
-  const { session, stores, out, timeoutMs, signal } = context;
+  const { session, out, timeoutMs, signal } = context;
   const { rows } = await confirmedRows(session, { kind: "run", run }, { timeoutMs, signal });
   const [head, ...told] = rows;
   const plan = runPlan.parse(head?.["plan"]);
   const inOrder = told.toSorted((a: AnswerRow, b: AnswerRow) => Number(a["index"]) - Number(b["index"]));
   const receipts = inOrder.map((row) => parseReceipt(row["receipt"]));
   if (receipts.length === 0) throw new ShardpactError("not_found", `run '${run}' has reported no receipt yet`);
-  const ref = { dataset: plan.dataset, target: { kind: "version" as const, version: plan.version } };
-  const resolved = await resolve(session, ref, { timeoutMs, signal });
-  const readable = await stores.readable();
-  const version = await confirmedVersion(session, resolved, { timeoutMs, signal, stores: readable });
+  const versions = await openAll(context, plan.dataset, receipts);
+  const epochs = plan.follow ? await agreedEpochs(context, run) : [];
   const attempts = attemptsOf(receipts);
   const path = pathTo(receipts, lastOf(receipts, attempts, o.checkpoint));
-  const findings = await check(version, attempts, o.bytes === true);
+  const findings = await check(versions, attempts, o.bytes === true);
+  if (plan.follow) findings.push(...strayFindings(attempts, epochs));
   const spans = path.flatMap((receipt) => receipt.spans);
   const total = spans.reduce((sum, { epochs, from, to }) => sum + epochs * (to - from), 0);
-  if (o.rows !== undefined) await writeRows(o.rows, version, path);
+  if (o.rows !== undefined) await writeRows(o.rows, versions, path);
 
   out.data({
     run,
     plan,
+    epochs,
     attempts,
     path: path.map(({ state, spans: part }) => ({ state, spans: part })),
     rows: total,
@@ -75,6 +81,7 @@ async function replay(context: Context, run: string, o: Options): Promise<void> 
   out.line(
     `${run}  ${plan.dataset}@v${plan.version} ${short(plan.root)} · world ${plan.world} · batch ${plan.batchSize}`,
   );
+  for (const line of movesOf(plan.dataset, epochs)) out.line(line);
   out.line(
     table(
       ["attempt", "resumed from", "rank", "reached", "rows", "order", "bytes", "checkpoints"],
@@ -98,20 +105,52 @@ function lastOf(receipts: readonly Receipt[], attempts: readonly Attempt[], chec
   });
 }
 
+/** All versions that the receipts speak of, confirmed. */
+async function openAll(
+  { session, stores, timeoutMs, signal }: Context,
+  dataset: string,
+  receipts: readonly Receipt[],
+): Promise<VersionsByRoot> {
+  const readable = await stores.readable();
+  const versions = new Map<Digest, ConfirmedVersion>();
+  for (const { root } of trainedVersions(receipts)) {
+    const resolved = await resolve(session, { dataset, target: { kind: "root", root } }, { timeoutMs, signal });
+    versions.set(root, await confirmedVersion(session, resolved, { timeoutMs, signal, stores: readable }));
+  }
+  return versions;
+}
+
+/** What the ranks agreed on, epoch by epoch. */
+async function agreedEpochs({ session, timeoutMs, signal }: Context, run: string): Promise<RunEpoch[]> {
+  const epochs: RunEpoch[] = [];
+  for (;;) {
+    const after = epochs.at(-1)?.epoch ?? -1;
+    const query = { kind: "run_epochs", run, after, limit: EPOCHS_PER_ANSWER } as const;
+    const { rows } = await confirmedRows(session, query, { timeoutMs, signal });
+    epochs.push(...rows.map(readRunEpoch));
+    if (rows.length < EPOCHS_PER_ANSWER) return epochs;
+  }
+}
+
+/** One line for each version that the run came to. */
+function movesOf(dataset: string, epochs: readonly RunEpoch[]): string[] {
+  const moves = epochs.filter(({ version }, i) => version !== epochs[i - 1]?.version);
+  return moves.map(({ epoch, version, root }) => `  from epoch ${epoch} on  ${dataset}@v${version} ${short(root)}`);
+}
+
 interface Finding {
   readonly receipt: string;
   readonly problem: string;
 }
 
-async function check(version: ConfirmedVersion, attempts: readonly Attempt[], withBytes: boolean): Promise<Finding[]> {
+async function check(versions: VersionsByRoot, attempts: readonly Attempt[], withBytes: boolean): Promise<Finding[]> {
   const findings: Finding[] = [];
   for (const { id, last, all } of attempts) {
     for (const receipt of all) {
       if (!holdsOrder(receipt)) findings.push({ receipt: id, problem: "its order digest is not that of its spans" });
     }
-    splitOf(version, last.state);
     if (!withBytes || last.bytesDigest === null) continue;
-    const got = await replayBytes(version, last);
+    const got = await replayBytes(versions, last);
     if (got !== last.bytesDigest) {
       findings.push({
         receipt: id,
@@ -120,6 +159,19 @@ async function check(version: ConfirmedVersion, attempts: readonly Attempt[], wi
     }
   }
   return findings;
+}
+
+/** Epochs that an attempt trained on another version than the run had agreed on. */
+function strayFindings(attempts: readonly Attempt[], epochs: readonly RunEpoch[]): Finding[] {
+  const agreed = new Map(epochs.map(({ epoch, root }) => [epoch, root]));
+  return attempts.flatMap(({ id, all }) =>
+    all
+      .flatMap((receipt) => strayEpochs(receipt, agreed))
+      .map(({ epoch, root }) => ({
+        receipt: id,
+        problem: `it trained epoch ${epoch} on ${short(root)}; the run agreed on ${short(agreed.get(epoch) ?? "nothing")}`,
+      })),
+  );
 }
 
 function lineOf(findings: readonly Finding[]): (attempt: Attempt) => string[] {
@@ -140,11 +192,10 @@ function lineOf(findings: readonly Finding[]): (attempt: Attempt) => string[] {
   };
 }
 
-async function writeRows(file: string, version: ConfirmedVersion, path: readonly Receipt[]): Promise<void> {
+async function writeRows(file: string, versions: VersionsByRoot, path: readonly Receipt[]): Promise<void> {
   const out = createWriteStream(file);
-  for (const { state, spans } of path) {
-    const { rows } = splitOf(version, state);
-    for (const seen of seenRows(state, spans, rows)) {
+  for (const receipt of path) {
+    for (const seen of seenRows(receipt, versions)) {
       if (!out.write(`${JSON.stringify(seen)}\n`)) await once(out, "drain");
     }
   }

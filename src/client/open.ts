@@ -3,9 +3,9 @@
  * and class vocabularies are checked against it. What comes out needs no more trust in any replica.
  */
 import { versionAnswer, type CatalogQuery, type VersionAnswer } from "../model/api.ts";
-import { splitRule as splitRuleSchema, type RunPlan, type SplitRule } from "../model/commands.ts";
+import { splitRule as splitRuleSchema, type SplitRule } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
-import { formatRef, type Ref } from "../model/names.ts";
+import { formatRef, type Ref, type RefTarget } from "../model/names.ts";
 import { decodeClasses } from "../merkle/classes.ts";
 import { computeRoot } from "../merkle/root.ts";
 import type { ShardStore } from "../shards/port.ts";
@@ -13,9 +13,9 @@ import { expectAnswer, refuseRevoked } from "./answers.ts";
 import { confirm, type CallOptions, type Stragglers } from "./confirm.ts";
 import { requireHistory } from "./history.ts";
 import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
-import { makeCommand, propose } from "./propose.ts";
 import { inParallel } from "./parallel.ts";
 import { requireShardsNotRevoked } from "./revoked.ts";
+import { runCalls } from "./run-calls.ts";
 import type { Session } from "./session.ts";
 import { summarizeSplits } from "./splits.ts";
 import type { Confirmation, ConfirmedVersion, HistoryPoint, ManifestPage, ShardEntry } from "./types.ts";
@@ -94,6 +94,11 @@ export async function confirmedVersion(
     waitForStragglers(session, resolved),
   ]);
   const { pages, kept } = pageReader(session, head);
+  const reopen = async (target: RefTarget, signal?: AbortSignal): Promise<ConfirmedVersion> => {
+    const again = signal === undefined ? {} : { signal };
+    const found = await resolve(session, { dataset: version.dataset, target }, again);
+    return confirmedVersion(session, found, { ...again, stores: o.stores });
+  };
   const splits = await summarizeSplits(version, splitRule, () => allEntries(pages, o.signal));
   return {
     dataset: version.dataset,
@@ -110,7 +115,7 @@ export async function confirmedVersion(
     stores: o.stores,
     ...pages,
     reconfirm: (signal, since) => reconfirm(session, version, kept, since, signal),
-    ...runCalls(session, version),
+    ...runCalls(session, version, reopen),
   };
 }
 
@@ -179,31 +184,4 @@ async function reconfirm(
     requireShardsNotRevoked(session, formatRef(ref), entries, calls),
   );
   return again.confirmation;
-}
-
-function runCalls(
-  session: Session,
-  { dataset, version }: VersionAnswer,
-): Pick<ConfirmedVersion, "beginRun" | "sendReceipt" | "lease"> {
-  return {
-    beginRun: async (run: string, plan: RunPlan, meta: Readonly<Record<string, string>>) => {
-      await propose(
-        session,
-        makeCommand(session, session.timing.uniqueHex(), "run.begin", { run, plan, meta: { ...meta } }),
-      );
-    },
-    sendReceipt: async (run, rank, receipt) => {
-      const body = { run, rank, receipt: { ...receipt } };
-      await propose(session, makeCommand(session, session.timing.uniqueHex(), "run.receipt", body));
-    },
-    lease: async (run, ttlMs) => {
-      // Counted from before it was sent: the log's clock can't have started later than that.
-      const sentMs = session.timing.nowMs();
-      await propose(
-        session,
-        makeCommand(session, session.timing.uniqueHex(), "reader.lease", { dataset, version, run, ttlMs }),
-      );
-      return Math.max(0, ttlMs - (session.timing.nowMs() - sentMs));
-    },
-  };
 }

@@ -2,7 +2,7 @@
  * Owns what the client layer offers to the loader above it: a confirmed version, its manifest, its bytes.
  */
 import type { Digest } from "../model/bytes.ts";
-import type { RunPlan, SplitRule } from "../model/commands.ts";
+import type { OrderSpec, RunPlan, SplitRule } from "../model/commands.ts";
 import type { ShardStore } from "../shards/port.ts";
 
 /** What a majority of voters said, and who said it. */
@@ -81,10 +81,37 @@ export interface ConfirmedVersion {
    * @throws `revoked`, `no_quorum`, `group_forked`, `replica_diverged`
    */
   reconfirm(signal?: AbortSignal, since?: HistoryPoint): Promise<Confirmation>;
-  /** Get-or-create of a run. @throws `plan_mismatch`, `run_ended` */
-  beginRun(run: string, plan: RunPlan, meta: Readonly<Record<string, string>>): Promise<void>;
+  /**
+   * Get-or-create of a run. `epoch`, of a run that follows: the one that it trains on this version in.
+   * @throws `plan_mismatch`, `run_ended`, `pin_conflict`
+   */
+  beginRun(run: string, plan: RunPlan, meta: Readonly<Record<string, string>>, epoch?: number): Promise<void>;
   /** Records a receipt of a run in the log. */
   sendReceipt(run: string, rank: number, receipt: Readonly<Record<string, unknown>>): Promise<void>;
   /** Claims the version for a reader until `ttlMs` from now in log time; resolves with that log time's distance in ms. */
   lease(run: string, ttlMs: number): Promise<number>;
+  /** How a run goes on from this version to others of its dataset. */
+  readonly following: Following;
+}
+
+/** What all ranks of a run train on in an epoch. */
+export interface RunEpoch {
+  readonly epoch: number;
+  readonly version: number;
+  readonly root: Digest;
+  readonly order: OrderSpec;
+}
+
+export interface Following {
+  /** What the run agreed on for an epoch, as a majority says; null while nobody has proposed. */
+  agreed(run: string, epoch: number, signal?: AbortSignal): Promise<RunEpoch | null>;
+  /**
+   * Proposes what this rank would train on; whatever was proposed first holds.
+   * @throws `plan_mismatch`, `revoked`, `pin_conflict`, `run_ended`, `invalid_argument` (an older version)
+   */
+  propose(run: string, epoch: RunEpoch, signal?: AbortSignal): Promise<void>;
+  /** The newest version of the dataset, from this one on, that is not revoked. @throws as `open`, `revoked` when all are */
+  newest(signal?: AbortSignal): Promise<ConfirmedVersion>;
+  /** The agreed version, confirmed by a majority. @throws `revoked`, `group_forked`, `no_quorum`, … */
+  open(agreed: RunEpoch, signal?: AbortSignal): Promise<ConfirmedVersion>;
 }

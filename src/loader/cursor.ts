@@ -39,6 +39,14 @@ export function stateDigest(state: LoaderState): Digest {
   return formatDigest(hashBytes(utf8(canonicalJson(state))));
 }
 
+/** What a state says of the version whose rows it counts. */
+export function standingOn(
+  { confirmation }: Pick<ConfirmedVersion, "confirmation">,
+  { dataset, root, order }: LoaderPlan,
+): Pick<LoaderState, "dataset" | "root" | "at" | "order"> {
+  return { dataset, root, at: [confirmation.index, confirmation.chain], order };
+}
+
 /**
  * The state at the start of an attempt: at zero, or where `resume` stands.
  * @throws ShardpactError `resume_mismatch`, `group_forked` (a state of another group)
@@ -49,16 +57,13 @@ export function startState(
   attempt: string,
   resume: LoaderState | undefined,
 ): LoaderState {
-  const { groupId, index, chain } = version.confirmation;
+  const { groupId } = version.confirmation;
   const from = resume === undefined ? null : checkResume(plan, resume, groupId);
   return {
     v: 1,
     group: groupId,
-    dataset: plan.dataset,
-    root: plan.root,
-    at: [index, chain],
+    ...standingOn(version, plan),
     selection: plan.selection,
-    order: plan.order,
     last: plan.last,
     epoch: from?.epoch ?? 0,
     offset: from?.offset ?? 0,

@@ -3,27 +3,27 @@
  *
  *   iterator ── next() ──▶ delivered ── ack (following next, onBatchEnd, by hand) ──▶ cursor and receipt move on
  *
- * One iterator consumes at a time. A newer one takes over at the acknowledged cursor (frameworks abandon iterators
+ * All that depends on the version stands on a `Stage`; a run that follows its dataset goes to the next one before the first
+ * batch of an epoch, and its state with the first acknowledged one. One iterator consumes at a time. A newer one takes over at the acknowledged cursor (frameworks abandon iterators
  * without telling), and the older one then gets `loader_busy`. No I/O happens before the first `next()`.
  */
 import { randomUUID } from "node:crypto";
 import type { ConfirmedVersion } from "../client/types.ts";
 import { type Digest, parseDigest } from "../model/bytes.ts";
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
-import { schemaFromCanonical } from "../shards/schema.ts";
-import type { BatchShape } from "./batch.ts";
 import { listColumns, type Cols } from "./columns/options.ts";
-import { resolveColumn } from "./columns/resolve.ts";
-import { startState, type LoaderState } from "./cursor.ts";
+import { standingOn, startState, type LoaderState } from "./cursor.ts";
 import { startFeed, type Feed, type HostBatch, type MapColumns } from "./feed.ts";
+import { nextStage } from "./follow.ts";
 import { DEFAULT_PORTS, type LoaderPorts } from "./internal.ts";
 import { stepsLeft } from "./order/slices.ts";
 import { columnsDigest } from "./origin.ts";
-import { planLoader, type LoaderPlan, type PlanOptions } from "./plan.ts";
+import type { LoaderPlan, PlanOptions } from "./plan.ts";
 import { createReceiptTracker, type Receipt } from "./receipt.ts";
 import { createReports, type RunOptions } from "./reports.ts";
 import { openSource, type Source } from "./fetch/source.ts";
-import { historyCheck, RECONFIRM_EVERY_MS_DEFAULT, startWatch, type Reconfirm } from "./watch.ts";
+import { planStage, type StageOptions } from "./stage.ts";
+import { historyCheck, RECONFIRM_EVERY_MS_DEFAULT, startWatch, type Reconfirm, type Watch } from "./watch.ts";
 
 export interface LoaderOptions<S = unknown> extends Omit<PlanOptions, "seed"> {
   readonly xs: Cols<NoInfer<S>>;
@@ -42,6 +42,11 @@ export interface LoaderOptions<S = unknown> extends Omit<PlanOptions, "seed"> {
   readonly reconfirm?: Reconfirm;
   /** What happens when it can't be asked and the lease has ended. Default `pause`. */
   readonly onUnconfirmed?: "pause" | "stop";
+  /**
+   * With `follow`, when the newest version cannot be trained on with these options (a column would have another shape, it
+   * needs more memory): an error that names the column or the figures, or one more epoch on the present version. Default `stop`.
+   */
+  readonly onUnfit?: "stop" | "stay";
   readonly signal?: AbortSignal;
 }
 
@@ -53,6 +58,7 @@ export interface HostIterator {
 }
 
 export interface HostLoader extends AsyncDisposable {
+  /** Of the version that the loader stands on: with `follow`, another one after an end of an epoch. */
   readonly plan: LoaderPlan;
   /** Whether a start at zero or at an epoch's first row: what `repeat` needs. */
   readonly isAtEpochStart: boolean;
@@ -67,6 +73,25 @@ export interface HostLoader extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** The opened version, planned, and the options that later ones are planned with. */
+function firstStage(version: ConfirmedVersion, o: LoaderOptions, ports: LoaderPorts) {
+  if (o.follow && !o.run) {
+    throw new ShardpactError("invalid_argument", "a loader that follows its dataset needs a run", {
+      hint: "Pass run: { id }: in it the ranks agree on the version of each epoch.",
+    });
+  }
+  const resumedSeed = o.resume?.order?.seed;
+  const seed = o.seed ?? resumedSeed ?? drawSeed();
+  const columns = { xs: listColumns(o.xs, "xs"), ys: o.ys === undefined ? [] : listColumns(o.ys, "ys") };
+  const shuffle = o.shuffle ?? o.resume?.order?.strength ?? false;
+  const options: StageOptions = { ...o, shuffle, seed, columns };
+  const first = planStage(version, options);
+  if (o.seed === undefined && resumedSeed === undefined && first.plan.order.strength !== "none") {
+    ports.warn(`seed drawn: ${first.plan.order.seed}; it is in state(). Give \`seed\` to have the same order again`);
+  }
+  return { options, first };
+}
+
 /**
  * Synchronous, no I/O. @throws ShardpactError `column_unknown`, `type_unsupported`, `shape_differs`, `class_unknown`,
  * `invalid_argument`, `not_found`, `budget_too_small`, `full_shuffle_too_costly`, `resume_mismatch`, `group_forked`
@@ -76,32 +101,26 @@ export function createHostLoader(
   o: LoaderOptions,
   ports: LoaderPorts = DEFAULT_PORTS,
 ): HostLoader {
-  const resumedSeed = o.resume?.order?.seed;
-  const seed = o.seed ?? resumedSeed ?? drawSeed();
-  const plan = planLoader(version, { ...o, shuffle: o.shuffle ?? o.resume?.order?.strength ?? false, seed });
-  if (o.seed === undefined && resumedSeed === undefined && plan.order.strength !== "none") {
-    ports.warn(`seed drawn: ${plan.order.seed}; it is in state(). Give \`seed\` to have the same order again`);
-  }
-  const schema = schemaFromCanonical(version.schema);
-  const xs = listColumns(o.xs, "xs");
-  const ys = o.ys === undefined ? [] : listColumns(o.ys, "ys");
-  const scope = { schema, classes: version.classes };
-  const shape: BatchShape = { plans: [...xs, ...ys].map((c) => resolveColumn(scope, c)), xsCount: xs.length };
+  const { options: stageOptions, first } = firstStage(version, o, ports);
+  const { columns } = stageOptions;
+  let stage = first;
   const withBytes = o.receipt === "bytes";
-  const tracker = createReceiptTracker(plan, { xs, ys }, withBytes);
+  const tracker = createReceiptTracker(stage.plan.rank, columns, withBytes);
   const controller = new AbortController();
   const signal = o.signal ? AbortSignal.any([o.signal, controller.signal]) : controller.signal;
   const requireHistory = historyCheck(version, o.resume, signal);
-  const watch = startWatch({
-    version,
-    reconfirm: o.reconfirm ?? { everyMs: RECONFIRM_EVERY_MS_DEFAULT },
-    onUnconfirmed: o.onUnconfirmed ?? "pause",
-    run: o.run?.id,
-    ports,
-    signal,
-  });
-  let state = startState(version, plan, randomUUID(), o.resume);
-  const reports = createReports(version, plan, o.run, (checkpoint) => tracker.receipt(state, checkpoint), ports);
+  const watchOver = (watched: ConfirmedVersion): Watch =>
+    startWatch({
+      version: watched,
+      reconfirm: o.reconfirm ?? { everyMs: RECONFIRM_EVERY_MS_DEFAULT },
+      onUnconfirmed: o.onUnconfirmed ?? "pause",
+      run: o.run?.id,
+      ports,
+      signal,
+    });
+  let watch = watchOver(version);
+  let state = startState(version, stage.plan, randomUUID(), o.resume);
+  const reports = createReports(version, stage.plan, o.run, (checkpoint) => tracker.receipt(state, checkpoint), ports);
   let source: Promise<Source> | null = null;
   let closing: Promise<void> | null = null;
   let active: { readonly owner: HostIterator; readonly feed: Feed } | null = null;
@@ -109,10 +128,13 @@ export function createHostLoader(
   let delivered: HostBatch | null = null; // by the active iterator, not acknowledged
 
   rollEpoch();
+  // A state at the start of an epoch stands on the version of the one before.
+  let settledEpoch = state.offset > 0 || state.epoch === 0 ? state.epoch : state.epoch - 1;
 
   /** Moves a cursor that has no step left to the start of the next epoch. */
   function rollEpoch(): void {
-    if (plan.steps > 0 && stepsLeft(plan.rows, state.offset, plan.stepRows, plan.last) === 0) {
+    const { steps, rows, stepRows, last } = stage.plan;
+    if (steps > 0 && stepsLeft(rows, state.offset, stepRows, last) === 0) {
       state = { ...state, epoch: state.epoch + 1, offset: 0 };
       reports.epochEnded();
     }
@@ -121,13 +143,30 @@ export function createHostLoader(
   function ack(batch = delivered): void {
     if (batch === null || batch !== delivered) return;
     delivered = null;
+    const { plan } = stage;
     const { epoch, from, to, digest } = batch;
     const isLast = stepsLeft(plan.rows, to, plan.stepRows, plan.last) === 0;
     const dropped = isLast ? plan.rows - to : 0;
     const padded = isLast && plan.last === "pad" ? (plan.stepRows - ((to - from) % plan.stepRows)) % plan.stepRows : 0;
-    tracker.add({ epoch, from, to, dropped, padded, bytes: digest });
-    state = { ...state, offset: to };
+    tracker.add(plan, { epoch, from, to, dropped, padded, bytes: digest });
+    state = { ...state, ...standingOn(stage.version, plan), offset: to };
     rollEpoch();
+  }
+
+  /** Before the first batch of an epoch: on to the version that the ranks of the run agree on for it. */
+  async function follow(run: string): Promise<void> {
+    const { epoch } = state;
+    if (settledEpoch >= epoch) return;
+    const { onUnfit = "stop", onUnconfirmed = "pause" } = o;
+    const next = await nextStage(stage, epoch, { run, stage: stageOptions, onUnfit, onUnconfirmed, ports, signal });
+    if (closing) throw closedError();
+    settledEpoch = epoch;
+    if (next === stage) return;
+    const left = source;
+    [stage, source] = [next, null];
+    watch.close();
+    watch = watchOver(next.version);
+    await (await left?.catch(() => null))?.close();
   }
 
   /** Starts the iterator's feed at the acknowledged cursor, ending the one before it. */
@@ -137,9 +176,11 @@ export function createHostLoader(
     delivered = null;
     await before?.feed.stop();
     await requireHistory();
-    await reports.begin();
+    await reports.begin(settledEpoch);
+    if (o.follow && o.run) await follow(o.run.id);
     await watch.beginEpoch();
-    source ??= openSource(version, plan, shape, signal, ports);
+    const { plan, shape } = stage;
+    source ??= openSource(stage.version, plan, shape, signal, ports);
     const opened = await source.catch((error: unknown) => {
       source = null;
       throw error;
@@ -152,7 +193,7 @@ export function createHostLoader(
       order: plan.order,
     };
     const { epoch, offset } = state;
-    const asked = { plan, order, shape, columns: columnsDigest({ xs, ys }), map: o.map, withDigest: withBytes };
+    const asked = { plan, order, shape, columns: columnsDigest(columns), map: o.map, withDigest: withBytes };
     const feed = startFeed({ ...asked, ...opened, epoch, offset, signal });
     active = { owner, feed };
     return feed;
@@ -162,8 +203,8 @@ export function createHostLoader(
     let status: "new" | "started" | "done" = "new";
     const iterator: HostIterator = {
       async next() {
-        if (closing) throw new ShardpactError("closed", "the loader is closed");
-        if (status === "done" || plan.steps === 0) return null;
+        if (closing) throw closedError();
+        if (status === "done" || stage.plan.steps === 0) return null;
         if (isStepping || (status === "started" && active?.owner !== iterator)) throw busy();
         status = "started";
         isStepping = true;
@@ -223,7 +264,9 @@ export function createHostLoader(
   const closeOnce = (): Promise<void> => (closing ??= close());
 
   return {
-    plan,
+    get plan() {
+      return stage.plan;
+    },
     get isAtEpochStart() {
       return state.offset === 0;
     },
@@ -236,6 +279,10 @@ export function createHostLoader(
     close: closeOnce,
     [Symbol.asyncDispose]: closeOnce,
   };
+}
+
+function closedError(): ShardpactError {
+  return new ShardpactError("closed", "the loader is closed");
 }
 
 function busy(): ShardpactError {

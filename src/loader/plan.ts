@@ -33,6 +33,8 @@ export interface PlanOptions {
   readonly last?: LastRule;
   /** Bytes that a loader may hold of verified shard data and of row numbers. Default 1 GiB. */
   readonly memory?: number;
+  /** The run moves to the newest version of the dataset at each end of an epoch, all ranks to the same. */
+  readonly follow?: boolean;
   /** Allows `full` beyond `memory`: every row then costs a read of its leaf. */
   readonly allowRandomReads?: boolean;
 }
@@ -50,6 +52,7 @@ export interface LoaderPlan {
   readonly world: number;
   readonly batchSize: number;
   readonly last: LastRule;
+  readonly follow: boolean;
   /** Rows that all ranks consume in one step. */
   readonly stepRows: number;
   /** Batches of a whole epoch on one rank. */
@@ -104,6 +107,7 @@ export function planLoader(version: PlannedVersion, o: PlanOptions): LoaderPlan 
     world,
     batchSize,
     last,
+    follow: o.follow ?? false,
     stepRows,
     steps,
     dropped: last === "drop" ? -rest : 0,
@@ -194,7 +198,7 @@ function requireMemory(plan: LoaderPlan, allowRandomReads: boolean): void {
   );
 }
 
-function notesOn({ order, world, batchSize, dropped, padded }: LoaderPlan): readonly string[] {
+function notesOn({ dataset, order, world, batchSize, dropped, padded, follow }: LoaderPlan): readonly string[] {
   const notes: string[] = [];
   if (world > 1 && (order.strength === "none" || order.strength === "block")) {
     notes.push(`'${order.strength}' has one lane: each of the ${world} ranks reads nearly everything`);
@@ -210,5 +214,6 @@ function notesOn({ order, world, batchSize, dropped, padded }: LoaderPlan): read
   }
   if (dropped > 0) notes.push(`${dropped} rows of each epoch are dropped to keep steps equal`);
   if (padded > 0) notes.push(`${padded} rows of the last step are repeats with mask 0`);
+  if (follow) notes.push(`follows its dataset: these are the figures of ${dataset}; the next epoch may have others`);
   return notes;
 }

@@ -6,7 +6,8 @@
  */
 import { hashAs, Hasher } from "../merkle/hash.ts";
 import { concatBytes, formatDigest, parseDigest, u64le, utf8, type Digest } from "../model/bytes.ts";
-import { canonicalJson } from "../model/commands.ts";
+import { canonicalJson, type OrderSpec } from "../model/commands.ts";
+import { ShardpactError } from "../model/errors.ts";
 import type { ColumnRequest } from "./columns/options.ts";
 import type { LoaderState } from "./cursor.ts";
 import type { LoaderPlan } from "./plan.ts";
@@ -25,6 +26,14 @@ export interface Span {
   readonly padded: number;
 }
 
+/** A version that spans name, and the order of its rows. */
+export interface TrainedVersion {
+  /** `mnist@v3`. */
+  readonly dataset: string;
+  readonly root: Digest;
+  readonly order: OrderSpec;
+}
+
 export interface Receipt {
   readonly v: 1;
   readonly state: LoaderState;
@@ -32,7 +41,9 @@ export interface Receipt {
   /** What was delivered, and how each became an array: enough to gather the same bytes again. */
   readonly columns: { readonly xs: readonly ColumnRequest[]; readonly ys: readonly ColumnRequest[] };
   readonly spans: readonly Span[];
-  /** Over root, selection, order and the union of the spans: independent of W and B. Proves the plan. */
+  /** Versions that spans name beside the state's: of a run that follows its dataset. */
+  readonly earlier: readonly TrainedVersion[];
+  /** Over roots, selection, orders and the union of the spans: independent of W and B. Proves the plan. */
   readonly orderDigest: Digest;
   /** Over the bytes that this rank delivered, before `map`; null unless asked for. Proves the gather. */
   readonly bytesDigest: Digest | null;
@@ -51,34 +62,49 @@ export interface Acknowledged {
 }
 
 export interface ReceiptTracker {
-  add(step: Acknowledged): void;
+  /** `plan`: what the step was taken by. */
+  add(plan: LoaderPlan, step: Acknowledged): void;
   receipt(state: LoaderState, checkpoint?: Digest): Receipt;
 }
 
-export function createReceiptTracker(
-  plan: LoaderPlan,
-  columns: Receipt["columns"],
-  withBytes: boolean,
-): ReceiptTracker {
+export function createReceiptTracker(rank: number, columns: Receipt["columns"], withBytes: boolean): ReceiptTracker {
   const spans: Span[] = [];
-  let chain: Uint8Array = new Uint8Array(32);
+  const versions = new Map<Digest, TrainedVersion>();
+  let chain: Uint8Array = BYTES_ZERO;
   return {
-    add({ epoch, from, to, dropped, padded, bytes }) {
-      const { root, world: W, batchSize: B } = plan;
+    add(plan, step) {
+      const { dataset, root, order, world: W, batchSize: B } = plan;
+      const { epoch, from, to, dropped, padded } = step;
       appendSpan(spans, { root, epoch, epochs: 1, from, to, W, B, dropped, padded }, plan.rows);
-      if (bytes) chain = hashAs("bytesDigest", chain, u64le(epoch), u64le(from), u64le(to), bytes);
+      if (!versions.has(root)) versions.set(root, { dataset, root, order });
+      chain = chainBytes(chain, step);
     },
-    receipt: (state, checkpoint) => ({
-      v: 1,
-      state,
-      rank: plan.rank,
-      columns,
-      spans: spans.slice(),
-      orderDigest: orderDigest(plan, spans),
-      bytesDigest: withBytes ? formatDigest(chain) : null,
-      checkpoint: checkpoint ?? null,
-    }),
+    receipt: (state, checkpoint) => {
+      const earlier = [...versions.values()].filter(({ root }) => root !== state.root);
+      return {
+        v: 1,
+        state,
+        rank,
+        columns,
+        spans: spans.slice(),
+        earlier,
+        orderDigest: runOrderDigest({ state, earlier, spans }),
+        bytesDigest: withBytes ? formatDigest(chain) : null,
+        checkpoint: checkpoint ?? null,
+      };
+    },
   };
+}
+
+/** What the bytes digest chains from. */
+export const BYTES_ZERO: Uint8Array = new Uint8Array(32);
+
+/** The bytes digest after one more step, or as it was where the step has none. */
+export function chainBytes(
+  chain: Uint8Array,
+  { epoch, from, to, bytes }: Pick<Acknowledged, "epoch" | "from" | "to" | "bytes">,
+): Uint8Array {
+  return bytes ? hashAs("bytesDigest", chain, u64le(epoch), u64le(from), u64le(to), bytes) : chain;
 }
 
 /** Digest of one batch's arrays, in the order of the columns: what the bytes digest chains. */
@@ -109,11 +135,39 @@ function appendSpan(spans: Span[], next: Span, rows: number): void {
 /** Joins the last span to the one before it when both are whole epochs that follow each other. */
 function mergeEpochs(spans: Span[], rows: number): void {
   const [before, last] = spans.slice(-2);
-  if (!before || !last || before.epoch + before.epochs !== last.epoch) return;
+  if (!before || !last || before.epoch + before.epochs !== last.epoch || before.root !== last.root) return;
   const isWhole = (s: Span) => s.from === 0 && s.to + s.dropped === rows;
   const same = before.to === last.to && before.dropped === last.dropped && before.padded === last.padded;
   if (!same || !isWhole(before) || !isWhole(last) || before.W !== last.W || before.B !== last.B) return;
   spans.splice(-2, 2, { ...before, epochs: before.epochs + last.epochs });
+}
+
+/** The version of a receipt's spans under this root. @throws ShardpactError `damaged` when the receipt does not say */
+export function versionOf({ state, earlier }: Pick<Receipt, "state" | "earlier">, root: Digest): TrainedVersion {
+  const found = [state, ...earlier].find((version) => version.root === root);
+  if (found) return { dataset: found.dataset, root: found.root, order: found.order };
+  throw new ShardpactError("damaged", `the receipt does not say which version ${root} is`, { details: { root } });
+}
+
+/** Spans that follow each other on one version, together. */
+export function spansByVersion(spans: readonly Span[]): readonly (readonly [Span, ...Span[]])[] {
+  const groups: [Span, ...Span[]][] = [];
+  for (const span of spans) {
+    const last = groups.at(-1);
+    if (last?.[0].root === span.root) last.push(span);
+    else groups.push([span]);
+  }
+  return groups;
+}
+
+/** The order digest of one version, or a digest of those of several. See `docs/order.md` §7. */
+export function runOrderDigest(receipt: Pick<Receipt, "state" | "earlier" | "spans">): Digest {
+  const { selection } = receipt.state;
+  const digests = spansByVersion(receipt.spans).map((group) =>
+    orderDigest({ ...versionOf(receipt, group[0].root), selection }, group),
+  );
+  if (digests.length <= 1) return digests[0] ?? orderDigest(receipt.state, []);
+  return formatDigest(hashAs("runOrderDigest", concatBytes(digests.map(parseDigest))));
 }
 
 /** See `docs/order.md` §7. */

@@ -7,14 +7,24 @@
 import { z } from "zod";
 import type { ConfirmedVersion, SplitSummary } from "../client/types.ts";
 import { type Digest, formatDigest, parseDigest } from "../model/bytes.ts";
-import { orderSpec } from "../model/commands.ts";
+import { orderSpec, type OrderSpec } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { loaderState, stateDigest } from "./cursor.ts";
+import type { HostBatch } from "./feed.ts";
 import { createHostLoader, type LoaderOptions } from "./host-loader.ts";
 import { createEpochOrder } from "./order/order.ts";
 import { BLOCK_BYTES } from "./order/spec.ts";
 import { selectionDigest } from "./selection.ts";
-import { orderDigest, type Receipt, type Span } from "./receipt.ts";
+import {
+  BYTES_ZERO,
+  chainBytes,
+  type Receipt,
+  runOrderDigest,
+  type Span,
+  spansByVersion,
+  type TrainedVersion,
+  versionOf,
+} from "./receipt.ts";
 
 const digest = z.templateLiteral(["b3:", z.string().regex(/^[0-9a-f]{64}$/)]);
 const count = z.number().int().nonnegative();
@@ -32,6 +42,7 @@ const receiptSchema = z.object({
       ...{ from: count, to: count, W: count, B: count, dropped: count, padded: count },
     }),
   ),
+  earlier: z.array(z.object({ dataset: z.string(), root: digest, order: orderSpec })).default([]),
   orderDigest: digest,
   bytesDigest: digest.nullable(),
   checkpoint: digest.nullable().default(null),
@@ -94,8 +105,8 @@ export function pathTo(receipts: readonly Receipt[], from: Receipt): readonly Re
 }
 
 /** Whether the spans are what the digest was made of. */
-export function holdsOrder({ state, spans, orderDigest: claimed }: Receipt): boolean {
-  return orderDigest(state, spans) === claimed;
+export function holdsOrder(receipt: Receipt): boolean {
+  return runOrderDigest(receipt) === receipt.orderDigest;
 }
 
 /** One row that was trained on: where it stood, and which row of the selection it is. */
@@ -105,15 +116,33 @@ export interface SeenRow {
   readonly row: number;
 }
 
-/** All rows of some spans, in global order; all ranks together. `rows`: of the selection. */
-export function* seenRows(state: Receipt["state"], spans: readonly Span[], rows: number): Generator<SeenRow> {
-  const input = {
-    root: parseDigest(state.root),
-    selection: parseDigest(state.selection),
-    rows,
-    order: orderSpec.parse(state.order),
-  };
-  for (const { epoch: first, epochs, from, to } of spans) {
+/** Confirmed versions by their roots. */
+export type VersionsByRoot = ReadonlyMap<Digest, ConfirmedVersion>;
+
+/** All roots that receipts speak of, and which version each is. */
+export function trainedVersions(receipts: readonly Receipt[]): readonly TrainedVersion[] {
+  const all = receipts.flatMap((receipt) =>
+    [receipt.state, ...receipt.earlier].map(({ root }) => versionOf(receipt, root)),
+  );
+  return [...new Map(all.map((version) => [version.root, version])).values()];
+}
+
+/**
+ * Spans of epochs that a run trained on another version than it had agreed on; `epochs` is what it agreed on, by epoch.
+ */
+export function strayEpochs({ spans }: Receipt, epochs: ReadonlyMap<number, Digest>): readonly Span[] {
+  return spans.filter(({ root, epoch, epochs: count }) =>
+    Array.from({ length: count }, (_, i) => epochs.get(epoch + i)).some((agreed) => agreed !== root),
+  );
+}
+
+/** All rows of a receipt's spans, in global order; all ranks together. */
+export function* seenRows(receipt: Receipt, versions: VersionsByRoot): Generator<SeenRow> {
+  const { state } = receipt;
+  for (const { root, epoch: first, epochs, from, to } of receipt.spans) {
+    const { rows } = splitOf(requireVersion(versions, root), { root, selection: state.selection });
+    const { order: spec } = versionOf(receipt, root);
+    const input = { root: parseDigest(root), selection: parseDigest(state.selection), rows, order: spec };
     for (let epoch = first; epoch < first + epochs; epoch++) {
       const order = createEpochOrder(input, epoch);
       for (let position = from; position < Math.min(to, rows); position++) {
@@ -125,42 +154,71 @@ export function* seenRows(state: Receipt["state"], spans: readonly Span[], rows:
 
 /**
  * Gathers again what one rank of an attempt delivered, from the verified shards, and tells the digest of its bytes.
- * @throws as a loader; `invalid_argument` when the receipt covers no bytes
+ * @throws as a loader; `invalid_argument` when the receipt covers no bytes, `root_mismatch` without one of its versions
  */
-export async function replayBytes(version: ConfirmedVersion, receipt: Receipt): Promise<Digest> {
-  const [first] = receipt.spans;
-  if (!first || receipt.bytesDigest === null)
+export async function replayBytes(versions: VersionsByRoot, receipt: Receipt): Promise<Digest> {
+  if (receipt.spans.length === 0 || receipt.bytesDigest === null)
     throw new ShardpactError(
       "invalid_argument",
       "this receipt covers no bytes: it was made without `receipt: 'bytes'`",
     );
+  let chain = BYTES_ZERO;
+  for (const group of spansByVersion(receipt.spans)) {
+    const version = requireVersion(versions, group[0].root);
+    for await (const batch of gatherAgain(version, receipt, group)) {
+      chain = chainBytes(chain, { ...batch, bytes: batch.digest });
+    }
+  }
+  return formatDigest(chain);
+}
+
+/** The batches of a rank over the spans of one version. */
+async function* gatherAgain(
+  version: ConfirmedVersion,
+  receipt: Receipt,
+  spans: readonly [Span, ...Span[]],
+): AsyncGenerator<HostBatch> {
+  const [first] = spans;
+  const end = spans.at(-1) as Span;
   const { state, columns, rank } = receipt;
-  const split = splitOf(version, state).name;
+  const { root, order } = versionOf(receipt, first.root);
+  const split = splitOf(version, { root, selection: state.selection }).name;
   const cols = (requests: Receipt["columns"]["xs"]) =>
     Object.fromEntries(requests.map(({ name, options }) => [name, options]));
+  const resume = { ...state, root, order, epoch: first.epoch, offset: first.from };
   const options: LoaderOptions = {
     ...{ xs: cols(columns.xs), split, batchSize: first.B, rank, world: first.W, last: state.last },
     ...(columns.ys.length > 0 ? { ys: cols(columns.ys) } : {}),
-    ...orderOptions(state),
-    ...{
-      allowRandomReads: true,
-      receipt: "bytes",
-      reconfirm: "open",
-      resume: { ...state, epoch: first.epoch, offset: first.from },
-    },
+    ...orderOptions(order),
+    ...{ allowRandomReads: true, receipt: "bytes", reconfirm: "open", resume },
   };
   await using host = createHostLoader(version, options);
-  const isThere = (): boolean => host.state().epoch === state.epoch && host.state().offset === state.offset;
-  while (!isThere()) {
+  const lastEpoch = end.epoch + end.epochs - 1;
+  for (let done = false; !done;) {
     const epoch = host.iterate();
-    while (!isThere() && (await epoch.next()) !== null) host.ack();
+    for (let batch = await epoch.next(); batch && !done; batch = done ? null : await epoch.next()) {
+      yield batch;
+      host.ack();
+      done = batch.epoch === lastEpoch && batch.to >= end.to;
+    }
     await epoch.return();
   }
-  return host.receipt().bytesDigest as Digest;
+}
+
+function requireVersion(versions: VersionsByRoot, root: Digest): ConfirmedVersion {
+  const found = versions.get(root);
+  if (found) return found;
+  throw new ShardpactError(
+    "root_mismatch",
+    `the receipt is of ${root}, which is none of the versions that were opened`,
+  );
 }
 
 /** The split that a state's selection stands for. @throws ShardpactError `root_mismatch`, `not_found` */
-export function splitOf(version: ConfirmedVersion, { root, selection }: Receipt["state"]): SplitSummary {
+export function splitOf(
+  version: ConfirmedVersion,
+  { root, selection }: Pick<Receipt["state"], "root" | "selection">,
+): SplitSummary {
   if (version.root !== root) {
     throw new ShardpactError("root_mismatch", `the receipt is of ${root}, the version's root is ${version.root}`);
   }
@@ -173,8 +231,7 @@ export function splitOf(version: ConfirmedVersion, { root, selection }: Receipt[
 }
 
 /** Shuffle options that give the order of a state. */
-function orderOptions({ order }: Receipt["state"]): Pick<LoaderOptions, "shuffle" | "seed"> {
-  const { strength, seed, K, g } = order;
+function orderOptions({ strength, seed, K, g }: OrderSpec): Pick<LoaderOptions, "shuffle" | "seed"> {
   if (strength !== "window") return { shuffle: strength, seed: BigInt(seed) };
   return { shuffle: { strength, lanes: K, windowBytes: g === 1 ? 1 : g * K * BLOCK_BYTES }, seed: BigInt(seed) };
 }

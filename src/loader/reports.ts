@@ -17,8 +17,8 @@ export interface RunOptions {
 }
 
 export interface Reports {
-  /** Get-or-create of the run, once. @throws `plan_mismatch`, `run_ended`, `no_quorum`, … */
-  begin(): Promise<void>;
+  /** Get-or-create of the run, once, in an epoch that it trains on its version in. @throws `plan_mismatch`, `run_ended`, `no_quorum`, … */
+  begin(epoch: number): Promise<void>;
   /** Sends a receipt in the background, unless one was sent a moment ago. */
   epochEnded(): void;
   /** A checkpoint was written: sends the receipt that names it. */
@@ -39,11 +39,13 @@ export function createReports(
   let sentMs = -Infinity;
   let sentDigest = "";
 
-  async function begin(id: string): Promise<void> {
+  async function begin(id: string, epoch: number): Promise<void> {
     const [dataset = "", number = "0"] = plan.dataset.split("@v");
     const { root, selection, order, world, batchSize, last } = plan;
     const fixed = { dataset, version: Number(number), root, selection, order, world, batchSize, last };
-    await version.beginRun(id, fixed, run?.meta ?? {});
+    const meta = run?.meta ?? {};
+    if (plan.follow) await version.beginRun(id, { ...fixed, follow: true }, meta, epoch);
+    else await version.beginRun(id, fixed, meta);
   }
 
   /** A receipt that can't be sent is not an error of training; the next one covers it. */
@@ -62,9 +64,9 @@ export function createReports(
   }
 
   return {
-    async begin() {
+    async begin(epoch) {
       if (!run) return;
-      begun ??= begin(run.id);
+      begun ??= begin(run.id, epoch);
       await begun.catch((error: unknown) => {
         begun = null;
         throw error;

@@ -123,7 +123,7 @@ export function startWatch({ version, reconfirm, onUnconfirmed, run, ports, sign
   };
 }
 
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
+export function sleep(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);

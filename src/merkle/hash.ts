@@ -34,6 +34,7 @@ export const CONTEXTS = {
   order: "shardpact sp-order/1",
   orderRound: "shardpact sp-order/1 round",
   orderDigest: "shardpact order digest/1",
+  runOrderDigest: "shardpact run order digest/1",
   bytesDigest: "shardpact bytes digest/1",
   splitPosition: "shardpact positional split/1",
   splitKey: "shardpact split key/1",

@@ -42,7 +42,7 @@ export interface FitOptions {
 }
 
 export interface Loader extends AsyncDisposable, AsyncIterable<Batch> {
-  /** Batches of a whole epoch on this rank; Infinity after `repeat()`. */
+  /** Batches of a whole epoch on this rank; Infinity after `repeat()`. With `follow`: of the present epoch's version. */
   readonly size: number;
   /** One epoch from the acknowledged cursor on. Costs nothing before its first `next()`. @throws `closed`, `invalid_argument` */
   iterator(): Promise<BatchIterator>;
@@ -95,15 +95,18 @@ function wrap(host: HostLoader, repeats: boolean): Loader {
 }
 
 function loaderOf(host: HostLoader, repeats: boolean): Loader {
-  const { plan } = host;
   const iterate = (): BatchIterator => tensorIterator(host, repeats);
   return {
-    size: repeats ? Infinity : plan.steps,
+    get size() {
+      return repeats ? Infinity : host.plan.steps;
+    },
     async iterator() {
-      if (plan.padded > 0 && !host.hasMap) {
+      const { plan } = host;
+      // A version that comes later may need padding where this one does not.
+      if ((plan.padded > 0 || (plan.follow && plan.last === "pad")) && !host.hasMap) {
         throw new ShardpactError(
           "invalid_argument",
-          `${plan.padded} rows of the last step are padding, which fitDataset would train on`,
+          `${plan.padded > 0 ? plan.padded : "a later version's"} rows of the last step are padding, which fitDataset would train on`,
           {
             details: { padded: plan.padded },
             hint: "Use last: 'drop', or a map that makes use of columns.mask, or iterate by hand with for await.",
@@ -120,7 +123,7 @@ function loaderOf(host: HostLoader, repeats: boolean): Loader {
     },
     state: () => host.state(),
     receipt: () => host.receipt(),
-    explain: () => explainPlan(plan),
+    explain: () => explainPlan(host.plan),
     fit: () => ({ initialEpoch: host.state().epoch, callbacks: [{ onBatchEnd: async () => host.ack() }] }),
     close: () => host.close(),
     [Symbol.asyncIterator]: iterate,

@@ -11,6 +11,8 @@ beforeAll(async () => {
 });
 afterAll(() => data.close());
 
+const versionsOf = ({ version }: TestVersion) => new Map([[version.root, version]]);
+
 const base: LoaderOptions = {
   ...{
     xs: "x",
@@ -47,9 +49,9 @@ test("receipts expand to the rows that were trained on; their digests can be mad
   const trained = await steps(loader, 50); // one epoch has 32
   const receipt = parseReceipt(JSON.parse(JSON.stringify(loader.receipt())));
   expect(receipt.spans.length).toBe(2);
-  expect([...seenRows(receipt.state, receipt.spans, 500)].map(({ row }) => row).sort()).toEqual(trained.sort());
+  expect([...seenRows(receipt, versionsOf(data))].map(({ row }) => row).sort()).toEqual(trained.sort());
   expect(holdsOrder(receipt)).toBe(true);
-  expect(await replayBytes(data.version, receipt)).toBe(receipt.bytesDigest);
+  expect(await replayBytes(versionsOf(data), receipt)).toBe(receipt.bytesDigest);
   const forged: Receipt = { ...receipt, spans: receipt.spans.map((span) => ({ ...span, to: span.to - 16 })) };
   expect(holdsOrder(forged)).toBe(false);
 });
@@ -63,7 +65,7 @@ test("every rank of a world, from a resumed state on", async () => {
     await steps(loader, 21);
     const receipt = loader.receipt();
     expect(receipt.state.parent).toBe(stateDigest(first.state()));
-    expect(await replayBytes(data.version, receipt)).toBe(receipt.bytesDigest);
+    expect(await replayBytes(versionsOf(data), receipt)).toBe(receipt.bytesDigest);
   }
 });
 
@@ -84,7 +86,7 @@ test("what a model saw is the path from its checkpoint: a crash's lost steps are
   expect(attempts.map(({ parent }) => parent)).toEqual([null, stateDigest(saved)]);
   const path = pathTo(own, attempts[1]?.last as Receipt);
   expect(path.map(({ checkpoint }) => checkpoint)).toEqual([CHECKPOINT, null]);
-  const saw = path.flatMap(({ state, spans }) => [...seenRows(state, spans, 500)]);
+  const saw = path.flatMap((receipt) => [...seenRows(receipt, versionsOf(data))]);
   expect(saw.length).toBe(4 * 16 + 3 * 32);
   expect(saw.map(({ position }) => position)).toEqual(Array.from({ length: 160 }, (_, i) => i));
   expect(
@@ -106,8 +108,8 @@ test("other data gives other bytes, and another version is refused", async () =>
   await steps(loader, 3);
   const receipt = loader.receipt();
   await using other = await makeVersion({ splits: { train: numberedBatches(500, 16, 1) } });
-  await expect(replayBytes(other.version, receipt)).rejects.toMatchObject({ code: "root_mismatch" });
+  await expect(replayBytes(versionsOf(other), receipt)).rejects.toMatchObject({ code: "root_mismatch" });
   const otherColumns = { ...receipt.columns, ys: [{ name: "y", options: {} }] };
-  expect(await replayBytes(data.version, { ...receipt, columns: otherColumns })).not.toBe(receipt.bytesDigest);
+  expect(await replayBytes(versionsOf(data), { ...receipt, columns: otherColumns })).not.toBe(receipt.bytesDigest);
   expect(() => parseReceipt({ v: 2 })).toThrow(expect.objectContaining({ code: "damaged" }) as Error);
 });

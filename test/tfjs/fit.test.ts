@@ -3,6 +3,7 @@ import { join } from "node:path";
 import * as tf from "@tensorflow/tfjs-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createEvaluation, createLoader, type Loader } from "../../src/tfjs/index.ts";
+import { liveDataset } from "../loader/support/live.ts";
 import { makeVersion, numberedBatches, type TestVersion } from "../loader/support/version.ts";
 
 let data: TestVersion;
@@ -164,3 +165,47 @@ async function findFile(folder: string, digest: string): Promise<string> {
   for (const name of await readdir(folder, { recursive: true })) if (name.endsWith(digest)) return join(folder, name);
   throw new Error(`no file for ${digest}`);
 }
+
+test("fitDataset follows a dataset that grows between epochs; size is that of the present epoch", async () => {
+  await using live = liveDataset();
+  const rows = [64, 160, 160];
+  const publish = (count: number) => live.publish({ splits: { train: numberedBatches(count, 16) } });
+  await publish(64);
+  const options = { ...columns, split: "train", batchSize: 32, shuffle: true, seed: 7 } as const;
+  await using loader = createLoader(live.at(1), { ...options, run: { id: "live" }, follow: true });
+  const net = trainable();
+  const seen: [size: number, batches: number][] = [];
+  let batches = 0;
+  const count = {
+    onBatchEnd: async () => void batches++,
+    onEpochEnd: async (epoch: number) => {
+      seen.push([loader.size, batches]);
+      batches = 0;
+      if (epoch === 0) await publish(160);
+    },
+  };
+  const fit = loader.fit();
+  await net.fitDataset(loader, { epochs: 3, verbose: 0, ...fit, callbacks: [...fit.callbacks, count] });
+  expect(seen).toEqual(rows.map((of) => [of / 32, of / 32]));
+  expect(loader.receipt().spans.map(({ to, epochs }) => [to, epochs])).toEqual([
+    [64, 1],
+    [160, 2],
+  ]);
+  expect(loader.explain()).toMatchObject({ dataset: "things@v2", follow: true });
+  // With batchesPerEpoch epochs of fitDataset are not those of the loader, which go on moving at their own ends.
+  await publish(96);
+  const forever = loader.repeat();
+  expect(forever.size).toBe(Infinity);
+  await net.fitDataset(forever, { epochs: 2, batchesPerEpoch: 3, verbose: 0 });
+  expect(loader.state()).toMatchObject({ dataset: "things@v3", epoch: 4, offset: 64 });
+});
+
+test("padding that a later version may need is refused before the first batch", async () => {
+  await using live = liveDataset();
+  await live.publish({ splits: { train: numberedBatches(64, 16) } });
+  const padded = { ...columns, batchSize: 32, last: "pad", run: { id: "pad" } } as const;
+  await expect(createLoader(live.at(1), padded).iterator()).resolves.toBeDefined();
+  await expect(createLoader(live.at(1), { ...padded, follow: true }).iterator()).rejects.toMatchObject({
+    code: "invalid_argument",
+  });
+});

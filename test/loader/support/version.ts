@@ -117,12 +117,18 @@ export async function makeVersion(o: TestVersionOptions): Promise<TestVersion> {
       calls.reconfirms++;
       return o.reconfirm ? o.reconfirm(signal, since) : confirmation;
     },
-    beginRun: async (run, plan, meta) => {
+    beginRun: async (run, plan, meta, epoch) => {
       calls.plans.push({ run, plan, meta });
-      await o.beginRun?.(run, plan, meta);
+      await o.beginRun?.(run, plan, meta, epoch);
     },
     sendReceipt: async (run, rank, receipt) => void calls.receipts.push({ run, rank, receipt }),
     lease: async (_run, ttlMs) => ttlMs,
+    following: {
+      agreed: async () => null,
+      propose: async () => undefined,
+      newest: async () => version,
+      open: async () => version,
+    },
   };
   const close = async (): Promise<void> => {
     await store.close();
