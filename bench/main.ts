@@ -9,6 +9,7 @@ import { benchFailover } from "./failover.ts";
 import { benchFeeding } from "./feeding.ts";
 import { benchHash } from "./hash.ts";
 import { benchLoader } from "./loader.ts";
+import { benchPublish } from "./publish.ts";
 import { type Figure, printTable } from "./report.ts";
 import { benchScale } from "./scale.ts";
 
@@ -19,6 +20,7 @@ const BENCHES: Readonly<Record<string, (note: (line: string) => void) => Promise
   loader: benchLoader,
   hash: benchHash,
   feeding: benchFeeding,
+  publish: benchPublish,
   scale: benchScale,
 };
 

@@ -86,16 +86,16 @@ export async function timed(work: () => Promise<number>): Promise<Run> {
   return { amount, ms: performance.now() - startedMs };
 }
 
+/** Times a line of bash over `amount` of something, its start included; `args` are $1, $2, …. @throws when it fails */
+export async function shellRun(line: string, args: readonly string[], amount: number): Promise<Run> {
+  const { stderr } = await run("bash", ["-c", `TIMEFORMAT='%R %U %S'; time { ${line}; }`, "bench", ...args]);
+  const [real = 0, user = 0, system = 0] = stderr.trim().split(" ").map(Number);
+  return { amount, ms: real * 1000, cpuMs: (user + system) * 1000 };
+}
+
 /** `b3sum --num-threads 1` over files, its start included; null when it is not installed. */
 export async function b3sum(files: readonly string[], bytes: number): Promise<Run | null> {
-  try {
-    const times = "TIMEFORMAT='%R %U %S'; time b3sum --num-threads 1 \"$@\" > /dev/null";
-    const { stderr } = await run("bash", ["-c", times, "b3sum", ...files]);
-    const [real = 0, user = 0, system = 0] = stderr.trim().split(" ").map(Number);
-    return { amount: bytes, ms: real * 1000, cpuMs: (user + system) * 1000 };
-  } catch {
-    return null;
-  }
+  return shellRun('b3sum --num-threads 1 "$@" > /dev/null', files, bytes).catch(() => null);
 }
 
 /** Medians: amount a second, and CPU nanoseconds for one of it. */

@@ -7,7 +7,7 @@ import path from "node:path";
 import { FixedSizeList, Field, Float32, RecordBatch, Schema, Struct, Table, makeData, tableToIPC } from "apache-arrow";
 import { commitDraft, putObjects } from "../src/client/commit.ts";
 import { draftVersion } from "../src/client/draft.ts";
-import { inParallel } from "../src/client/parallel.ts";
+import { inParallel } from "../src/shards/parallel.ts";
 import type { Connection } from "../src/connect.ts";
 import { LIMITS } from "../src/model/limits.ts";
 import { prepareVersion, type PreparedVersion } from "../src/shards/prepare.ts";
@@ -20,15 +20,20 @@ const ROWS = 64;
 const WIDTH = 256;
 const UPLOADS_IN_FLIGHT = 4;
 
-/** Writes one shard of 64 rows of 256 float32: 64 KiB. */
+/** A shard of 64 rows of 256 float32: 64 KiB. */
 export async function writeFloats(file: string, seed: number): Promise<void> {
-  const values = Float32Array.from({ length: ROWS * WIDTH }, (_, i) => seed + i / 1024);
+  await writeFile(file, floatShard(ROWS, WIDTH, seed));
+}
+
+/** An Arrow file of one record batch of lists of `width` float32. */
+export function floatShard(rows: number, width: number, seed: number): Uint8Array {
+  const values = Float32Array.from({ length: rows * width }, (_, i) => seed + i / 1024);
   const child = makeData({ type: new Float32(), length: values.length, data: values });
-  const type = new FixedSizeList(WIDTH, new Field("item", new Float32(), false));
-  const list = makeData({ type, length: ROWS, child });
+  const type = new FixedSizeList(width, new Field("item", new Float32(), false));
+  const list = makeData({ type, length: rows, child });
   const schema = new Schema([new Field("x", type, false)]);
-  const batch = new RecordBatch(schema, makeData({ type: new Struct(schema.fields), length: ROWS, children: [list] }));
-  await writeFile(file, tableToIPC(new Table([batch]), "file"));
+  const batch = new RecordBatch(schema, makeData({ type: new Struct(schema.fields), length: rows, children: [list] }));
+  return tableToIPC(new Table([batch]), "file");
 }
 
 /** Writes, scans and stores the files that all entries stand over. The caller closes it. */

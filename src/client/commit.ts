@@ -9,7 +9,7 @@ import { concatBytes, parseDigest, type Digest } from "../model/bytes.ts";
 import { isShardpactError, ShardpactError } from "../model/errors.ts";
 import type { CallOptions } from "./confirm.ts";
 import type { Draft } from "./draft.ts";
-import { inParallel } from "./parallel.ts";
+import { inParallel } from "../shards/parallel.ts";
 import { commandIdOf, makeCommand, propose } from "./propose.ts";
 import type { Session } from "./session.ts";
 

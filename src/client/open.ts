@@ -13,7 +13,7 @@ import { expectAnswer, refuseRevoked } from "./answers.ts";
 import { confirm, type CallOptions, type Stragglers } from "./confirm.ts";
 import { requireHistory } from "./history.ts";
 import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
-import { inParallel } from "./parallel.ts";
+import { inParallel } from "../shards/parallel.ts";
 import { requireShardsNotRevoked } from "./revoked.ts";
 import { runCalls } from "./run-calls.ts";
 import type { Session } from "./session.ts";

@@ -11,12 +11,11 @@ import { isShardpactError, ShardpactError } from "../model/errors.ts";
 import { type Imported, type ImportOptions, importSources, needsImport } from "../import/import.ts";
 import { decodeClasses } from "../merkle/classes.ts";
 import { prepareVersion, type PreparedVersion } from "../shards/prepare.ts";
-import { uploadShard } from "../shards/upload.ts";
+import { uploadAll } from "../shards/upload-all.ts";
 import type { ShardStore } from "../shards/port.ts";
 import type { CallOptions } from "./confirm.ts";
 import { commitDraft, putObjects } from "./commit.ts";
 import { draftVersion, findBase, type Base, type Draft } from "./draft.ts";
-import { inParallel } from "./parallel.ts";
 import type { Session } from "./session.ts";
 
 export type PublishSource = string | readonly string[] | AsyncIterable<RecordBatch>;
@@ -74,7 +73,6 @@ export interface VersionInfo {
 }
 
 const REBASES_MAX = 8;
-const UPLOADS_IN_FLIGHT = 4;
 
 /**
  * Publishes files, folders or record batches as the next version of a dataset. The version holds these and no others. Arrow
@@ -175,18 +173,13 @@ async function publishDraft(
 }
 
 /** Brings all shards into the store; returns how many were not there, or not whole. */
-async function upload(store: ShardStore, { shards }: PreparedVersion, o: PublishOptions): Promise<number> {
-  const totalBytes = shards.bytes;
+async function upload(store: ShardStore, prepared: PreparedVersion, o: PublishOptions): Promise<number> {
+  const totalBytes = prepared.shards.bytes;
   let doneBytes = 0;
-  let stored = 0;
   const onBytes = (bytes: number): void => {
     doneBytes += bytes;
     o.onProgress?.({ phase: "upload", doneBytes, totalBytes });
   };
   onBytes(0);
-  await inParallel(shards, UPLOADS_IN_FLIGHT, async (shard) => {
-    const put = await uploadShard(store, shard, { ...(o.signal === undefined ? {} : { signal: o.signal }), onBytes });
-    if (put === "stored") stored++;
-  });
-  return stored;
+  return uploadAll(store, prepared, { ...(o.signal === undefined ? {} : { signal: o.signal }), onBytes });
 }

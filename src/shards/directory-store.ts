@@ -115,6 +115,7 @@ async function putObject(
   if (bytes !== undefined && (await isWholeCopy(store, digest, bytes, options))) return "present";
   const temp = join(root, "tmp", tempName());
   const file = await open(temp, "wx");
+  let isPlaced = false;
   try {
     const hash = createObjectDigest(context);
     let written = 0;
@@ -135,9 +136,10 @@ async function putObject(
       await file.close();
     }
     await placeDurably(temp, path);
+    isPlaced = true;
     return "stored";
   } finally {
-    await unlink(temp).catch(() => undefined); // gone already when it was renamed
+    if (!isPlaced) await unlink(temp).catch(() => undefined); // perhaps it was placed, and that is not known to last
   }
 }
 

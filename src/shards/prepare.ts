@@ -12,8 +12,9 @@ import type { SplitRule } from "../model/commands.ts";
 import { ShardpactError, invariant } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import type { Classes } from "../merkle/classes.ts";
+import { type FileThreads, startFileThreads } from "./file-threads.ts";
 import type { ScannedShard } from "./scan.ts";
-import { scanAll } from "./scan-pool.ts";
+import { scanAll } from "./scan-all.ts";
 import { firstSchemaDifference } from "./schema.ts";
 import { findSources, type SourceFile } from "./sources.ts";
 import { type ShardList, writeShardList } from "./shard-list.ts";
@@ -62,6 +63,8 @@ export interface PreparedVersion extends AsyncDisposable {
   readonly splits: readonly string[];
   readonly splitRule: SplitRule;
   readonly shards: ShardList;
+  /** What they were scanned in, for what comes next. */
+  readonly threads: FileThreads | null;
   /** Removes the files that were written for record batches; the caller's own stay. The shards can't be read any more. */
   close(): Promise<void>;
 }
@@ -105,17 +108,18 @@ async function prepareFiles(
   const names = files.map(({ name }) => name);
   const plan = written ? planWritten(names, written.rule, written.splits) : planSplits(names, positional);
   const spool = await openSpool();
+  const threads = startFileThreads(files.length, bytes, options.signal);
   const close = async (): Promise<void> => {
-    await spool.close();
+    await Promise.all([threads?.close(), spool.close()]);
     if (ownFolder) await rm(ownFolder, { recursive: true, force: true });
   };
   try {
-    const { shards, schema, classes } = await scanShards(options, files, plan.ordinals, spool);
+    const { shards, schema, classes } = await scanShards(options, files, plan.ordinals, threads, spool);
     invariant(written === undefined || shards.rows === written.rows, "every row written was found again");
     const { splits, rule: splitRule } = plan;
-    return { schema, classes, splits, splitRule, shards, close, [Symbol.asyncDispose]: close };
+    return { schema, classes, splits, splitRule, shards, threads, close, [Symbol.asyncDispose]: close };
   } catch (error) {
-    await spool.close();
+    await Promise.all([threads?.close(), spool.close()]);
     throw error;
   }
 }
@@ -124,12 +128,15 @@ async function scanShards(
   options: PrepareOptions,
   files: readonly SourceFile[],
   ordinals: readonly number[],
+  threads: FileThreads | null,
   spool: Spool,
 ): Promise<Pick<PreparedVersion, "schema" | "classes" | "shards">> {
   const shards = writeShardList(spool);
   let i = 0;
   const gathered = gatherer(options);
-  for await (const scanned of scanFiles(files, options)) {
+  const { signal, onProgress } = options;
+  const onBytes = (bytes: number): void => onProgress?.({ kind: "bytes", bytes });
+  for await (const scanned of scanAll(files, threads, { ...(signal ? { signal } : {}), onBytes })) {
     const file = files[i];
     invariant(file, "a file was scanned");
     await gathered.add(file, scanned);
@@ -137,16 +144,9 @@ async function scanShards(
     const entry = { name: file.name, split: ordinals[i] ?? 0, rows, bytes, digest, segmentIndex: indexDigest };
     await shards.add(entry, file.path, index);
     i += 1;
-    options.onProgress?.({ kind: "shard", name: file.name, rows, bytes });
+    onProgress?.({ kind: "shard", name: file.name, rows, bytes });
   }
   return { ...gathered.finish(), shards: await shards.finish() };
-}
-
-function scanFiles(files: readonly SourceFile[], { signal, onProgress }: PrepareOptions): AsyncIterable<ScannedShard> {
-  return scanAll(files, {
-    ...(signal ? { signal } : {}),
-    onBytes: (bytes) => onProgress?.({ kind: "bytes", bytes }),
-  });
 }
 
 /** Holds each file's schema against the first one's, and gathers class values under it. */

@@ -2,16 +2,16 @@
  * Owns looking at an Arrow IPC file before it is published: one pass that digests every leaf and the whole, and checks
  * the structure of every batch.
  *
- * Memory is bounded by two read buffers, one message's metadata and the index, whatever the file declares.
+ * Memory is bounded by the read buffers, one message's metadata and the index, whatever the file declares.
  */
-import { open, type FileHandle } from "node:fs/promises";
 import { formatDigest, type Digest } from "../model/bytes.ts";
-import { ShardpactError, invariant, toShardpactError } from "../model/errors.ts";
+import { ShardpactError, invariant } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { hashBytes, Hasher, DIGEST_BYTES } from "../merkle/hash.ts";
 import { encodeSegmentIndex, leafLength, segmentIndexDigest, tileSegments } from "../merkle/segment-index.ts";
 import type { Segment } from "../merkle/segment-index.ts";
 import { createBatchValidator } from "./batch-validator.ts";
+import { openFile, type FileReads, type ReadKind } from "./file-reads.ts";
 import { readFrame, type Frame } from "./frame.ts";
 import { malformed } from "./malformed.ts";
 import { describeSchema } from "./schema.ts";
@@ -20,6 +20,8 @@ export interface ScanOptions {
   readonly signal?: AbortSignal;
   /** Told after each piece how many bytes it had. */
   readonly onBytes?: (bytes: number) => void;
+  /** Default `async`. */
+  readonly reads?: ReadKind;
 }
 
 export interface ScannedShard {
@@ -42,26 +44,26 @@ const UNIT_BYTES = 8 * LIMITS.leafBytes;
  * @throws `shard_malformed` (file, offset, reason), `not_found`, `store_failed`, `limit_exceeded`, `aborted`
  */
 export async function scanShard(path: string, options: ScanOptions = {}): Promise<ScannedShard> {
-  const handle = await openFile(path);
+  const file = await openFile(path, options.reads ?? "async");
   try {
-    const before = await handle.stat();
+    const before = await file.stat();
     if (!before.isFile()) throw malformed(path, 0, "it is not a regular file");
-    const readAt = (position: number, length: number) => readExactly(path, handle, position, new Uint8Array(length));
+    const readAt = (position: number, length: number) => readExactly(path, file, position, new Uint8Array(length));
     const frame = await readFrame(path, before.size, readAt);
-    const scanned = await scanSegments(path, handle, frame, before.size, options);
-    const after = await handle.stat();
+    const scanned = await scanSegments(path, file, frame, before.size, options);
+    const after = await file.stat();
     if (after.size !== before.size || after.mtimeMs !== before.mtimeMs) {
       throw malformed(path, 0, "it changed while it was read", "Publish it once it is written.");
     }
     return scanned;
   } finally {
-    await handle.close();
+    await file.close();
   }
 }
 
 async function scanSegments(
   path: string,
-  handle: FileHandle,
+  file: FileReads,
   frame: Frame,
   fileBytes: number,
   { signal, onBytes }: ScanOptions,
@@ -70,9 +72,9 @@ async function scanSegments(
   const leaves = new Uint8Array(leafBytesOf(path, segments));
   const whole = new Hasher();
   const validator = createBatchValidator(path, frame, (position, length) =>
-    readExactly(path, handle, position, new Uint8Array(length)),
+    readExactly(path, file, position, new Uint8Array(length)),
   );
-  for await (const { unit, bytes } of readUnits(path, handle, segments, signal)) {
+  for await (const { unit, bytes } of readUnits(path, file, fileBytes, segments, signal)) {
     whole.update(bytes);
     for (const part of unit.parts) {
       const segment = segments[part.segment];
@@ -159,22 +161,24 @@ function* planUnits(segments: readonly Segment[]): Generator<ReadUnit> {
   if (bytes > 0) yield { offset, bytes, parts };
 }
 
-/** Reads unit by unit into two buffers in turn: the next read is under way while a unit is worked on. */
+/** Reads unit by unit into two buffers in turn: the next read is under way while a unit is worked on. Of blocking reads, one. */
 async function* readUnits(
   path: string,
-  handle: FileHandle,
+  file: FileReads,
+  fileBytes: number,
   segments: readonly Segment[],
   signal: AbortSignal | undefined,
 ): AsyncGenerator<{ readonly unit: ReadUnit; readonly bytes: Uint8Array }> {
   const units = planUnits(segments);
-  const buffers = [new Uint8Array(UNIT_BYTES), new Uint8Array(UNIT_BYTES)] as const;
+  const count = file.isBlocking ? 1 : 2;
+  const buffers = Array.from({ length: count }, () => new Uint8Array(Math.min(UNIT_BYTES, fileBytes)));
   let turn = 0;
   const start = () => {
     const next = units.next();
     if (next.done) return null;
-    const buffer = buffers[turn % 2 === 0 ? 0 : 1];
-    turn += 1;
-    const bytes = readExactly(path, handle, next.value.offset, buffer.subarray(0, next.value.bytes));
+    const buffer = buffers[turn++ % count];
+    invariant(buffer, "there is a buffer for each turn");
+    const bytes = readExactly(path, file, next.value.offset, buffer.subarray(0, next.value.bytes));
     bytes.catch(() => undefined); // awaited below, unless the consumer stops first
     return { unit: next.value, bytes };
   };
@@ -185,39 +189,20 @@ async function* readUnits(
         throw new ShardpactError("aborted", `scanning ${path} was aborted`, { cause: signal.reason });
       const { unit, bytes } = ahead;
       const ready = await bytes;
-      ahead = start();
+      ahead = file.isBlocking ? null : start();
       yield { unit, bytes: ready };
+      ahead ??= start();
     }
   } finally {
     await ahead?.bytes.catch(() => undefined);
   }
 }
 
-async function openFile(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, "r");
-  } catch (cause) {
-    const absent = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
-    throw new ShardpactError(absent ? "not_found" : "store_failed", `${path} cannot be opened: ${String(cause)}`, {
-      cause,
-    });
-  }
-}
-
-async function readExactly(
-  path: string,
-  handle: FileHandle,
-  position: number,
-  target: Uint8Array,
-): Promise<Uint8Array> {
+async function readExactly(path: string, file: FileReads, position: number, target: Uint8Array): Promise<Uint8Array> {
   for (let at = 0; at < target.byteLength;) {
-    const { bytesRead } = await handle
-      .read(target, at, target.byteLength - at, position + at)
-      .catch((cause: unknown) => {
-        throw toShardpactError(cause, "store_failed");
-      });
-    if (bytesRead === 0) throw malformed(path, position + at, "the file became shorter while it was read");
-    at += bytesRead;
+    const bytes = await file.read(target.subarray(at), position + at);
+    if (bytes === 0) throw malformed(path, position + at, "the file became shorter while it was read");
+    at += bytes;
   }
   return target;
 }

@@ -1,7 +1,7 @@
 /**
  * Owns bringing a prepared shard into a store: its bytes and its segment index, each checked against its digest on the way.
  */
-import { createReadStream } from "node:fs";
+import { filePieces, type ReadKind } from "./file-reads.ts";
 import type { ShardStore } from "./port.ts";
 import type { PreparedShard } from "./shard-list.ts";
 
@@ -11,7 +11,11 @@ export interface UploadOptions {
   readonly signal?: AbortSignal;
   /** So many more of the shard's bytes are done, written or found whole; `entry.bytes` in all. */
   readonly onBytes?: (bytes: number) => void;
+  /** Default `async`. */
+  readonly reads?: ReadKind;
 }
+
+export type Uploaded = "stored" | "present";
 
 /**
  * Puts the index first, so that a shard that is there can be read. Objects that are there are read and not sent again:
@@ -20,11 +24,10 @@ export interface UploadOptions {
  */
 export async function uploadShard(
   store: ShardStore,
-  shard: PreparedShard,
-  { signal, onBytes }: UploadOptions = {},
-): Promise<"stored" | "present"> {
-  const { entry, path } = shard;
-  const index = await shard.readIndex();
+  { entry, path, readIndex }: PreparedShard,
+  { signal, onBytes, reads = "async" }: UploadOptions = {},
+): Promise<Uploaded> {
+  const index = await readIndex();
   const aborting = signal ? { signal } : {};
   await store.put(entry.segmentIndex, once(index), { context: "segmentIndex", bytes: index.byteLength, ...aborting });
   let left = entry.bytes; // a copy that is read and found bad would count twice
@@ -33,12 +36,8 @@ export async function uploadShard(
     left -= counted;
     if (counted > 0) onBytes?.(counted);
   };
-  return store.put(entry.digest, contents(path), { bytes: entry.bytes, onBytes: count, ...aborting });
-}
-
-/** Opens the file only when the first chunk is asked for. */
-async function* contents(path: string): AsyncGenerator<Uint8Array> {
-  yield* createReadStream(path, { highWaterMark: CHUNK_BYTES });
+  const pieces = filePieces(path, CHUNK_BYTES, reads);
+  return store.put(entry.digest, pieces, { bytes: entry.bytes, onBytes: count, ...aborting });
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

@@ -26,7 +26,7 @@ function prepared(names: readonly string[], splits = ["train"]): PreparedVersion
   const close = () => Promise.resolve();
   const shards = shardList(entries(names));
   const splitRule = splits.length > 1 ? { kind: "folders" as const } : { kind: "none" as const };
-  return { schema, classes, splits, splitRule, shards, close, [Symbol.asyncDispose]: close };
+  return { schema, classes, splits, splitRule, shards, threads: null, close, [Symbol.asyncDispose]: close };
 }
 
 const names = (count: number): string[] =>

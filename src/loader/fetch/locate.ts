@@ -3,7 +3,7 @@
  *
  * Rows that follow each other in a tile become one run, so an unshuffled batch is a few copies.
  */
-import { inParallel } from "../../client/parallel.ts";
+import { inParallel } from "../../shards/parallel.ts";
 import { invariant } from "../../model/errors.ts";
 import type { Runs } from "../columns/gather.ts";
 import {

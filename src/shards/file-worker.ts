@@ -1,0 +1,30 @@
+/**
+ * Owns the entry of a thread that scans files, and opens stores for itself and puts shards into them. It reads synchronously.
+ */
+import type { PageEntry } from "../merkle/page.ts";
+import type { ShardStore, StoreSpec } from "./port.ts";
+import { scanShard, type ScannedShard } from "./scan.ts";
+import { openStoreAgain } from "./store-again.ts";
+import { serveCalls } from "./threads.ts";
+import { type Uploaded, uploadShard } from "./upload.ts";
+
+/** What a thread needs to put one shard. */
+export interface UploadCall {
+  readonly spec: StoreSpec;
+  readonly entry: PageEntry;
+  readonly path: string;
+  readonly index: Uint8Array;
+}
+export type FileCall = { readonly kind: "scan"; readonly path: string } | ({ readonly kind: "upload" } & UploadCall);
+
+/** By URL; they live as long as the thread. */
+const stores = new Map<string, Promise<ShardStore>>();
+
+serveCalls<FileCall, ScannedShard | Uploaded>(async (call, onBytes) => {
+  if (call.kind === "scan") return scanShard(call.path, { onBytes, reads: "blocking" });
+  const { spec, entry, path, index } = call;
+  let store = stores.get(spec.url);
+  if (!store) stores.set(spec.url, (store = openStoreAgain(spec)));
+  const shard = { entry, path, readIndex: () => Promise.resolve(index) };
+  return uploadShard(await store, shard, { onBytes, reads: "blocking" });
+});
