@@ -45,7 +45,7 @@ export async function runWorkers({ kill, onStep, ...config }: Attempt): Promise<
       }
     });
   }
-  await allEnded(workers, config.joinTimeoutMs + 2 * config.stepTimeoutMs);
+  await allEnded(workers, config);
 
   const isDone = workers.every(({ end }) => end?.kind === "done");
   if (isDone) tellResult(workers);
@@ -89,12 +89,16 @@ function tellResult(workers: readonly Worker[]): void {
   );
 }
 
-async function allEnded(workers: readonly Worker[], graceMs: number): Promise<void> {
+type Timeouts = Pick<WorkerConfig, "joinTimeoutMs" | "stepTimeoutMs">;
+
+async function allEnded(workers: readonly Worker[], { joinTimeoutMs, stepTimeoutMs }: Timeouts): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const endRest = (): void => workers.forEach(({ process }) => void process.kill("SIGKILL"));
   const ended = workers.map(async ({ process }) => {
     const [code] = (await once(process, "close")) as [number | null]; // after its last report
-    if (code !== 0) timer ??= setTimeout(endRest, graceMs);
+    // From here on the others have nobody to wait for; their own deadlines end them by then.
+    const haveMet = workers.some(({ lastStep }) => lastStep > 0);
+    if (code !== 0) timer ??= setTimeout(endRest, 2 * stepTimeoutMs + (haveMet ? 0 : joinTimeoutMs));
   });
   await Promise.all(ended);
   clearTimeout(timer);
