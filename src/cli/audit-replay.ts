@@ -4,7 +4,6 @@
 import { createWriteStream } from "node:fs";
 import { once } from "node:events";
 import type { Command } from "commander";
-import type { AnswerRow } from "../client/answers.ts";
 import { confirmedVersion, resolve } from "../client/open.ts";
 import { confirmedRows } from "../client/runs.ts";
 import { readRunEpoch } from "../client/run-calls.ts";
@@ -23,7 +22,7 @@ import {
   type VersionsByRoot,
 } from "../loader/replay.ts";
 import type { Digest } from "../model/bytes.ts";
-import { runPlan } from "../model/commands.ts";
+import { runPlan, type RunPlan } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
 import { count, EXIT, short, table } from "./output.ts";
@@ -40,48 +39,44 @@ Exits with 1 when a digest does not hold.
 Examples:
   $ shardpact audit replay exp-42
   $ shardpact audit replay exp-42 --checkpoint b3:9f2c… --rows seen.ndjson    # {"epoch":0,"position":0,"row":4711}
-  $ shardpact audit replay exp-42 --bytes`;
+  $ shardpact audit replay exp-42 --bytes
+  $ shardpact audit replay exp-42 exp-42b     # exp-42b went on where exp-42 stood, with another number of ranks`;
 
 export function registerReplay(command: Command): void {
-  withGroupOptions(command.summary("recompute what a run consumed").argument("<run>", "its id"))
+  withGroupOptions(
+    command.summary("recompute what a run consumed").argument("<runs...>", "its id; of several, in any order"),
+  )
     .option("--checkpoint <digest>", "what the model of this checkpoint saw")
     .option("--rows <file>", "write every row, in order, as JSON lines")
     .option("--bytes", "gather the data again, and compare its digest")
     .addHelpText("after", HELP)
-    .action((run: string, o: Options) => inGroup(o, (context) => replay(context, run, o)));
+    .action((runs: string[], o: Options) => inGroup(o, (context) => replay(context, runs, o)));
 }
 
-async function replay(context: Context, run: string, o: Options): Promise<void> {
-  const { session, out, timeoutMs, signal } = context;
-  const { rows } = await confirmedRows(session, { kind: "run", run }, { timeoutMs, signal });
-  const [head, ...told] = rows;
-  const plan = runPlan.parse(head?.["plan"]);
-  const inOrder = told.toSorted((a: AnswerRow, b: AnswerRow) => Number(a["index"]) - Number(b["index"]));
-  const receipts = inOrder.map((row) => parseReceipt(row["receipt"]));
-  if (receipts.length === 0) throw new ShardpactError("not_found", `run '${run}' has reported no receipt yet`);
-  const versions = await openAll(context, plan.dataset, receipts);
-  const epochs = plan.follow ? await agreedEpochs(context, run) : [];
+async function replay(context: Context, runs: readonly string[], o: Options): Promise<void> {
+  const { out } = context;
+  const told = await Promise.all([...new Set(runs)].map((run) => readRun(context, run)));
+  const receipts = told
+    .flatMap((run) => run.receipts)
+    .toSorted((a, b) => a.index - b.index)
+    .map(({ receipt }) => receipt);
+  const versions = await openAll(context, datasetOf(told), receipts);
   const attempts = attemptsOf(receipts);
   const path = pathTo(receipts, lastOf(receipts, attempts, o.checkpoint));
   const findings = await check(versions, attempts, o.bytes === true);
-  if (plan.follow) findings.push(...strayFindings(attempts, epochs));
+  findings.push(...told.flatMap(strayFindings));
   const spans = path.flatMap((receipt) => receipt.spans);
   const total = spans.reduce((sum, { epochs, from, to }) => sum + epochs * (to - from), 0);
   if (o.rows !== undefined) await writeRows(o.rows, versions, path);
 
   out.data({
-    run,
-    plan,
-    epochs,
+    runs: told.map(({ run, plan, epochs }) => ({ run, plan, epochs })),
     attempts,
     path: path.map(({ state, spans: part }) => ({ state, spans: part })),
     rows: total,
     findings,
   });
-  out.line(
-    `${run}  ${plan.dataset}@v${plan.version} ${short(plan.root)} · world ${plan.world} · batch ${plan.batchSize}`,
-  );
-  for (const line of movesOf(plan.dataset, epochs)) out.line(line);
+  for (const run of told) tellRun(context, run);
   out.line(
     table(
       ["attempt", "resumed from", "rank", "reached", "rows", "order", "bytes", "checkpoints"],
@@ -92,6 +87,41 @@ async function replay(context: Context, run: string, o: Options): Promise<void> 
   out.line(`${saw} saw ${count(total)} rows in ${count(path.length)} ${path.length === 1 ? "attempt" : "attempts"}`);
   for (const { receipt, problem } of findings) out.line(`✗ attempt ${receipt.slice(0, 8)}: ${problem}`);
   if (findings.length > 0) process.exitCode = EXIT.found;
+}
+
+/** What the log holds of a run. */
+interface ToldRun {
+  readonly run: string;
+  readonly plan: RunPlan;
+  /** Where the run follows its dataset: what the ranks agreed on. */
+  readonly epochs: readonly RunEpoch[];
+  readonly receipts: readonly { readonly index: number; readonly receipt: Receipt }[];
+}
+
+async function readRun(context: Context, run: string): Promise<ToldRun> {
+  const { session, timeoutMs, signal } = context;
+  const { rows } = await confirmedRows(session, { kind: "run", run }, { timeoutMs, signal });
+  const [head, ...told] = rows;
+  const plan = runPlan.parse(head?.["plan"]);
+  if (told.length === 0) throw new ShardpactError("not_found", `run '${run}' has reported no receipt yet`);
+  const receipts = told.map((row) => ({ index: Number(row["index"]), receipt: parseReceipt(row["receipt"]) }));
+  return { run, plan, epochs: plan.follow ? await agreedEpochs(context, run) : [], receipts };
+}
+
+/** @throws ShardpactError `invalid_argument` for runs of several */
+function datasetOf(told: readonly ToldRun[]): string {
+  const datasets = [...new Set(told.map(({ plan }) => plan.dataset))];
+  const [dataset = ""] = datasets;
+  if (datasets.length <= 1) return dataset;
+  throw new ShardpactError("invalid_argument", `these runs train on several datasets: ${datasets.join(", ")}`, {
+    hint: "Name runs of which one goes on where the other stood.",
+  });
+}
+
+function tellRun({ out }: Context, { run, plan, epochs }: ToldRun): void {
+  const { dataset, version, root, world, batchSize } = plan;
+  out.line(`${run}  ${dataset}@v${version} ${short(root)} · world ${world} · batch ${batchSize}`);
+  for (const line of movesOf(dataset, epochs)) out.line(line);
 }
 
 function lastOf(receipts: readonly Receipt[], attempts: readonly Attempt[], checkpoint: string | undefined): Receipt {
@@ -162,9 +192,10 @@ async function check(versions: VersionsByRoot, attempts: readonly Attempt[], wit
 }
 
 /** Epochs that an attempt trained on another version than the run had agreed on. */
-function strayFindings(attempts: readonly Attempt[], epochs: readonly RunEpoch[]): Finding[] {
+function strayFindings({ plan, receipts, epochs }: ToldRun): Finding[] {
+  if (!plan.follow) return [];
   const agreed = new Map(epochs.map(({ epoch, root }) => [epoch, root]));
-  return attempts.flatMap(({ id, all }) =>
+  return attemptsOf(receipts.map(({ receipt }) => receipt)).flatMap(({ id, all }) =>
     all
       .flatMap((receipt) => strayEpochs(receipt, agreed))
       .map(({ epoch, root }) => ({

@@ -94,7 +94,7 @@ export function pathTo(receipts: readonly Receipt[], from: Receipt): readonly Re
         `no receipt was reported at the state ${parent} that an attempt resumed from`,
         {
           details: { parent },
-          hint: "Resume from checkpoints that `checkpoint()` wrote while the loader belonged to the run.",
+          hint: "If it was another run's, name that run too; only checkpoints of loaders that belong to a run are reported.",
         },
       );
     }
