@@ -93,18 +93,23 @@ function checkResume(plan: LoaderPlan, resume: LoaderState, groupId: string): Lo
       (key) => [`order.${key}`, plan.order[key], state.order[key]] as const,
     ),
   ];
-  for (const [field, now, then] of pairs) if (now !== then) throw mismatch(field, now, then);
+  for (const [field, now, then] of pairs) if (now !== then) throw mismatch(field, now, then, state.dataset);
   if (state.offset > plan.rows) throw mismatch("offset", `at most ${plan.rows}`, state.offset);
   return state;
 }
 
-function mismatch(field: string, now: unknown, then: unknown): ShardpactError {
+function mismatch(
+  field: string,
+  now: unknown,
+  then: unknown,
+  dataset = "the version that the state names",
+): ShardpactError {
   return new ShardpactError(
     "resume_mismatch",
     `the state cannot be resumed here: ${field} is ${String(now)}, in the state ${String(then)}`,
     {
       details: { field, now, then },
-      hint: "Open the version that the state names, with the split, shuffle and seed that it was made with.",
+      hint: `Open ${dataset}, with the split, shuffle and seed that the state was made with.`,
     },
   );
 }

@@ -96,20 +96,38 @@ export async function restore<S = unknown>(
   }
 }
 
-async function readNewest(
-  dir: string,
-): Promise<{ readonly files: ModelFiles; readonly state: LoaderState; readonly extra: unknown }> {
+/**
+ * The state in the newest checkpoint of `dir`: which version to open (`state.dataset`) before it is restored.
+ * @throws ShardpactError `not_found` (no checkpoint), `damaged`
+ */
+export async function checkpointedState(dir: string): Promise<LoaderState> {
+  return inFolder(dir, "reading the checkpoint in", async () => (await readDescription(dir)).body.state);
+}
+
+interface Description {
+  /** The checkpoint's own folder. */
+  readonly at: string;
+  readonly body: CheckpointFile;
+}
+
+async function readDescription(dir: string): Promise<Description> {
   const text = await readFile(join(dir, "latest"), "utf8").catch((cause: NodeJS.ErrnoException) => {
     if (cause.code !== "ENOENT") throw cause;
     throw new ShardpactError("not_found", `there is no checkpoint in ${resolve(dir)}`, { cause });
   });
   const latest = parse(latestFile, text, join(dir, "latest"));
   const at = join(dir, latest.folder);
-  const [described, model, weights] = await Promise.all(
-    ["checkpoint.json", "model.json", "weights.bin"].map((name) => readPart(join(at, name))),
-  );
-  requireDigest(join(at, "checkpoint.json"), described as Uint8Array, latest.digest);
+  const described = await readPart(join(at, "checkpoint.json"));
+  requireDigest(join(at, "checkpoint.json"), described, latest.digest);
   const body = parse(checkpointFile, new TextDecoder().decode(described), join(at, "checkpoint.json"));
+  return { at, body };
+}
+
+async function readNewest(
+  dir: string,
+): Promise<{ readonly files: ModelFiles; readonly state: LoaderState; readonly extra: unknown }> {
+  const { at, body } = await readDescription(dir);
+  const [model, weights] = await Promise.all(["model.json", "weights.bin"].map((name) => readPart(join(at, name))));
   requireDigest(join(at, "model.json"), model as Uint8Array, body.model);
   requireDigest(join(at, "weights.bin"), weights as Uint8Array, body.weights);
   return {

@@ -9,6 +9,6 @@ export {
   type EvalOptions,
 } from "./evaluation.ts";
 export { createLoader, type Batch, type BatchIterator, type FitOptions, type Loader } from "./loader.ts";
-export { checkpoint, restore, type CheckpointOptions, type Restored } from "./checkpoint.ts";
+export { checkpoint, checkpointedState, restore, type CheckpointOptions, type Restored } from "./checkpoint.ts";
 export type { LoaderOptions } from "../loader/host-loader.ts";
 export type { BatchTensors, Tensors } from "./tensors.ts";

@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import * as tf from "@tensorflow/tfjs-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { checkpoint, createLoader, type Loader, restore } from "../../src/tfjs/index.ts";
+import { checkpoint, checkpointedState, createLoader, type Loader, restore } from "../../src/tfjs/index.ts";
+import { liveDataset } from "../loader/support/live.ts";
 import { makeVersion, numberedBatches, type TestVersion } from "../loader/support/version.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
@@ -139,4 +140,31 @@ test("killed at any moment, the old checkpoint or the new one is there, whole", 
     model.dispose();
     await loader.close();
   }
+});
+
+test("of a run that follows its dataset, tells which version to open", async () => {
+  await using dir = await tempDir("checkpoint");
+  await using live = liveDataset();
+  const at = (version: number) => ({ loader: <S>(o: object) => createLoader<S>(live.at(version), o as never) });
+  const follows = { ...options, run: { id: "live" }, follow: true };
+  await live.publish({ splits: { train: numberedBatches(64, 16) } });
+  const loader = at(1).loader(follows);
+  const model = trainable();
+  await model.fitDataset(loader, { epochs: 1, verbose: 0, ...loader.fit() });
+  await live.publish({ splits: { train: numberedBatches(96, 16) } });
+  const half = { onBatchEnd: async () => void (model.stopTraining = true) };
+  const { initialEpoch, callbacks } = loader.fit();
+  await model.fitDataset(loader, { epochs: 2, initialEpoch, verbose: 0, callbacks: [...callbacks, half] });
+  await checkpoint(dir.path, { model, loader });
+  await loader.close();
+  const state = await checkpointedState(dir.path);
+  expect(state).toMatchObject({ dataset: "things@v2", root: live.at(2).root, epoch: 1, offset: 32 });
+  await expect(restore(dir.path, at(1), follows)).rejects.toMatchObject({
+    code: "resume_mismatch",
+    hint: expect.stringContaining("Open things@v2") as string,
+  });
+  const again = await restore(dir.path, at(2), follows);
+  await again.model.fitDataset(again.loader, { epochs: 2, verbose: 0, ...again.loader.fit() });
+  expect(again.loader.state()).toMatchObject({ dataset: "things@v2", epoch: 2, offset: 0 });
+  await again.loader.close();
 });
