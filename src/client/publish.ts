@@ -147,6 +147,7 @@ async function prepare(
       if (event.kind === "bytes") doneBytes += event.bytes;
       if (event.kind === "found" || event.kind === "bytes") tell();
       if (event.kind === "ignored") tell(`${event.path} is left out`);
+      if (event.kind === "ignored_more") tell(`${event.files} more files are left out`);
       if (event.kind === "no_vocabulary") tell(`column '${event.column}' has too many values for class vocabularies`);
     },
   });

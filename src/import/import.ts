@@ -84,7 +84,7 @@ export async function importSources(options: ImportOptions): Promise<Imported> {
       folder: join(folder, "shards"),
       written: { rule: plan.rule, splits: plan.splits, rows },
       importer: isDuck ? `${IMPORTER} ${await duckdbVersion()}` : IMPORTER,
-      ignored: found.ignored,
+      ignored: found.ignored.paths,
       close,
       [Symbol.asyncDispose]: close,
     };

@@ -27,6 +27,8 @@ export type PrepareProgress =
   | { readonly kind: "found"; readonly files: number; readonly bytes: number }
   /** A file in a source folder that is no Arrow file by its extension. */
   | { readonly kind: "ignored"; readonly path: string }
+  /** So many more of them, after the first few. */
+  | { readonly kind: "ignored_more"; readonly files: number }
   /** So many more bytes were scanned. */
   | { readonly kind: "bytes"; readonly bytes: number }
   | { readonly kind: "shard"; readonly name: string; readonly rows: number; readonly bytes: number }
@@ -101,7 +103,9 @@ async function prepareFiles(
   if (format !== "arrow") {
     throw new ShardpactError("invalid_argument", `${sources.join(", ")}: ${format} has to be imported first`);
   }
-  for (const path of ignored) onProgress?.({ kind: "ignored", path });
+  for (const path of ignored.paths) onProgress?.({ kind: "ignored", path });
+  const unnamed = ignored.count - ignored.paths.length;
+  if (unnamed > 0) onProgress?.({ kind: "ignored_more", files: unnamed });
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
   onProgress?.({ kind: "found", files: files.length, bytes });
   for (const { name } of files) checkName(name);

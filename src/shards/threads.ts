@@ -7,6 +7,9 @@
 import { parentPort, Worker } from "node:worker_threads";
 import { type ErrorCode, ShardpactError, invariant, toShardpactError } from "../model/errors.ts";
 
+/** What a thread lets lie before it looks for garbage; V8 would take several times as much of each. */
+const YOUNG_MB = 8;
+
 interface Failure {
   readonly code: ErrorCode;
   readonly message: string;
@@ -64,7 +67,8 @@ interface Pending {
 }
 
 function startThread(entry: URL, name: string, signal: AbortSignal | undefined) {
-  const worker = new Worker(entry, { execArgv: [], name });
+  const resourceLimits = { maxYoungGenerationSizeMb: YOUNG_MB };
+  const worker = new Worker(entry, { execArgv: [], name, resourceLimits });
   const pending = new Map<number, Pending>();
   let ids = 0;
   let dead: ShardpactError | null = null;

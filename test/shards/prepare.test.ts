@@ -75,6 +75,16 @@ describe("prepareVersion", () => {
     expect((await collect(again.shards)).map((s) => s.entry)).toEqual(shards.map((s) => s.entry));
   });
 
+  it("names the first files that it leaves out, and counts the others", async () => {
+    await using folder = await folderOf({ "a.arrow": [batchOf(0, 4)] });
+    for (let i = 0; i < 25; i++) await writeFile(join(folder.path, `note-${i}.txt`), "no");
+    const progress: PrepareProgress[] = [];
+    await using prepared = await prepareVersion({ sources: folder.path, onProgress: (p) => progress.push(p) });
+    expect(prepared.shards.count).toBe(1);
+    expect(progress.filter((p) => p.kind === "ignored").length).toBe(20);
+    expect(progress).toContainEqual({ kind: "ignored_more", files: 5 });
+  });
+
   it("makes splits of train, val and test folders, and refuses files outside of them", async () => {
     await using folder = await folderOf({
       "val/a.arrow": [batchOf(0, 2)],
