@@ -1,7 +1,7 @@
 /**
  * Owns `shardpact diff`: which shards, splits and schema differ between two versions of a dataset.
  *
- * Pages with equal digests hold equal shards: only the others are fetched.
+ * Pages with equal digests hold equal shards: only the others are fetched, and no more than a part of them is held.
  */
 import type { Command } from "commander";
 import { fetchManifest, fetchPage, type VersionHead } from "../client/manifest.ts";
@@ -9,14 +9,18 @@ import { resolve, type Resolved } from "../client/open.ts";
 import type { ManifestPage, ShardEntry } from "../client/types.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { parseRef } from "../model/names.ts";
+import { type Change, changedShards } from "./changed-shards.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
 import { bytesText, count, plural, table } from "./output.ts";
+
+/** Of each kind of change; the counts are of all. */
+const LISTED_MAX = 1_000;
 
 export function register(command: Command): void {
   withGroupOptions(command.argument("<from>", "reference of the older version").argument("<to>", "of the newer one"))
     .addHelpText(
       "after",
-      "\nExamples:\n  $ shardpact diff mnist@v1 mnist@v2\n  $ shardpact diff mnist@prod mnist --json",
+      `\nUp to ${count(LISTED_MAX)} shards of each kind are listed; counts are of all.\n\nExamples:\n  $ shardpact diff mnist@v1 mnist@v2\n  $ shardpact diff mnist@prod mnist --json`,
     )
     .action((from: string, to: string, o: GroupOptions) => inGroup(o, (context) => diff(context, from, to)));
 }
@@ -35,11 +39,17 @@ async function diff(context: Context, fromText: string, toText: string): Promise
   if (a.dataset !== b.dataset) {
     throw new ShardpactError("invalid_argument", `${fromText} and ${toText} are versions of different datasets`);
   }
-  const before = await differingEntries(context, from, to);
-  const after = await differingEntries(context, to, from);
-  const added = [...after.values()].filter((e) => !before.has(e.name));
-  const removed = [...before.values()].filter((e) => !after.has(e.name));
-  const changed = [...after.values()].filter((e) => before.has(e.name) && !isSame(before.get(e.name), e));
+  const lists: Record<Change, ShardEntry[]> = { removed: [], changed: [], added: [] };
+  const counts: Record<Change, number> = { removed: 0, changed: 0, added: 0 };
+  const [before, after] = [differingPages(from, to), differingPages(to, from)];
+  const expected = before.shards + after.shards;
+  for await (const [change, entry] of changedShards(
+    fetch(context, from, before),
+    fetch(context, to, after),
+    expected,
+  )) {
+    if (++counts[change] <= LISTED_MAX) lists[change].push(entry);
+  }
   const schema = a.schema === b.schema ? "same" : "differs";
   const classes = a.classes === b.classes ? "same" : "differs";
   out.data({
@@ -48,23 +58,23 @@ async function diff(context: Context, fromText: string, toText: string): Promise
     sameRoot: a.root === b.root,
     schema,
     classes,
-    added,
-    removed,
-    changed,
+    counts,
+    ...lists,
   });
   out.line(
     `${a.dataset}@v${a.version} → ${b.dataset}@v${b.version}: ${a.root === b.root ? "the same root" : "different roots"}`,
   );
   out.line(`schema ${schema}, class vocabularies ${classes}, splits ${a.splits.join(", ")} → ${b.splits.join(", ")}`);
   out.line(
-    `${plural(added.length, "shard")} added, ${count(removed.length)} removed, ${count(changed.length)} changed`,
+    `${plural(counts.added, "shard")} added, ${count(counts.removed)} removed, ${count(counts.changed)} changed`,
   );
-  const rows = [
-    ...removed.map((e) => ["-", e.name, e.rows, bytesText(e.bytes), e.digest]),
-    ...changed.map((e) => ["~", e.name, e.rows, bytesText(e.bytes), e.digest]),
-    ...added.map((e) => ["+", e.name, e.rows, bytesText(e.bytes), e.digest]),
-  ];
+  const signs = { removed: "-", changed: "~", added: "+" } as const;
+  const rows = Object.entries(signs).flatMap(([change, sign]) =>
+    lists[change as Change].map((e) => [sign, e.name, e.rows, bytesText(e.bytes), e.digest]),
+  );
   if (rows.length > 0) out.line(`\n${table(["", "shard", "rows", "bytes", "digest"], rows)}`);
+  const unlisted = counts.added + counts.removed + counts.changed - rows.length;
+  if (unlisted > 0) out.line(`and ${count(unlisted)} more, which are not listed`);
 }
 
 async function openSide({ session, timeoutMs, signal }: Context, text: string): Promise<Side> {
@@ -74,23 +84,31 @@ async function openSide({ session, timeoutMs, signal }: Context, text: string): 
   return { resolved, head, manifest: await fetchManifest(session, head, { timeoutMs, signal }) };
 }
 
-/** Shards of `side` by name, without those on pages that the other side has too. */
-async function differingEntries(
-  { session, timeoutMs, signal }: Context,
-  side: Side,
-  other: Side,
-): Promise<Map<string, ShardEntry>> {
-  const shared = new Set<string>(other.manifest.map((entry) => entry.page));
-  const entries = new Map<string, ShardEntry>();
-  for (const [position, page] of side.manifest.entries()) {
-    if (shared.has(page.page)) continue;
-    for (const entry of await fetchPage(session, side.head, position, page, { timeoutMs, signal })) {
-      entries.set(entry.name, entry);
-    }
-  }
-  return entries;
+interface Differing {
+  readonly positions: readonly number[];
+  readonly shards: number;
 }
 
-function isSame(a: ShardEntry | undefined, b: ShardEntry): boolean {
-  return a?.digest === b.digest && a.split === b.split;
+/** Pages of `side` that the other side does not have too. */
+function differingPages(side: Side, other: Side): Differing {
+  const shared = new Set<string>(other.manifest.map((entry) => entry.page));
+  const positions: number[] = [];
+  let shards = 0;
+  for (const [position, { page, totals }] of side.manifest.entries()) {
+    if (shared.has(page)) continue;
+    positions.push(position);
+    shards += totals.reduce((sum, total) => sum + total.shards, 0);
+  }
+  return { positions, shards };
+}
+
+async function* fetch(
+  { session, timeoutMs, signal }: Context,
+  { head, manifest }: Side,
+  { positions }: Differing,
+): AsyncGenerator<readonly ShardEntry[]> {
+  for (const position of positions) {
+    const page = manifest[position];
+    if (page) yield await fetchPage(session, head, position, page, { timeoutMs, signal });
+  }
 }

@@ -3,6 +3,7 @@
  *
  * An error says what happened, where, and what to do next; a stack is shown only for a bug of ours (`internal`).
  */
+import { once } from "node:events";
 import { toShardpactError, type ErrorCode, type ShardpactError } from "../model/errors.ts";
 import type { Notice } from "../client/session.ts";
 
@@ -87,6 +88,8 @@ export interface Output {
   line(text: string): void;
   /** The result for programs; nothing unless JSON was asked for. */
   data(value: unknown): void;
+  /** The same with a list at its end, under `key`, that need not fit in memory. */
+  dataWithList(value: object, key: string, items: AsyncIterable<unknown>): Promise<void>;
   notice(notice: Notice): void;
 }
 
@@ -95,10 +98,25 @@ export function createOutput(json: boolean): Output {
     json,
     line: (text) => void (json || process.stdout.write(`${text}\n`)),
     data: (value) => void (json && process.stdout.write(`${JSON.stringify(value, jsonValue, 2)}\n`)),
+    dataWithList: async (value, key, items) => void (json && (await writeWithList(value, key, items))),
     notice: ({ code, message, details }) => {
       process.stderr.write(json ? `${JSON.stringify({ notice: { code, message, details } })}\n` : `! ${message}\n`);
     },
   };
+}
+
+async function writeWithList(value: object, key: string, items: AsyncIterable<unknown>): Promise<void> {
+  const write = async (text: string): Promise<void> => {
+    if (!process.stdout.write(text)) await once(process.stdout, "drain");
+  };
+  const head = JSON.stringify({ ...value, [key]: [] }, jsonValue, 2);
+  await write(head.slice(0, head.lastIndexOf("]")));
+  let separator = "\n";
+  for await (const item of items) {
+    await write(`${separator}    ${JSON.stringify(item, jsonValue)}`);
+    separator = ",\n";
+  }
+  await write("\n  ]\n}\n");
 }
 
 function jsonValue(_key: string, value: unknown): unknown {

@@ -21,6 +21,10 @@ import { entriesOf } from "./show.ts";
 
 type Options = GroupOptions & { readonly store?: string[]; readonly quarantine?: boolean };
 
+/** Lines about one store, and findings of all in the JSON; the counts are of all. */
+const LINES_MAX = 100;
+const FINDINGS_MAX = 10_000;
+
 const HELP = `
 Exits with 1 when something is missing or wrong; every finding names shard, segment and leaf.
 A bad copy that was set aside comes back with \`shardpact publish\` of the same files.
@@ -48,14 +52,14 @@ async function verify(context: Context, text: string, o: Options): Promise<void>
   if (chosen.length === 0) {
     throw new ShardpactError("config_invalid", "there is no shard store to check", { hint: "Name one: --store DIR." });
   }
-  const findings: Finding[] = [];
-  for (const store of chosen) findings.push(...(await verifyStore(context, resolved, store, o.quarantine === true)));
+  const found: Found = { count: 0, bad: 0, first: [] };
+  for (const store of chosen) await verifyStore(context, resolved, store, o.quarantine === true, found);
   const { dataset, version, root } = resolved.version;
-  out.data({ dataset, version, root, stores: chosen.map((s) => s.url), findings });
-  if (findings.length === 0) return;
+  const stated = { findings: found.first, findingsCount: found.count };
+  out.data({ dataset, version, root, stores: chosen.map((s) => s.url), ...stated });
+  if (found.count === 0) return;
   process.exitCode = EXIT.found;
-  const bad = findings.some((finding) => finding.kind !== "missing");
-  const aside = bad && o.quarantine !== true ? "set the bad copies aside with --quarantine, then " : "";
+  const aside = found.bad > 0 && o.quarantine !== true ? "set the bad copies aside with --quarantine, then " : "";
   out.line(`  next: ${aside}publish the same files again, or copy the store's objects from a good one`);
 }
 
@@ -70,16 +74,25 @@ async function requireFolder(named: string): Promise<void> {
   });
 }
 
+/** What all stores came to. */
+interface Found {
+  count: number;
+  /** Of them, what is there and wrong. */
+  bad: number;
+  readonly first: Finding[];
+}
+
 async function verifyStore(
   context: Context,
   resolved: Resolved,
   store: ShardStore,
   setAside: boolean,
-): Promise<Finding[]> {
+  found: Found,
+): Promise<void> {
   const { out, signal } = context;
   const totalBytes = resolved.version.totals.reduce((sum, t) => sum + t.bytes, 0);
   const progress = createProgress(out.json);
-  const findings: Finding[] = [];
+  let findings = 0;
   let shards = 0;
   let doneBytes = 0;
   const onBytes = (bytes: number) => progress.update("verify", (doneBytes += bytes), totalBytes);
@@ -87,20 +100,26 @@ async function verifyStore(
     for await (const entry of entriesOf(context, resolved)) {
       shards++;
       for await (const finding of verifyShard({ entry, store, signal, onBytes })) {
-        findings.push(finding);
-        progress.stop();
-        out.line(`✗ ${describe(finding)}`);
+        findings += 1;
+        found.count += 1;
+        if (finding.kind !== "missing") found.bad += 1;
+        if (found.first.length < FINDINGS_MAX) found.first.push(finding);
+        if (findings <= LINES_MAX) {
+          progress.stop();
+          out.line(`✗ ${describe(finding)}`);
+        }
         if (setAside) await quarantine(store, entry, finding);
       }
     }
   } finally {
     progress.stop();
   }
-  const result = findings.length === 0 ? "every leaf as agreed" : plural(findings.length, "finding");
+  if (findings > LINES_MAX)
+    out.line(`✗ and ${count(findings - LINES_MAX)} more: --json tells the first ${count(FINDINGS_MAX)}`);
+  const result = findings === 0 ? "every leaf as agreed" : plural(findings, "finding");
   out.line(
-    `${findings.length === 0 ? "✓" : "✗"} ${store.url}: ${plural(shards, "shard")}, ${bytesText(doneBytes)}, ${result}`,
+    `${findings === 0 ? "✓" : "✗"} ${store.url}: ${plural(shards, "shard")}, ${bytesText(doneBytes)}, ${result}`,
   );
-  return findings;
 }
 
 async function quarantine(store: ShardStore, entry: ShardRef, finding: Finding): Promise<void> {
