@@ -8,6 +8,7 @@
  * that was put beside another state is refused.
  */
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir, open, readFile, readdir, rename, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { LayersModel } from "@tensorflow/tfjs-node";
@@ -67,11 +68,12 @@ export async function checkpoint(dir: string, { model, loader, extra }: Checkpoi
     };
     const described = utf8(canonicalJson(body));
     const named = digestOf(described);
-    const folder = `${state.epoch}-${state.offset}-${named.slice(3, 15)}`;
+    const folder = newFolder(dir, `${state.epoch}-${state.offset}-${named.slice(3, 15)}`);
     await writeFolder(dir, folder, { ...files, described });
+    // Before anybody can resume from it: what a model saw is told by the receipts at the checkpoints that it came from.
+    await host.checkpointed(named);
     await point(dir, { format: "shardpact-checkpoint/1", folder, digest: named });
     await removeOthers(dir, folder);
-    await host.checkpointed(named);
     return named;
   });
 }
@@ -165,6 +167,11 @@ function parse<T>(schema: z.ZodType<T>, text: string, path: string): T {
   }
 }
 
+/** The same state saved again gets a folder of its own: the one that `latest` names is not touched. */
+function newFolder(dir: string, name: string): string {
+  return existsSync(join(dir, name)) ? `${name}.${randomBytes(4).toString("hex")}` : name;
+}
+
 async function writeFolder(
   dir: string,
   folder: string,
@@ -176,7 +183,6 @@ async function writeFolder(
   await writeDurably(join(temp, "weights.bin"), weights);
   await writeDurably(join(temp, "checkpoint.json"), described);
   await syncFolder(temp);
-  await rm(join(dir, folder), { recursive: true, force: true }); // the same state, saved again
   await rename(temp, join(dir, folder));
   await syncFolder(dir);
 }
@@ -191,7 +197,7 @@ async function point(dir: string, latest: z.infer<typeof latestFile>): Promise<v
 /** Older checkpoints, and what a killed process left half done. */
 async function removeOthers(dir: string, folder: string): Promise<void> {
   for (const name of await readdir(dir)) {
-    const isOurs = /^\.?\d+-\d+-[0-9a-f]{12}(\.[0-9a-f]{8})?$/.test(name) || /^\.latest\.[0-9a-f]{8}$/.test(name);
+    const isOurs = /^\.?\d+-\d+-[0-9a-f]{12}(\.[0-9a-f]{8}){0,2}$/.test(name) || /^\.latest\.[0-9a-f]{8}$/.test(name);
     if (isOurs && name !== folder) await rm(join(dir, name), { recursive: true, force: true });
   }
 }

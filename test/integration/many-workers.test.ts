@@ -160,14 +160,12 @@ test("kill -9 of the worker that writes checkpoints: the others go on with the r
 
   // What the log says that the model saw, over both runs.
   const runs = [...out.matchAll(/run (many-workers-\S+):/g)].map(([, run]) => run!);
-  const replay = (...argv: string[]) =>
-    startCli(["audit", "replay", ...argv], { cwd: dir.path, env: { SHARDPACT_URL: local.url } });
-  const both = await replay(...runs, "--rows", "seen.ndjson");
-  expect(both.code, both.stderr).toBe(0);
-  expect(both.stdout).toMatch(/world 3 · batch 100[^]*world 2 · batch 150[^]* saw 9,000 rows in 2 attempts/);
+  const argv = ["audit", "replay", ...runs, "--rows", "seen.ndjson"];
+  const replay = await startCli(argv, { cwd: dir.path, env: { SHARDPACT_URL: local.url } });
+  expect(replay.code, replay.stderr).toBe(0);
+  expect(replay.stdout).toMatch(/world 3 · batch 100[^]*world 2 · batch 150[^]* saw 9,000 rows in 2 attempts/);
   const seen = (await readFile(path.join(dir.path, "seen.ndjson"), "utf8")).trim().split("\n");
   expect(seen.map((line) => (JSON.parse(line) as { row: number }).row)).toEqual(alone.ids);
-  expect((await replay(runs[1]!)).stderr).toContain("name that run too");
 });
 
 /** The same training in this process, by `fitDataset`: what the workers have to come to, but for rounding. */

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -101,6 +101,38 @@ test("a pair that does not match is refused, and so is another order", async () 
   const { model: whole, loader: again } = await restore(dir.path, dataset, options);
   whole.dispose();
   await again.close();
+});
+
+test("the group is told of a checkpoint before anybody can resume from it; the one before stays whole until then", async () => {
+  await using dir = await tempDir("checkpoint");
+  const newest = async (): Promise<string> => {
+    const text = await readFile(join(dir.path, "latest"), "utf8").catch(() => '{"folder":""}');
+    return (JSON.parse(text) as { folder: string }).folder;
+  };
+  const told: string[] = [];
+  const version: TestVersion["version"] = {
+    ...data.version,
+    async sendReceipt(_run, _rank, receipt) {
+      if (receipt["checkpoint"] === null) return;
+      const folder = await newest();
+      told.push(folder === "" ? "" : `${folder} ${(await stat(join(dir.path, folder))).ino}`);
+    },
+  };
+  const model = trainable();
+  await using loader = createLoader(version, { ...options, run: { id: "exp" } });
+  await model.fitDataset(loader, { epochs: 1, verbose: 0, ...loader.fit() });
+  const written: string[] = [];
+  await mkdir(join(dir.path, ".1-0-0123456789ab.01234567.89abcdef")); // of a process that was killed
+  for (let i = 0; i < 3; i++) {
+    await checkpoint(dir.path, { model, loader }); // the same state three times
+    const folder = await newest();
+    written.push(`${folder} ${(await stat(join(dir.path, folder))).ino}`);
+    expect((await readdir(dir.path)).sort()).toEqual([folder, "latest"].sort());
+    const { model: again, loader: next } = await restore(dir.path, dataset, options);
+    again.dispose();
+    await next.close();
+  }
+  expect(told).toEqual(["", written[0], written[1]]);
 });
 
 test("killed at any moment, the old checkpoint or the new one is there, whole", { timeout: 120_000 }, async () => {
