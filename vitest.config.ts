@@ -1,12 +1,5 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
-import type { ProjectConfig } from "vitest/node";
-
-/** Integration tests that watch no election: two at a time. */
-const UNHURRIED = [
-  ...["audit-replay", "cli", "client", "embedded", "examples", "init", "package-exports", "remote-stores"],
-  ...["snapshot-postgres", "storage-postgres", "storage-storm", "transport-nats"],
-].map((name) => `test/integration/${name}.test.ts`);
 
 const source = (path: string): string => fileURLToPath(new URL(`src/${path}`, import.meta.url));
 /** As tsconfig's paths: examples import the package by its name. */
@@ -14,21 +7,6 @@ const alias = [
   { find: /^shardpact$/, replacement: source("index.ts") },
   { find: /^shardpact\/(.+)$/, replacement: source("$1/index.ts") },
 ];
-
-function integration(name: string, more: Partial<ProjectConfig>): { resolve: object; test: ProjectConfig } {
-  return {
-    resolve: { alias },
-    test: {
-      name,
-      include: ["test/integration/**/*.test.ts"],
-      setupFiles: ["src/tfjs-node-compat.ts"],
-      globalSetup: ["test/support/global-setup.ts"],
-      testTimeout: 120_000,
-      hookTimeout: 120_000,
-      ...more,
-    },
-  };
-}
 
 export default defineConfig({
   test: {
@@ -43,12 +21,20 @@ export default defineConfig({
           testTimeout: 30_000,
         },
       },
-      integration("integration", {
-        exclude: UNHURRIED,
-        fileParallelism: false,
-        sequence: { groupOrder: 2 },
-      }),
-      integration("unhurried", { include: UNHURRIED, maxWorkers: 2, sequence: { groupOrder: 1 } }),
+      {
+        resolve: { alias },
+        test: {
+          name: "integration",
+          include: ["test/integration/**/*.test.ts"],
+          setupFiles: ["src/tfjs-node-compat.ts"],
+          globalSetup: ["test/support/global-setup.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          // Each starts up to nine processes, which wait most of the time: more files side by side would wait for each other.
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
       {
         test: {
           name: "simulation",

@@ -46,7 +46,7 @@ function main() {
     chosen.length > 0
       ? [chosen]
       : [
-          ["--project", "unit", "--project", "unhurried", "--project", "integration"],
+          ["--project", "unit", "--project", "integration"],
           ["--project", "simulation", "--maxWorkers=2"],
         ];
   const results = runs.map((args) => (args.includes("simulation") ? vitest(args) : again(args, vitest(args))));

@@ -3,6 +3,7 @@
  * with the command line, as an operator would; a verb that fails is given again.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { isShardpactError } from "../../src/model/errors.ts";
 import { startCli } from "../cli/run-cli.ts";
 import { between, pick, type Random } from "../sim/scheduler.ts";
 import type { Cluster } from "./cluster.ts";
@@ -55,7 +56,10 @@ export function startMembers({ cluster, random, busy, say }: MembersOptions): Me
     const old = pick(random, cluster.replicas());
     say(`members: ${id} takes the place of ${old.id}`);
     await until((voters, learners) => [...voters, ...learners].includes(id), "add", id);
-    await local.join(id);
+    // One that a fault ends while it starts is started again by that fault.
+    await local.join(id).catch((error: unknown) => {
+      if (!isShardpactError(error, "setup_failed") || !local.replicas.some((replica) => replica.id === id)) throw error;
+    });
     await until((voters) => voters.includes(id) && !voters.includes(old.id), "replace", old.id, id);
     await cluster.retire(old.id, busy);
     replaced += 1;
