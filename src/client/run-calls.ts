@@ -74,6 +74,29 @@ export function readRunEpoch(row: unknown): RunEpoch {
   return { ...rest, order };
 }
 
+/**
+ * What the run agreed on for an epoch, as a majority says. Where nobody has proposed yet, this rank does, what `choose` gives.
+ * Can be done again after any failure: an epoch is fixed once.
+ * @throws as `Following`, and `replica_diverged` when a majority does not know what was just acknowledged
+ */
+export async function agreeOn(
+  following: Pick<Following, "agreed" | "propose">,
+  run: string,
+  epoch: number,
+  choose: () => Promise<Omit<RunEpoch, "epoch">>,
+  signal?: AbortSignal,
+): Promise<RunEpoch> {
+  const known = await following.agreed(run, epoch, signal);
+  if (known !== null) return known;
+  await following.propose(run, { epoch, ...(await choose()) }, signal);
+  const agreed = await following.agreed(run, epoch, signal);
+  if (agreed !== null) return agreed;
+  throw new ShardpactError("replica_diverged", `a majority does not know what run '${run}' agreed on for ${epoch}`, {
+    details: { run, epoch },
+    hint: "Compare the replicas with `shardpact audit verify`.",
+  });
+}
+
 async function agreedEpoch(
   session: Session,
   run: string,

@@ -7,6 +7,7 @@
  * A rank proposes only what it could train on itself, so a version that does not fit is never agreed on by a rank that can
  * tell. All of it can be done again: an epoch's version is fixed once.
  */
+import { agreeOn } from "../client/run-calls.ts";
 import type { RunEpoch } from "../client/types.ts";
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
 import type { LoaderPorts } from "./internal.ts";
@@ -46,32 +47,20 @@ export async function nextStage(before: Stage, epoch: number, o: FollowOptions):
 }
 
 async function settle(before: Stage, epoch: number, o: FollowOptions): Promise<Stage> {
-  const { following } = before.version;
-  let agreed = await following.agreed(o.run, epoch, o.signal);
   let wanted: Stage | null = null;
-  if (agreed === null) {
-    wanted = await choose(before, epoch, o);
-    const { version, root } = wanted.version;
-    await following.propose(o.run, { epoch, version, root, order: wanted.plan.order }, o.signal);
-    agreed = await following.agreed(o.run, epoch, o.signal);
-  }
-  if (agreed === null) {
-    throw new ShardpactError(
-      "replica_diverged",
-      `a majority does not know what run '${o.run}' agreed on for ${epoch}`,
-      {
-        details: { run: o.run, epoch },
-        hint: "Compare the replicas with `shardpact audit verify`.",
-      },
-    );
-  }
+  const choose = async (): Promise<Omit<RunEpoch, "epoch">> => {
+    wanted = await chooseStage(before, epoch, o);
+    const { version, plan } = wanted;
+    return { version: version.version, root: version.root, order: plan.order };
+  };
+  const agreed = await agreeOn(before.version.following, o.run, epoch, choose, o.signal);
   const stage = await stageOf(agreed, [before, wanted], o);
   requireAgreedOrder(o.run, agreed, stage);
   return stage;
 }
 
 /** What this rank would train on: the newest version, if it fits. */
-async function choose(before: Stage, epoch: number, o: FollowOptions): Promise<Stage> {
+async function chooseStage(before: Stage, epoch: number, o: FollowOptions): Promise<Stage> {
   const newest = await before.version.following.newest(o.signal);
   if (newest.version === before.version.version) return before;
   try {

@@ -90,11 +90,12 @@ function copySources(): string {
 function runUntilFailure(
   folder: string,
   engine: EngineName,
-  { seedsMax, faults, replicas, membership }: Mutation,
+  { seedsMax, faults, replicas, membership, ranks }: Mutation,
 ): Promise<Found | null> {
   const args = ["--import", "tsx", "test/sim/main.ts", "--engine", engine, "--until-failure", "--seeds", `${seedsMax}`];
   if (replicas !== undefined) args.push("--replicas", `${replicas}`);
   if (membership === true) args.push("--membership");
+  if (ranks === true) args.push("--ranks");
   if (faults) args.push("--faults", faults.join(","));
   const child = spawn(process.execPath, args, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
   let out = "";

@@ -25,6 +25,7 @@ const { values } = parseArgs({
     faults: { type: "string" },
     replicas: { type: "string" },
     membership: { type: "boolean" },
+    ranks: { type: "boolean" },
     "until-failure": { type: "boolean", default: false },
   },
 });
@@ -35,6 +36,7 @@ const options: SimulationOptions = {
   ...(values.faults === undefined ? {} : { focus: values.faults.split(",") as Fault[] }),
   ...(values.replicas === undefined ? {} : { replicas: Number(values.replicas) }),
   ...(values.membership === undefined ? {} : { membership: values.membership }),
+  ...(values.ranks === undefined ? {} : { ranks: values.ranks }),
   ...(values.ms === undefined ? {} : { stormMs: Number(values.ms) }),
 };
 

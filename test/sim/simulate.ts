@@ -10,6 +10,7 @@ import { writeHistory } from "./history.ts";
 import { checkLinearizable, type Operation } from "./linearizability.ts";
 import { type Fault, startNemesis } from "./nemesis.ts";
 import { type Deed, type Operator, startOperator } from "./operator.ts";
+import { startRanks } from "./ranks.ts";
 import { createAcknowledged, startReaders } from "./readers.ts";
 import { below, chance, createRandom, createScheduler, pick, type Scheduler } from "./scheduler.ts";
 
@@ -32,6 +33,8 @@ export interface SimulationOptions {
   readonly replicas?: number;
   /** Changes of the membership, or none; the seed draws when it is left out. */
   readonly membership?: boolean;
+  /** Ranks of runs that follow a dataset, or none: they are no part of a seed, so that seeds stay what they are. */
+  readonly ranks?: boolean;
   /** Only these faults. */
   readonly focus?: readonly Fault[];
 }
@@ -58,6 +61,8 @@ export interface SimulationReport {
   readonly answered: number;
   /** Answers of one replica, linearizable or of a bounded age. */
   readonly reads: number;
+  /** Epochs that ranks came to, where there are ranks. */
+  readonly rankEpochs: number;
   readonly messages: number;
   readonly faults: Readonly<Record<Fault, number>>;
   readonly traceHash: number;
@@ -88,7 +93,8 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     const wanted = chance(random, MEMBERSHIP_SHARE);
     const operator =
       (options.membership ?? wanted) ? startOperator({ scheduler, random: fork(random), cluster }) : null;
-    const names = [...clients.names, readers.name];
+    const ranks = options.ranks === true ? startRanks({ scheduler, random: fork(random), cluster }) : null;
+    const names = [...clients.names, readers.name, ...(ranks?.names ?? [])];
     const nemesis = startNemesis({
       scheduler,
       random: fork(random),
@@ -101,6 +107,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     while (scheduler.steps() < STEPS_MIN && scheduler.nowMs() < STORM_MS_MAX);
     nemesis.stop();
     clients.stop();
+    ranks?.stop();
     operator?.stop();
     readers.stop();
     await recover(scheduler, cluster, clients, operator, nemesis.heal);
@@ -121,13 +128,15 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
       operations: history.length,
       answered: history.filter(({ output }) => output !== null).length,
       reads: readers.counts.linearizable + readers.counts.bounded,
+      rankEpochs: ranks?.counts.epochs ?? 0,
       messages: cluster.network.counts.sent,
       faults: nemesis.counts,
       traceHash: scheduler.traceHash(),
     };
   } catch (error) {
     const where = `seed ${seed}, step ${scheduler.steps()} (${scheduler.nowMs().toFixed(1)} ms)`;
-    const membership = options.membership === true ? " --membership" : "";
+    const membership =
+      (options.membership === true ? " --membership" : "") + (options.ranks === true ? " --ranks" : "");
     const replicas = options.replicas === undefined ? "" : ` --replicas ${options.replicas}`;
     const focus = options.focus === undefined ? "" : ` --faults ${options.focus.join(",")}`;
     const replay = `npm run sim -- --engine ${name} --replay ${seed}${membership}${replicas}${focus}`;

@@ -5,6 +5,7 @@
 import { describe, expect, it } from "vitest";
 import { describeCampaign, faultsOf, runCampaign } from "./campaign/campaign.ts";
 import type { EngineName } from "./engines.ts";
+import { simulate } from "./simulate.ts";
 
 const BUDGET_MS = 8_000;
 const SEEDS_MIN = 6;
@@ -24,5 +25,14 @@ describe.each(ENGINES)("whole clusters under %s", (engine) => {
     const faults = [...faultsOf(reports).values()];
     expect(faults.filter((count) => count > 0).length).toBeGreaterThan(faults.length * 0.6);
     expect(twice).toBeGreaterThan(0);
+  });
+
+  it("give all ranks of a run one version an epoch (I70)", { timeout: 240_000 }, async () => {
+    for (const seed of [0, 1]) {
+      const options = { engine, ranks: true, replicas: 3, stormMs: 6_000 };
+      const report = await simulate(seed, options);
+      expect(report.rankEpochs).toBeGreaterThan(20);
+      if (seed === 0) expect(await simulate(seed, options)).toEqual(report);
+    }
   });
 });

@@ -20,6 +20,8 @@ export interface CampaignOptions {
   readonly budgetMs: number;
   readonly seedsMin: number;
   readonly from?: number;
+  /** With ranks of runs that follow a dataset. */
+  readonly ranks?: boolean;
 }
 
 export interface Campaign {
@@ -30,16 +32,22 @@ export interface Campaign {
 }
 
 /** @throws Error naming the first seed that fails, with the command that runs it again */
-export async function runCampaign({ engine, budgetMs, seedsMin, from = 0 }: CampaignOptions): Promise<Campaign> {
+export async function runCampaign({
+  engine,
+  budgetMs,
+  seedsMin,
+  from = 0,
+  ranks = false,
+}: CampaignOptions): Promise<Campaign> {
   const startMs = performance.now();
   const reports: SimulationReport[] = [];
   let twice = 0;
   for (let seed = from; reports.length < seedsMin || performance.now() - startMs < budgetMs; seed++) {
-    const report = await simulate(seed, { engine });
+    const report = await simulate(seed, { engine, ranks });
     reports.push(report);
     if (report.steps < STEPS_MIN) throw new Error(`seed ${seed}: ${report.steps} steps are not a run`);
     if (seed % TWICE_EVERY !== 0) continue;
-    const again = await simulate(seed, { engine });
+    const again = await simulate(seed, { engine, ranks });
     if (JSON.stringify(again) !== JSON.stringify(report)) throw new Error(`seed ${seed} is not a function of its seed`);
     twice += 1;
   }
@@ -75,7 +83,8 @@ export function describeCampaign({ engine, reports, twice, seconds }: Campaign):
     `${engine}: ${sum("elections")} elections, ${sum("chosen")} entries, ${sum("crashes")} crashes, ` +
       `${sum("compactions")} compactions, ${sum("installs")} snapshots installed, ${sum("repairs")} repairs, ${sum("changes")} changes of the membership, ` +
       `${sum("answered")} of ${sum("operations")} operations answered, ` +
-      `${sum("reads")} reads of one replica, ${sum("messages")} messages`,
+      `${sum("reads")} reads of one replica, ${sum("messages")} messages` +
+      (sum("rankEpochs") > 0 ? `, ${sum("rankEpochs")} epochs of ranks` : ""),
     `${engine}: faults: ${faults.join(", ")}`,
   ].join("\n");
 }

@@ -10,6 +10,8 @@ import { describeCampaign, runCampaign, shortcomings } from "./campaign.ts";
 
 /** Of seeds, for each engine; another time by `SHARDPACT_SIM_SECONDS`. */
 const BUDGET_SECONDS = Number(process.env["SHARDPACT_SIM_SECONDS"] ?? 300);
+/** Of seeds with ranks of runs that follow a dataset. */
+const RANKS_SECONDS = BUDGET_SECONDS / 10;
 /** A machine that is this slow needs a longer budget, not fewer seeds. */
 const SEEDS_MIN = 40;
 /** A bug that takes at most this many seeds is tried in CI; `npm run sim -- --mutations` tries all. */
@@ -21,6 +23,12 @@ export function engineSuite(engine: EngineName): void {
       const campaign = await runCampaign({ engine, budgetMs: BUDGET_SECONDS * 1000, seedsMin: SEEDS_MIN });
       console.log(describeCampaign(campaign));
       expect(shortcomings(campaign)).toEqual([]);
+    });
+
+    it("give all ranks of a run one version an epoch (I70)", { timeout: 900_000 }, async () => {
+      const campaign = await runCampaign({ engine, budgetMs: RANKS_SECONDS * 1000, seedsMin: 4, from: 1, ranks: true });
+      console.log(describeCampaign(campaign));
+      for (const { seed, rankEpochs } of campaign.reports) expect(rankEpochs, `seed ${seed}`).toBeGreaterThan(0);
     });
 
     const quick = MUTATIONS[engine].filter(({ seedsMax }) => seedsMax <= QUICK_SEEDS_MAX);

@@ -21,6 +21,8 @@ export interface Mutation {
   readonly faults?: readonly Fault[];
   /** In groups whose members change. */
   readonly membership?: boolean;
+  /** With ranks of runs that follow a dataset. */
+  readonly ranks?: boolean;
   /** The size of the group that it takes. */
   readonly replicas?: number;
   readonly edits: readonly Edit[];
