@@ -3,8 +3,9 @@
  */
 import { u32le, utf8 } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
-import { gatherColumn, gatherPresent, gatherRows, type BatchArray, type Runs, type WhereIs } from "./columns/gather.ts";
+import { gatherColumn, gatherPresent, gatherRows, type BatchArray, type Runs } from "./columns/gather.ts";
 import { decodeImages } from "./columns/images.ts";
+import type { WhereIs } from "./columns/refusals.ts";
 import type { ColumnPlan } from "./columns/column-plan.ts";
 import type { ColumnSource } from "./columns/source.ts";
 import type { Block } from "./fetch/block-cache.ts";
@@ -58,6 +59,10 @@ export async function assembleBatch(
     if (plan.kind === "text") {
       const texts = gatherRows(plan, sources, runs, where, ({ textOf }, row) => textOf?.(row) ?? "");
       into[plan.name] = { data: NO_NUMBERS, texts: texts.map((text) => text ?? ""), shape, dtype: "string" };
+      if (plan.nulls === "mask") {
+        const there = Float32Array.from(texts, (text) => (text === null ? 0 : 1));
+        into[`${plan.name}_mask`] = { data: there, shape: [runs.rows], dtype: "float32" };
+      }
       continue;
     }
     const present = plan.nulls === "mask" ? new Float32Array(runs.rows).fill(1) : null;

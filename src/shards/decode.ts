@@ -13,6 +13,7 @@ import { createContentChecker, type IndexMaxima } from "./content.ts";
 import { FlatError } from "./flat.ts";
 import { layoutBatch, LayoutError, type BatchLayout } from "./layout.ts";
 import { metadataLength, parseBatchHeader, type BatchHeader } from "./message.ts";
+import { textReader } from "./texts.ts";
 
 /** Values of each dictionary column, by the column's id in the canonical schema. */
 export type Dictionaries = ReadonlyMap<number, Vector>;
@@ -83,10 +84,10 @@ export function decodeDictionaries(
 export function vocabularyTable(dictionary: Vector, classes: readonly string[]): Int32Array {
   const places = new Map(classes.map((value, i) => [value, i]));
   const table = new Int32Array(dictionary.length);
-  for (let i = 0; i < table.length; i += 1) {
-    const value: unknown = dictionary.get(i);
-    table[i] = typeof value === "string" ? (places.get(value) ?? -1) : -1;
-  }
+  const [data] = dictionary.data;
+  if (!data) return table;
+  const textOf = textReader("dictionary", data);
+  for (let i = 0; i < table.length; i += 1) table[i] = data.getValid(i) ? (places.get(textOf(i)) ?? -1) : -1;
   return table;
 }
 

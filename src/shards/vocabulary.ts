@@ -16,6 +16,7 @@ import { decodeBatch, decodeDictionaries } from "./decode.ts";
 import type { ScannedShard } from "./scan.ts";
 import { decodeSchema, schemaFromCanonical } from "./schema.ts";
 import type { FieldSpec } from "./schema-spec.ts";
+import { textReader } from "./texts.ts";
 
 export interface ClassColumn {
   readonly path: string;
@@ -135,9 +136,13 @@ function addValues(values: ClassValues, column: string, vector: Vector, from: nu
   let known = values.get(column);
   if (known === null) return;
   if (!known) values.set(column, (known = { values: new Set(), bytes: 0 }));
+  const [data] = vector.data;
+  if (!data) return;
+  const textOf = textReader(column, data);
   for (let i = from; i < to; i += 1) {
-    const value: unknown = vector.get(i);
-    if (typeof value !== "string" || known.values.has(value)) continue;
+    if (!data.getValid(i)) continue;
+    const value = textOf(i);
+    if (known.values.has(value)) continue;
     known.values.add(value);
     known.bytes += value.length + 3; // at least, as JSON
     if (known.bytes > LIMITS.metaBytesMax) return void values.set(column, null);

@@ -12,6 +12,7 @@ import type { Schema, Vector } from "apache-arrow";
 import { Message } from "apache-arrow/ipc/metadata/message";
 import { ShardpactError, invariant } from "../model/errors.ts";
 import { canonicalSchema, firstSchemaDifference, schemaFromCanonical } from "./schema.ts";
+import { isText, textReader } from "./texts.ts";
 
 const SHARD_BYTES = 64 * 1024 * 1024;
 
@@ -169,7 +170,7 @@ class DictionaryUnion {
   /** Takes over the dictionary of `data`; its indices in the union. */
   add(data: Data): IndexArray {
     const own: Vector = data.dictionary as Vector;
-    const table = Array.from({ length: own.length }, (_, i) => this.#place(own.get(i)));
+    const table = valuesOf(own).map((value) => this.#place(value));
     const from = data.values as ArrayLike<number>;
     const out = new this.#indices(data.length);
     for (let i = 0; i < data.length; i += 1) out[i] = data.getValid(i) ? (table[Number(from[i])] ?? 0) : 0;
@@ -192,4 +193,13 @@ class DictionaryUnion {
     this.#places.set(value, this.#places.size);
     return this.#places.size - 1;
   }
+}
+
+/** Texts as their bytes say: arrow-js would take two that differ by a byte order mark for one. */
+function valuesOf(dictionary: Vector): readonly unknown[] {
+  if (!isText(dictionary.type as DataType)) return Array.from(dictionary);
+  return dictionary.data.flatMap((data) => {
+    const textOf = textReader("dictionary", data);
+    return Array.from({ length: data.length }, (_, i) => (data.getValid(i) ? textOf(i) : null));
+  });
 }

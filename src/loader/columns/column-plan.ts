@@ -37,6 +37,8 @@ export interface ColumnPlan {
   readonly shape: readonly number[];
   /** Elements of one row of the result. */
   readonly width: number;
+  /** Integers, or counts of something: beyond 2²⁴ float32 would change them. */
+  readonly counts: boolean;
   /** True when stored values are float32 and pass unchanged. */
   readonly copies: boolean;
   /** Lists of any length, filled up; null otherwise. The innermost level of `lists` is then `pad.length`. */

@@ -2,7 +2,7 @@
  * Owns decoding images: through sharp, whose threads do it beside the training step. Some at a time, so that memory is bounded.
  */
 import { ShardpactError } from "../../model/errors.ts";
-import type { RowPlace } from "./gather.ts";
+import type { RowPlace } from "./refusals.ts";
 import type { ColumnPlan, ImagePlan } from "./column-plan.ts";
 
 type Sharp = typeof import("sharp");

@@ -7,6 +7,8 @@
 import { DataType, type Field, type Schema } from "apache-arrow";
 import { ShardpactError } from "../../model/errors.ts";
 import { nearestNames } from "../../model/nearest.ts";
+import { rowBytesOf } from "../../shards/slice.ts";
+import { isText } from "../../shards/texts.ts";
 import type { ColumnPlan, ValueKind } from "./column-plan.ts";
 import { imageOf, imageShape } from "./image-plan.ts";
 import type { ColumnOptions, ColumnRequest } from "./options.ts";
@@ -23,9 +25,11 @@ export interface ColumnScope {
 export function resolveColumn({ schema, classes }: ColumnScope, { name, options }: ColumnRequest): ColumnPlan {
   const { field, path } = findField(schema, name);
   const pad = padOf(name, options);
-  const { type, lists } = unwrapLists(name, field, pad !== null);
+  const { type: found, lists } = unwrapLists(name, field, pad !== null);
   if (pad) lists.push(pad.length);
-  const kind = kindOf(name, type, options);
+  const kind = kindOf(name, found, options);
+  const type = kind === "dictionary" || kind === "text" ? found : behindDictionary(found);
+  if (pad) requirePaddable(name, field.type as DataType, type, kind, options);
   if (DataType.isFixedSizeBinary(type)) lists.push(type.byteWidth);
   const vocabulary = kind === "string" || kind === "dictionary" ? vocabularyOf(name, classes) : null;
   const image = kind === "image" ? imageOf(name, options) : null;
@@ -51,7 +55,24 @@ export function resolveColumn({ schema, classes }: ColumnScope, { name, options 
   if (nulls === "nan" && dtype !== "float32") {
     throw new ShardpactError("invalid_argument", `nulls: 'nan' of '${name}' needs dtype float32, not ${dtype}`);
   }
-  const of = { name, path, kind, lists, sourceWidth, classes: vocabulary, oneHot, nulls, dtype, shape, width, copies };
+  if (typeof nulls === "number") requireFits(name, "nulls", nulls, dtype);
+  if (pad) requireFits(name, "pad.value", pad.value, dtype);
+  const counts = DataType.isInt(type) || kind === "time" || kind === "hash";
+  const of = {
+    name,
+    path,
+    kind,
+    lists,
+    sourceWidth,
+    counts,
+    classes: vocabulary,
+    oneHot,
+    nulls,
+    dtype,
+    shape,
+    width,
+    copies,
+  };
   const time = kind === "time" ? timeOf(name, type, options) : null;
   const parameter = kind === "hash" ? (options.hash as number) : DataType.isDecimal(type) ? type.scale : 0;
   return { ...of, pad, time, permutation: tensor.permutation, image, parameter };
@@ -121,11 +142,17 @@ function kindOf(name: string, type: DataType, options: ColumnOptions): ValueKind
   if (DataType.isBool(type)) return "bool";
   if (DataType.isFloat(type)) return type.precision === 0 ? "half" : "number";
   if (DataType.isInt(type)) return type.bitWidth === 64 ? (hashOf(name, options) ? "hash" : "wide") : "number";
-  const isText = DataType.isUtf8(type) || DataType.isLargeUtf8(type) || DataType.isUtf8View(type);
-  if (isText || (DataType.isDictionary(type) && DataType.isUtf8(type.dictionary))) {
+  if (isText(behindDictionary(type))) {
     if (options.dtype === "string") return "text";
     if (options.classes !== "agreed") throw unsupported(name, type, STRING_HINT);
-    return isText ? "string" : "dictionary";
+    return isText(type) ? "string" : "dictionary";
+  }
+  if (
+    DataType.isDictionary(type) &&
+    rowBytesOf(type.dictionary) !== null &&
+    !DataType.isFixedSizeBinary(type.dictionary)
+  ) {
+    return kindOf(name, type.dictionary, options);
   }
   if (isTemporal(type)) {
     if (options.unit !== undefined) return "time";
@@ -145,6 +172,34 @@ function kindOf(name: string, type: DataType, options: ColumnOptions): ValueKind
   }
   if (DataType.isList(type)) throw unsupported(name, type, "Rows differ in length: pass pad: { length, value }.");
   throw unsupported(name, type, "Read it with batches(), or publish it as numbers or fixed-size lists of numbers.");
+}
+
+function behindDictionary(type: DataType): DataType {
+  return DataType.isDictionary(type) ? type.dictionary : type;
+}
+
+/** Items of a list become numbers, one each. */
+function requirePaddable(
+  name: string,
+  list: DataType,
+  item: DataType,
+  kind: ValueKind,
+  { oneHot }: ColumnOptions,
+): void {
+  const isNumber = kind !== "text" && kind !== "image" && !DataType.isFixedSizeBinary(item) && oneHot === undefined;
+  if (!isNumber) throw unsupported(name, list, "pad takes lists of numbers, booleans or classes, as they are.");
+}
+
+/** What stands for a value must be one itself. */
+function requireFits(name: string, what: string, value: number, dtype: ColumnPlan["dtype"]): void {
+  const fits =
+    dtype === "int32"
+      ? value === (value | 0)
+      : dtype === "bool"
+        ? value === 0 || value === 1
+        : Number.isFinite(Math.fround(value)) || !Number.isFinite(value);
+  if (fits) return;
+  throw new ShardpactError("invalid_argument", `${what} of '${name}' is ${value}, which does not fit ${dtype}`);
 }
 
 function hashOf(name: string, { hash }: ColumnOptions): boolean {

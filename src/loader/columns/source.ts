@@ -2,15 +2,18 @@
  * Owns the view of one column in one decoded segment: plain typed arrays that rows are gathered from, or readers of texts and bytes.
  */
 import { type Data, DataType, type RecordBatch } from "apache-arrow";
-import { ShardpactError } from "../../model/errors.ts";
 import type { ColumnPlan } from "./column-plan.ts";
-import { bitAt, bytesReader, type NumberArray, textReader, valuesOf } from "./stored-values.ts";
+import { bytesReader, textReader } from "../../shards/texts.ts";
+import { classUnknown, itemIsNull, malformed, tooLong } from "./refusals.ts";
+import { bitAt, type NumberArray, valuesOf } from "./stored-values.ts";
 
 /** A validity bitmap over `per` elements a row. */
 export interface Validity {
   readonly bits: Uint8Array;
   readonly offset: number;
   readonly per: number;
+  /** Of the items of lists of a fixed size: a null there is no null row. */
+  readonly isOfItems: boolean;
 }
 
 export interface ColumnSource {
@@ -33,24 +36,27 @@ export function bindColumn(plan: ColumnPlan, batch: RecordBatch): ColumnSource {
   let data: Data = batch.data;
   for (const ordinal of plan.path) {
     data = childOf(plan, data, ordinal);
-    addValidity(validity, data, 1);
+    addValidity(validity, data, 1, false);
   }
   if (plan.pad) return bindPadded(plan, plan.pad, data, rows, validity);
   let per = 1;
-  for (const size of DataType.isFixedSizeBinary(data.type) ? [] : plan.lists) {
-    per *= size;
+  while (DataType.isFixedSizeList(data.type)) {
+    per *= data.type.listSize;
     data = childOf(plan, data, 0);
-    addValidity(validity, data, per);
+    addValidity(validity, data, per, true);
   }
+  addDictionaryValidity(validity, data, rows * per, per);
   const none = { values: new Uint8Array(0), validity, textOf: null, bytesOf: null, present: null };
   if (plan.kind === "text" || plan.kind === "image") {
     if (data.length < rows) throw malformed(plan, data.length, rows);
-    return plan.kind === "text" ? { ...none, textOf: textReader(data) } : { ...none, bytesOf: bytesReader(data) };
+    return plan.kind === "text"
+      ? { ...none, textOf: textReader(plan.name, data) }
+      : { ...none, bytesOf: bytesReader(data) };
   }
   const count = rows * plan.sourceWidth;
   const length = data.length * (DataType.isFixedSizeBinary(data.type) ? data.type.byteWidth : 1);
   if (length < count) throw malformed(plan, length, count);
-  const textOf = plan.kind === "string" || plan.kind === "dictionary" ? textReader(data) : null;
+  const textOf = plan.kind === "string" || plan.kind === "dictionary" ? textReader(plan.name, data) : null;
   const values = permuted(plan, valuesOf(plan, data, count, textOf), rows);
   if (values.length < count) throw malformed(plan, values.length, count);
   return { ...none, values, textOf };
@@ -70,41 +76,33 @@ function bindPadded(
   const offsets = data.valueOffsets as ArrayLike<number | bigint>;
   const count = Number(offsets[rows] ?? 0);
   if (data.length < rows || child.length < count) throw malformed(plan, child.length, count);
-  const textOf = plan.kind === "string" || plan.kind === "dictionary" ? textReader(child) : null;
+  const isClass = plan.kind === "string" || plan.kind === "dictionary";
+  const textOf = isClass ? textReader(plan.name, child) : null;
   const items = valuesOf(plan, child, count, textOf);
+  const itemNulls: Validity[] = [];
+  addValidity(itemNulls, child, 1, true);
+  addDictionaryValidity(itemNulls, child, count, 1);
   const values = items instanceof Float32Array ? new Float32Array(rows * length) : new Float64Array(rows * length);
   values.fill(value);
   const present = new Uint8Array(rows * length);
   for (let row = 0; row < rows; row++) {
+    if (!isValid(validity, row)) continue; // whatever lies there is nobody's value
     const from = Number(offsets[row]);
     const found = Number(offsets[row + 1]) - from;
-    if (found > length && !truncate && isValid(data, row)) throw tooLong(plan, row, found, length);
+    if (found > length && !truncate) throw tooLong(plan, row, found, length);
     for (let i = 0; i < Math.min(found, length); i++) {
-      if (!isValid(child, from + i)) throw itemIsNull(plan, row, i);
-      values[row * length + i] = items[from + i] as number;
+      if (!isValid(itemNulls, from + i)) throw itemIsNull(plan, row, i);
+      const item = items[from + i] as number;
+      if (textOf && item < 0) throw classUnknown(plan, textOf(from + i), { row });
+      values[row * length + i] = item;
       present[row * length + i] = 1;
     }
   }
-  const own = data.nullCount > 0 ? validity : [];
-  return { values, validity: own, textOf: null, bytesOf: null, present };
+  return { values, validity, textOf: null, bytesOf: null, present };
 }
 
-function isValid(data: Data, at: number): boolean {
-  return data.nullCount === 0 || data.nullBitmap.byteLength === 0 || bitAt(data.nullBitmap, data.offset + at) === 1;
-}
-
-function tooLong({ name }: ColumnPlan, row: number, found: number, length: number): ShardpactError {
-  return new ShardpactError("shape_differs", `row ${row} of '${name}' has ${found} items; pad holds ${length}`, {
-    details: { column: name, row, found, length },
-    hint: "Pad to more, or pass truncate: true.",
-  });
-}
-
-function itemIsNull({ name }: ColumnPlan, row: number, item: number): ShardpactError {
-  return new ShardpactError("null_found", `item ${item} of row ${row} of '${name}' is null`, {
-    details: { column: name, row, item },
-    hint: "Publish lists without nulls; `nulls` is for rows that have no list.",
-  });
+function isValid(validity: readonly Validity[], at: number): boolean {
+  return validity.every(({ bits, offset }) => bitAt(bits, offset + at) === 1);
 }
 
 /** The stored elements of each row in row-major order. */
@@ -124,14 +122,21 @@ function childOf(plan: ColumnPlan, data: Data, ordinal: number): Data {
   return child;
 }
 
-function malformed(plan: ColumnPlan, found: number, expected: number): ShardpactError {
-  return new ShardpactError("shard_malformed", `'${plan.name}' holds ${found} values where ${expected} are declared`, {
-    details: { column: plan.name, found, expected },
-  });
+function addValidity(out: Validity[], data: Data, per: number, isOfItems: boolean): void {
+  if (data.nullCount > 0 && data.nullBitmap.byteLength > 0) {
+    out.push({ bits: data.nullBitmap, offset: data.offset, per, isOfItems });
+  }
 }
 
-function addValidity(out: Validity[], data: Data, per: number): void {
-  if (data.nullCount > 0 && data.nullBitmap.byteLength > 0) {
-    out.push({ bits: data.nullBitmap, offset: data.offset, per });
+/** A dictionary may hold a null: then rows that point at it are null. */
+function addDictionaryValidity(out: Validity[], data: Data, count: number, per: number): void {
+  const dictionary = DataType.isDictionary(data.type) ? data.dictionary?.data[0] : undefined;
+  if (!dictionary || dictionary.nullCount === 0) return;
+  const indices = data.values as ArrayLike<number | bigint>;
+  const bits = new Uint8Array(Math.ceil(count / 8));
+  for (let i = 0; i < count; i++) {
+    const at = Number(indices[i]);
+    if (at >= dictionary.length || dictionary.getValid(at)) bits[i >> 3] = (bits[i >> 3] as number) | (1 << (i & 7));
   }
+  out.push({ bits, offset: 0, per, isOfItems: per > 1 });
 }

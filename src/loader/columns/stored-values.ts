@@ -24,6 +24,9 @@ export function valuesOf(
   count: number,
   textOf: ((row: number) => string) | null,
 ): NumberArray {
+  if (DataType.isDictionary(data.type) && plan.kind !== "dictionary" && plan.kind !== "text") {
+    return fromValues(plan, data, count);
+  }
   switch (plan.kind) {
     case "time":
       return fromTimes(plan, data, count);
@@ -130,32 +133,15 @@ function fmix32(word: number): number {
 
 type Reader = (row: number) => string;
 
-export function textReader(data: Data): Reader {
-  if (DataType.isDictionary(data.type)) {
-    const dictionary = data.dictionary;
-    const indices = data.values as NumberArray;
-    return (row) => String(dictionary?.get(Number(indices[row])) ?? "");
-  }
-  const bytesOf = bytesReader(data);
-  const decoder = new TextDecoder();
-  return (row) => decoder.decode(bytesOf(row));
-}
-
-/** Texts and bytes of any width of offsets, or as views. */
-export function bytesReader(data: Data): (row: number) => Uint8Array {
-  if (DataType.isUtf8View(data.type) || DataType.isBinaryView(data.type)) {
-    const views = data.values as unknown as Uint8Array;
-    const words = new Int32Array(views.buffer, views.byteOffset, views.byteLength / 4);
-    return (row) => {
-      const length = words[row * 4] as number;
-      if (length <= 12) return views.subarray(row * 16 + 4, row * 16 + 4 + length);
-      const from = words[row * 4 + 3] as number;
-      return data.variadicBuffers[words[row * 4 + 2] as number]?.subarray(from, from + length) ?? new Uint8Array(0);
-    };
-  }
-  const bytes = data.values as Uint8Array;
-  const offsets = data.valueOffsets as Int32Array | BigInt64Array;
-  return (row) => bytes.subarray(Number(offsets[row]), Number(offsets[row + 1]));
+/** Numbers behind a dictionary: each is converted once. */
+function fromValues(plan: ColumnPlan, data: Data, count: number): NumberArray {
+  const dictionary = data.dictionary?.data[0];
+  const values = dictionary ? valuesOf(plan, dictionary, dictionary.length, null) : new Float64Array(0);
+  const indices = data.values as NumberArray;
+  const length = Math.min(count, indices.length);
+  const out = new (values.constructor as new (length: number) => NumberArray)(length);
+  for (let i = 0; i < length; i++) out[i] = values[Number(indices[i])] ?? 0; // a null slot may point nowhere
+  return out;
 }
 
 /** Indices into the file's dictionary become indices into the agreed vocabulary. */

@@ -18,7 +18,7 @@ export function tensorShape(name: string, field: Field, lists: readonly number[]
   const text = field.metadata.get(EXTENSION_METADATA) ?? "";
   let meta: { shape?: unknown; permutation?: unknown };
   try {
-    meta = JSON.parse(text) as typeof meta;
+    meta = Object(JSON.parse(text)) as typeof meta; // `null` is JSON, too
   } catch (cause) {
     throw new ShardpactError("shard_malformed", `'${name}' has malformed tensor metadata`, { cause });
   }
@@ -26,7 +26,7 @@ export function tensorShape(name: string, field: Field, lists: readonly number[]
   const width = lists.reduce((a, b) => a * b, 1);
   if (
     !Array.isArray(shape) ||
-    !shape.every(Number.isInteger) ||
+    !shape.every((side) => Number.isInteger(side) && (side as number) > 0) ||
     shape.reduce((a: number, b: number) => a * b, 1) !== width
   ) {
     throw new ShardpactError("shard_malformed", `'${name}' has a tensor shape that is not its ${width} values`);

@@ -1,0 +1,184 @@
+/**
+ * Traps in the table of types, each once fallen into: found by the property tests and by the fuzzer.
+ */
+import {
+  Binary,
+  Dictionary,
+  Field,
+  FixedSizeBinary,
+  FixedSizeList,
+  Float32,
+  Float64,
+  Int32,
+  Int8,
+  LargeUtf8,
+  List,
+  makeVector,
+  RecordBatch,
+  Schema,
+  Struct,
+  Utf8,
+  type DataType,
+} from "apache-arrow";
+import { describe, expect, test } from "vitest";
+import type { ColumnOptions } from "../../src/loader/columns/options.ts";
+import { createHostLoader } from "../../src/loader/host-loader.ts";
+import { dataOf, type Cell } from "./support/arrow-data.ts";
+import { batchOf, makeVersion } from "./support/version.ts";
+
+const list = (item: DataType): List => new List(new Field("item", item, true));
+
+async function read(
+  type: DataType,
+  cells: readonly Cell[],
+  options: ColumnOptions = {},
+  path = "c",
+  metadata?: Map<string, string>,
+) {
+  const made = batchOf({ c: makeVector(dataOf(type, cells)) });
+  const batch = metadata ? new RecordBatch(new Schema([new Field("c", type, true, metadata)]), made.data) : made;
+  const asked = options.classes && !(type instanceof Dictionary) ? { classes: [path] } : {};
+  await using data = await makeVersion({ splits: { "": [batch] }, ...asked });
+  await using loader = createHostLoader(data.version, { xs: { [path]: options }, batchSize: 100 });
+  const xs = (await loader.iterate().next())?.columns.xs ?? {};
+  return { values: [...(xs[path]?.texts ?? xs[path]?.data ?? [])], mask: [...(xs[`${path}_mask`]?.data ?? [])] };
+}
+
+describe("texts", () => {
+  test("keep a byte order mark: with it a text is another one", async () => {
+    for (const type of [new Utf8(), new LargeUtf8(), new Dictionary(new Utf8(), new Int8())]) {
+      expect((await read(type, ["a", "\uFEFFa"], { dtype: "string" })).values).toEqual(["a", "\uFEFFa"]);
+      expect((await read(type, ["a", "\uFEFFa"], { classes: "agreed" })).values).toEqual([0, 1]);
+    }
+  });
+
+  test("that are no UTF-8 are refused, not mended", async () => {
+    const bytes = Uint8Array.of(97, 0xc3, 0x28);
+    await expect(read(new Utf8(), ["a", bytes], { dtype: "string" })).rejects.toMatchObject({
+      code: "shard_malformed",
+      details: { column: "c", row: 1 },
+    });
+    await expect(read(new Utf8(), ["a", bytes], { classes: "agreed" })).rejects.toMatchObject({
+      code: "shard_malformed",
+    });
+  });
+
+  test("that are null have a mask, too", async () => {
+    expect(await read(new Utf8(), ["a", null], { dtype: "string", nulls: "mask" })).toEqual({
+      values: ["a", ""],
+      mask: [1, 0],
+    });
+  });
+});
+
+describe("dictionaries", () => {
+  test("of numbers are numbers, with the limits of their type", async () => {
+    const numbers = new Dictionary(new Int32(), new Int8());
+    expect((await read(numbers, [7, -3, null, 7], { nulls: "nan" })).values).toEqual([7, -3, NaN, 7]);
+    await expect(read(numbers, [2 ** 24 + 1])).rejects.toMatchObject({ code: "value_out_of_range" });
+    expect((await read(new Dictionary(new Float64(), new Int8()), [0.5, 2 ** 30])).values).toEqual([0.5, 2 ** 30]);
+    expect((await read(new Dictionary(new Int32(), new Int8()), [0, 1, 1], { oneHot: 2 })).values).toEqual([
+      1, 0, 0, 1, 0, 1,
+    ]);
+  });
+
+  test("of large texts are texts", async () => {
+    const texts = new Dictionary(new LargeUtf8(), new Int32());
+    expect((await read(texts, ["b", "a"], { classes: "agreed" })).values).toEqual([1, 0]);
+    expect((await read(texts, ["b", "a"], { dtype: "string" })).values).toEqual(["b", "a"]);
+  });
+
+  test("of anything else are refused", async () => {
+    await expect(
+      read(new Dictionary(new Binary(), new Int8()), [Uint8Array.of(1)], { image: {}, shape: [1, 1, 3] }),
+    ).rejects.toMatchObject({ code: "type_unsupported" });
+  });
+});
+
+describe("lists that are filled up", () => {
+  test("a null row has no items, whatever lies under it", async () => {
+    const null_ = { pad: { length: 2 }, nulls: 9 } as const;
+    expect(await read(list(new Int32()), [[1], null], null_)).toEqual({ values: [1, 0, 9, 9], mask: [1, 0, 0, 0] });
+  });
+
+  test("a null struct around the list is a null row", async () => {
+    const struct = new Struct([new Field("in", list(new Int32()), false)]);
+    const cells = [{ in: [1] }, null];
+    await expect(read(struct, cells, { pad: { length: 2 } }, "c.in")).rejects.toMatchObject({ code: "null_found" });
+    expect(await read(struct, cells, { pad: { length: 2 }, nulls: 5 }, "c.in")).toEqual({
+      values: [1, 0, 5, 5],
+      mask: [1, 0, 0, 0],
+    });
+  });
+
+  test("classes are filled with any number, and an unknown one is named", async () => {
+    const classes = { classes: "agreed", pad: { length: 2, value: -1 } } as const;
+    expect((await read(list(new Utf8()), [["b"], ["a", "b"]], classes)).values).toEqual([1, -1, 0, 1]);
+  });
+
+  test("integers beyond 2^24 are refused as they are elsewhere", async () => {
+    await expect(read(list(new Int32()), [[2 ** 24 + 1]], { pad: { length: 1 } })).rejects.toMatchObject({
+      code: "value_out_of_range",
+    });
+    expect((await read(list(new Float64()), [[2 ** 24 + 2]], { pad: { length: 1 } })).values).toEqual([2 ** 24 + 2]);
+  });
+
+  test("hold numbers only", async () => {
+    const refused = { code: "type_unsupported" };
+    await expect(read(list(new Utf8()), [["a"]], { dtype: "string", pad: { length: 1 } })).rejects.toMatchObject(
+      refused,
+    );
+    await expect(
+      read(list(new Binary()), [[new Uint8Array(1)]], { image: { resize: [1, 1] }, pad: { length: 1 } }),
+    ).rejects.toMatchObject(refused);
+    await expect(
+      read(list(new FixedSizeBinary(2)), [[Uint8Array.of(1, 2)]], { dtype: "uint8", pad: { length: 1 } }),
+    ).rejects.toMatchObject(refused);
+    await expect(read(list(new Int8()), [[1]], { oneHot: 2, pad: { length: 1 } })).rejects.toMatchObject(refused);
+  });
+});
+
+describe("lists of a fixed size", () => {
+  test("of bytes are their bytes", async () => {
+    const pairs = new FixedSizeList(2, new Field("item", new FixedSizeBinary(2), false));
+    const cell = [Uint8Array.of(1, 2), Uint8Array.of(3, 4)];
+    expect((await read(pairs, [cell, cell], { dtype: "uint8" })).values).toEqual([1, 2, 3, 4, 1, 2, 3, 4]);
+  });
+
+  test("a null item is no null row, in lists of one either", async () => {
+    const one = new FixedSizeList(1, new Field("item", new Float32(), true));
+    expect((await read(one, [[1], null], { nulls: 0 })).values).toEqual([1, 0]);
+    await expect(read(one, [[1], [null]], { nulls: 0 })).rejects.toMatchObject({ code: "null_found" });
+  });
+
+  test("tensor metadata that is no object, or has sides below one, is malformed", async () => {
+    const six = new FixedSizeList(6, new Field("item", new Float32(), false));
+    for (const text of [
+      "null",
+      "7",
+      "[]",
+      "{",
+      '{"shape":[-2,-3]}',
+      '{"shape":[2,3],"permutation":[0,0]}',
+      '{"shape":[2,4]}',
+    ]) {
+      const metadata = new Map([
+        ["ARROW:extension:name", "arrow.fixed_shape_tensor"],
+        ["ARROW:extension:metadata", text],
+      ]);
+      await expect(read(six, [[1, 2, 3, 4, 5, 6]], {}, "c", metadata), text).rejects.toMatchObject({
+        code: "shard_malformed",
+      });
+    }
+  });
+});
+
+test("what stands for a null, or fills a list, fits the dtype", async () => {
+  const refused = { code: "invalid_argument" };
+  await expect(read(new Int32(), [1, null], { dtype: "int32", nulls: 0.5 })).rejects.toMatchObject(refused);
+  await expect(read(new Int8(), [1, null], { dtype: "bool", nulls: 9 })).rejects.toMatchObject(refused);
+  await expect(read(new Float32(), [1, null], { nulls: 1e39 })).rejects.toMatchObject(refused);
+  await expect(
+    read(list(new Int32()), [[1]], { dtype: "int32", pad: { length: 2, value: 0.5 } }),
+  ).rejects.toMatchObject(refused);
+});
