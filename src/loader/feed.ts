@@ -8,6 +8,7 @@
  */
 import type { Digest } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
+import { abortError, untilAborted } from "../shards/until-aborted.ts";
 import { assembleBatch, batchBytes, checkColumns, type BatchShape, type Columns } from "./batch.ts";
 import type { Block, BlockCache } from "./fetch/block-cache.ts";
 import { createBoundedQueue } from "./fetch/bounded-queue.ts";
@@ -97,7 +98,7 @@ export function startFeed(input: FeedInput): Feed {
     let step = stepAt(plan.rows, input.offset, plan.stepRows, plan.last);
     while (step && !signal.aborted) {
       const slice = sliceStep(order, step, plan.rank, plan.world);
-      const located = await input.locator.locate(slice.rows, signal);
+      const located = await untilAborted(signal, input.locator.locate(slice.rows, signal));
       const blocks = await pinAll(cache, located, () => pinned === 0, signal);
       pinned++;
       const item: Planned = { step, ...slice, located, blocks };
@@ -110,7 +111,7 @@ export function startFeed(input: FeedInput): Feed {
     for (let item = await planned.shift(); item; item = await planned.shift()) {
       let batch: HostBatch;
       try {
-        for (const block of item.blocks) if (!block.isReady) await block.ready;
+        for (const block of item.blocks) if (!block.isReady) await untilAborted(signal, block.ready);
         batch = await finish(input, item);
       } finally {
         unpin(item);
@@ -152,7 +153,21 @@ async function finish(
   if (!map) return { columns, ...place };
   const key = epochKey(order.root, order.selection, order.order, epoch);
   const rng = (i: number): Rng => createRng(subKey(key, "augment", rows[i] ?? 0));
-  return { columns: checkColumns(map(columns, { rng, ids: rows })), ...place };
+  return { columns: checkColumns(mapped(map, columns, { rng, ids: rows })), ...place };
+}
+
+/** What the caller's map makes of the columns. @throws ShardpactError `invalid_argument` around what it throws */
+function mapped(map: MapColumns, columns: Columns, context: MapContext): Columns {
+  try {
+    return map(columns, context);
+  } catch (cause) {
+    if (cause instanceof ShardpactError) throw cause;
+    const said = cause instanceof Error ? cause.message : String(cause);
+    throw new ShardpactError("invalid_argument", `map threw: ${said}`, {
+      cause,
+      hint: "Its own error is the `cause`; the batch comes again with the next iterator.",
+    });
+  }
 }
 
 /** Pins all segments of a batch, waiting for the batches before it to give memory back. @throws `budget_too_small` */
@@ -169,7 +184,7 @@ async function pinAll(
       let block = cache.tryPin(tile, isFront());
       while (block === null) {
         if (isFront() && cache.bytesHeld <= own) throw tooSmall(cache, own + tile.bytes, tiles.length);
-        await aborted(signal, cache.changed());
+        await untilAborted(signal, cache.changed());
         block = cache.tryPin(tile, isFront());
       }
       blocks.push(block);
@@ -191,23 +206,4 @@ function tooSmall(cache: BlockCache, neededBytes: number, tiles: number): Shardp
       hint: "Allow more memory, shuffle less, or publish with smaller record batches.",
     },
   );
-}
-
-/** The promise, or `aborted` as soon as the signal fires. */
-async function aborted(signal: AbortSignal, promise: Promise<void>): Promise<void> {
-  if (signal.aborted) throw abortError(signal);
-  let onAbort: () => void = () => undefined;
-  const abort = new Promise<never>((_, reject) => {
-    onAbort = () => reject(abortError(signal));
-    signal.addEventListener("abort", onAbort, { once: true });
-  });
-  try {
-    await Promise.race([promise, abort]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
-}
-
-function abortError(signal: AbortSignal): ShardpactError {
-  return new ShardpactError("aborted", "loading was aborted", { cause: signal.reason });
 }

@@ -100,6 +100,7 @@ export function createHostLoader(
   version: ConfirmedVersion,
   o: LoaderOptions,
   ports: LoaderPorts = DEFAULT_PORTS,
+  begins: "at the cursor" | "at row 0" = "at the cursor", // each iterator
 ): HostLoader {
   const { options: stageOptions, first } = firstStage(version, o, ports);
   const { columns } = stageOptions;
@@ -192,6 +193,7 @@ export function createHostLoader(
       rows: plan.rows,
       order: plan.order,
     };
+    if (begins === "at row 0") state = { ...state, epoch: 0, offset: 0 };
     const { epoch, offset } = state;
     const asked = { plan, order, shape, columns: columnsDigest(columns), map: o.map, withDigest: withBytes };
     const feed = startFeed({ ...asked, ...opened, epoch, offset, signal });
@@ -211,7 +213,9 @@ export function createHostLoader(
         try {
           const batch = await step(iterator);
           if (batch === null) status = "done";
-          return batch;
+          if ((status as string) !== "done") return batch;
+          await endActive(); // `return` came meanwhile
+          return null;
         } catch (error) {
           status = "done";
           throw toShardpactError(error);

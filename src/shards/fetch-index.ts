@@ -2,11 +2,15 @@
  * Owns fetching a shard's segment index from untrusted stores: its digest is checked before it is decoded.
  */
 import { formatDigest, type Digest } from "../model/bytes.ts";
-import { ShardpactError, isShardpactError, toShardpactError } from "../model/errors.ts";
+import { ShardpactError, isShardpactError, toShardpactError, type ErrorCode } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { decodeSegmentIndex, segmentIndexDigest, type SegmentIndex } from "../merkle/segment-index.ts";
 import type { ObjectHandle, ReadableStore } from "./port.ts";
 import { quarantine, type ShardRef, type ShardWhere } from "./shard-ref.ts";
+import { untilAborted } from "./until-aborted.ts";
+
+/** What is not about the store that was asked: another one would not help. */
+const ENDS: ReadonlySet<ErrorCode> = new Set(["aborted", "closed", "internal", "damaged", "shard_malformed"]);
 
 export interface FetchIndexOptions {
   readonly entry: ShardRef;
@@ -32,7 +36,7 @@ export async function fetchSegmentIndex(options: FetchIndexOptions): Promise<Seg
       await quarantine(store, entry.segmentIndex, corruption);
     } catch (error) {
       const typed = toShardpactError(error, "store_failed");
-      if (typed.code !== "store_failed") throw typed;
+      if (ENDS.has(typed.code)) throw typed;
       failure = typed;
     }
   }
@@ -59,13 +63,13 @@ export async function checkIndexObject(
 async function readObject(store: ReadableStore, digest: Digest, signal?: AbortSignal): Promise<Uint8Array | null> {
   let handle: ObjectHandle;
   try {
-    handle = await store.open(digest, signal);
+    handle = await untilAborted(signal, store.open(digest, signal), (late) => late.close());
   } catch (error) {
     if (isShardpactError(error, "not_found")) return null;
     throw error;
   }
   try {
-    return await readWhole(handle);
+    return await untilAborted(signal, readWhole(handle));
   } finally {
     await handle.close();
   }

@@ -60,6 +60,8 @@ export class FlatTable {
     this.#at = at;
     this.#vtable = vtable;
     this.#slotBytes = buffer.view.getUint16(vtable, true);
+    // Readers differ in what they make of half a slot.
+    if (this.#slotBytes < 4 || this.#slotBytes % 2 !== 0) throw new FlatError("a table in it has a malformed head");
     buffer.claim(vtable, this.#slotBytes);
   }
 

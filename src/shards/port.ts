@@ -13,7 +13,10 @@ export interface ObjectInfo {
 /** An open object. Reads may overlap. */
 export interface ObjectHandle extends AsyncDisposable {
   readonly bytes: number;
-  /** Fills `target` from `position` on; resolves with the bytes read, fewer only at the end of the object. @throws `store_failed` */
+  /**
+   * Fills `target` from `position` on; resolves with the bytes read, fewer only at the end of the object. Ends within a deadline of
+   * the store's own; once it has ended, `target` is not written to any more. @throws `store_failed`
+   */
   readInto(target: Uint8Array, position: number): Promise<number>;
   close(): Promise<void>;
 }

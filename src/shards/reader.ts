@@ -13,6 +13,7 @@ import { leafDigest, leafLength, type SegmentIndex } from "../merkle/segment-ind
 import { fetchSegmentIndex } from "./fetch-index.ts";
 import type { ObjectHandle, ReadableStore } from "./port.ts";
 import { quarantine, type ShardRef, type ShardWhere } from "./shard-ref.ts";
+import { untilAborted } from "./until-aborted.ts";
 
 /** Digest of one leaf; null takes the leaf unseen (benchmarks only: no public option leads here). */
 export type LeafHasher = (leaf: Uint8Array) => Uint8Array | null;
@@ -128,15 +129,15 @@ interface LeafRead extends LeafRange {
 
 /** Reads and hashes piece by piece from where an earlier copy turned bad. @throws BadLeaf, `store_failed`, `aborted` */
 async function readVerified(handle: ObjectHandle, read: LeafRead): Promise<void> {
-  const start = (at: number) =>
-    handle.readInto(read.buffer.subarray(at, Math.min(at + PIECE_BYTES, read.bytes)), read.offset + at);
+  const start = (at: number) => {
+    const target = read.buffer.subarray(at, Math.min(at + PIECE_BYTES, read.bytes));
+    return untilAborted(read.signal, readFully(handle, target, read.offset + at));
+  };
   let inFlight = start(read.verified);
   while (read.verified < read.bytes) {
     const at = read.verified;
     const end = Math.min(at + PIECE_BYTES, read.bytes);
     const got = await inFlight;
-    const { signal } = read;
-    if (signal?.aborted) throw new ShardpactError("aborted", "reading a shard was aborted", { cause: signal.reason });
     if (end < read.bytes && got === end - at) {
       inFlight = start(end);
       inFlight.catch(() => undefined); // awaited in the next round, unless this piece turns out bad
@@ -148,6 +149,15 @@ async function readVerified(handle: ObjectHandle, read: LeafRead): Promise<void>
       throw error;
     }
     read.verified = end;
+  }
+}
+
+/** A store may give less than it was asked for; only nothing at all is the end. */
+async function readFully(handle: ObjectHandle, target: Uint8Array, position: number): Promise<number> {
+  for (let at = 0; ;) {
+    const got = await handle.readInto(at === 0 ? target : target.subarray(at), position + at);
+    at += got;
+    if (got <= 0 || at >= target.byteLength) return Math.min(at, target.byteLength);
   }
 }
 
@@ -186,7 +196,7 @@ function openCopies({ entry, where, stores, signal }: OpenShardOptions): Copies 
   let failure: ShardpactError | null = null;
 
   async function open(store: ReadableStore): Promise<ObjectHandle> {
-    const handle = await store.open(entry.digest, signal);
+    const handle = await untilAborted(signal, store.open(entry.digest, signal), (late) => late.close());
     if (handle.bytes === entry.bytes) return handle;
     await handle.close();
     throw wrongSize(entry, where, handle.bytes, store.url);

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { Data, DataType, makeData, RecordBatch, RecordBatchFileWriter, Struct, vectorFromArray } from "apache-arrow";
 import type { Schema, Vector } from "apache-arrow";
 import { Message } from "apache-arrow/ipc/metadata/message";
+import { truncateBitmap } from "apache-arrow/util/bit";
 import { ShardpactError, invariant } from "../model/errors.ts";
 import { canonicalSchema, firstSchemaDifference, schemaFromCanonical } from "./schema.ts";
 import { isText, textReader } from "./texts.ts";
@@ -150,6 +151,12 @@ function attach(data: Data, vectors: ReadonlyMap<number, Vector>): Data {
   const buffers = { 0: data.valueOffsets, 1: data.values, 2: data.nullBitmap, 3: data.typeIds };
   const children = data.children.map((child) => attach(child, vectors));
   const values = DataType.isDictionary(data.type) ? vectors.get(data.type.id) : undefined;
+  if (DataType.isUtf8View(data.type) || DataType.isBinaryView(data.type)) {
+    // arrow-js's writer would cut the views of a slice once more.
+    const validity = data.nullCount > 0 ? truncateBitmap(data.offset, data.length, data.nullBitmap) : undefined;
+    const own = { 1: data.values, 2: validity };
+    return new Data(data.type, 0, data.length, data.nullCount, own as never, [], undefined, data.variadicBuffers);
+  }
   return new Data(data.type, data.offset, data.length, data.nullCount, buffers, children, values, data.variadicBuffers);
 }
 

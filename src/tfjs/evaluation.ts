@@ -1,13 +1,13 @@
 /**
  * Owns evaluation: the same split in file order from row 0, as often as it is asked for.
  *
- * Each iterator stands for itself: `validationBatches` abandons them in the middle, and the next one starts over.
+ * Each iterator starts over: `validationBatches` abandons them in the middle. All share one loader and its memory, since shared
+ * memory that is let go for each pass comes back only when garbage is collected.
  */
-import { createHostLoader, type HostLoader, type LoaderOptions } from "../loader/host-loader.ts";
+import { createHostLoader, type LoaderOptions } from "../loader/host-loader.ts";
 import { DEFAULT_PORTS, type LoaderPorts } from "../loader/internal.ts";
 import { explainPlan, type Explanation } from "../loader/explain.ts";
 import type { ConfirmedVersion } from "../client/types.ts";
-import { ShardpactError } from "../model/errors.ts";
 import { disposeTensors, loadTfjs, toTensors, type BatchTensors } from "./tensors.ts";
 
 export type EvalOptions<S = unknown> = Pick<
@@ -39,35 +39,21 @@ export function createEvaluation<S = unknown>(version: ConfirmedVersion, options
 
 /** As `createEvaluation`, with ports: for benchmarks and tests, not exported by `index.ts`. */
 export function createEvaluationWith(version: ConfirmedVersion, options: EvalOptions, ports: LoaderPorts): EvalLoader {
-  const make = (): HostLoader => {
-    const fixed = { shuffle: "none", seed: 0, rank: 0, world: 1, last: "partial" } as const;
-    return createHostLoader(version, { ...options, ...fixed } as LoaderOptions, ports);
-  };
-  const { plan } = make(); // refuses bad options now; reads nothing
-  let current: HostLoader | null = null;
-  let closed = false;
+  const fixed = { shuffle: "none", seed: 0, rank: 0, world: 1, last: "partial" } as const;
+  const host = createHostLoader(version, { ...options, ...fixed } as LoaderOptions, ports, "at row 0");
 
   function iterate(): EvalIterator {
-    let host: HostLoader | null = null;
-    let iterator: ReturnType<HostLoader["iterate"]> | null = null;
+    const iterator = host.iterate();
     const pass: EvalIterator = {
       async next() {
-        if (closed) throw new ShardpactError("closed", "the evaluation is closed");
         const tf = await loadTfjs();
-        if (host === null) {
-          await current?.close();
-          current = host = make();
-          iterator = host.iterate();
-        }
-        const batch = (await iterator?.next()) ?? null;
-        if (batch === null) return pass.return();
+        const batch = await iterator.next();
+        if (batch === null) return { done: true, value: undefined };
         const tensors = toTensors(tf, batch.columns);
         return { done: false, value: { ...tensors, [Symbol.dispose]: () => disposeTensors(tensors) } };
       },
       async return() {
-        await host?.close();
-        if (current === host) current = null;
-        iterator = { next: async () => null, return: async () => undefined };
+        await iterator.return();
         return { done: true, value: undefined };
       },
       [Symbol.asyncIterator]: () => pass,
@@ -75,17 +61,12 @@ export function createEvaluationWith(version: ConfirmedVersion, options: EvalOpt
     return pass;
   }
 
-  async function close(): Promise<void> {
-    closed = true;
-    await current?.close();
-    current = null;
-  }
   return {
-    size: plan.steps,
+    size: host.plan.steps,
     iterator: async () => iterate(),
-    explain: () => explainPlan(plan),
-    close,
+    explain: () => explainPlan(host.plan),
+    close: host.close,
     [Symbol.asyncIterator]: iterate,
-    [Symbol.asyncDispose]: close,
+    [Symbol.asyncDispose]: host.close,
   };
 }

@@ -6,13 +6,13 @@
  */
 import fc from "fast-check";
 import { type DataType, Field, FixedSizeBinary, makeData, RecordBatch, Schema, Struct } from "apache-arrow";
-import sharp from "sharp";
 import { expect, test } from "vitest";
 import { createHostLoader, type HostLoader, type LoaderOptions } from "../../src/loader/host-loader.ts";
 import { DEFAULT_PORTS } from "../../src/loader/internal.ts";
 import { isShardpactError } from "../../src/model/errors.ts";
 import { dataOf, type Cell } from "./support/arrow-data.ts";
-import { columnDraw, makeColumn, type ImagePool, type RandomColumn } from "./support/random-columns.ts";
+import { imagePool, type ImagePool } from "./support/image-pool.ts";
+import { columnDraw, makeColumn, type RandomColumn } from "./support/random-columns.ts";
 import {
   firstDifference,
   readSplits,
@@ -59,23 +59,6 @@ const loadDraw = fc.record({
 });
 type DatasetDraw = typeof datasetDraw extends fc.Arbitrary<infer T> ? T : never;
 type LoadDraw = typeof loadDraw extends fc.Arbitrary<infer T> ? T : never;
-
-async function imagePool(): Promise<ImagePool> {
-  const [height, width] = [2, 3];
-  const pixelsOf = new Map<string, readonly number[]>();
-  const encode =
-    (channels: 1 | 3) =>
-    async (_: unknown, n: number): Promise<Uint8Array> => {
-      const pixels = Uint8Array.from({ length: height * width * channels }, (_v, i) => (i * 37 + n * 91) % 256);
-      const raw = sharp(pixels, { raw: { width, height, channels } }).toColourspace(channels === 1 ? "b-w" : "srgb");
-      const bytes = new Uint8Array(await raw.png().toBuffer());
-      pixelsOf.set(Buffer.from(bytes).toString("hex"), [...pixels]);
-      return bytes;
-    };
-  const five = Array.from({ length: 5 });
-  const encoded = { 1: await Promise.all(five.map(encode(1))), 3: await Promise.all(five.map(encode(3))) };
-  return { height, width, encoded, pixelsOf };
-}
 
 function batchesOf(
   columns: readonly RandomColumn[],

@@ -8,7 +8,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 
 /** What the next requests get instead of the file. */
-export type HttpFault = "500" | "short" | "reset" | "no_range" | "hang";
+export type HttpFault = "500" | "short" | "reset" | "no_range" | "hang" | "wrong";
 
 export interface StaticServer extends AsyncDisposable {
   readonly url: string;
@@ -43,6 +43,7 @@ export async function serveFolder(folder: string): Promise<StaticServer> {
     const length = to - from + 1;
     counts.bytes += length;
     response.writeHead(206, { "content-length": length });
+    if (fault === "wrong") return void response.end(Buffer.alloc(length, 7));
     if (fault !== "short") return void createReadStream(path, { start: from, end: to }).pipe(response);
     response.write(Buffer.alloc(length >> 1));
     setTimeout(() => response.destroy(), 10);

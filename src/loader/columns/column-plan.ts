@@ -56,4 +56,5 @@ export interface ImagePlan {
   readonly channels: 1 | 3 | 4;
   readonly resize: readonly [number, number] | null;
   readonly scale: number;
+  readonly pixelsMax: number;
 }

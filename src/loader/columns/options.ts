@@ -44,6 +44,8 @@ export interface ImageOptions {
   readonly resize?: readonly [number, number];
   /** Default 1: values from 0 to 255. */
   readonly scale?: number;
+  /** Pixels that an encoded image may have; one that declares more is `image_malformed` before it is decoded. Default 2²⁶. */
+  readonly pixelsMax?: number;
 }
 
 type NameOf<S> = unknown extends S ? string : Extract<keyof S, string>;

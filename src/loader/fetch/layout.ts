@@ -9,6 +9,9 @@ import type { SegmentIndex } from "../../merkle/segment-index.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
 import { createStripeCache, positionalRows, positionalTotals, type StripeCache } from "../../shards/positional.ts";
 
+/** Arrow counts the rows of a batch in int64, every implementation that we know of in int32. */
+const BATCH_ROWS_MAX = 2 ** 31 - 1;
+
 /** One record batch of a shard. */
 export interface BatchSegment {
   readonly shard: ShardPlace;
@@ -180,10 +183,19 @@ export function listBatches(shard: ShardPlace, index: Pick<SegmentIndex, "segmen
   let firstRow = 0;
   for (const [segment, { kind, bytes, rows }] of index.segments.entries()) {
     if (kind !== "batch" || rows === 0) continue;
+    if (rows > BATCH_ROWS_MAX) throw tooManyRows(shard, segment, rows);
     batches.push({ shard, segment, bytes, rows, firstRow, tiles: null });
     firstRow += rows;
   }
   return batches;
+}
+
+/** What no batch has is not cut into tiles, as many as somebody says. */
+function tooManyRows({ entry: { name } }: ShardPlace, segment: number, rows: number): ShardpactError {
+  return new ShardpactError("shard_malformed", `shard ${name} segment ${segment} says it has ${rows} rows`, {
+    details: { shard: name, segment, rows, rowsMax: BATCH_ROWS_MAX },
+    hint: "Publish the shard again with shardpact, which refuses such files.",
+  });
 }
 
 /** The batch of a file row: a guess in proportion, then neighbours. */

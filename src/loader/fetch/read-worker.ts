@@ -7,6 +7,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { invariant, ShardpactError, toShardpactError } from "../../model/errors.ts";
 import type { ObjectHandle, ReadableStore, StoreSpec } from "../../shards/port.ts";
+import { lateOnesClosed } from "../../shards/until-aborted.ts";
 import { openStoreAgain } from "../../shards/store-again.ts";
 import { createInlineReads } from "./inline-reads.ts";
 import type { ShardMap, ShardReads } from "./reads.ts";
@@ -34,6 +35,8 @@ let lastAsked = 0;
  * buffers are needed, and a queue keeps the thread busy all the same. Of stores far away as many as are asked for.
  */
 const LOCAL_READS_MAX = 2;
+/** How long the end of this thread waits for files that are just being opened. */
+const LATE_MS_MAX = 1_000;
 const isLocal = setup.stores.every(({ spec }) => spec !== null);
 const inLine: (() => void)[] = [];
 let running = 0;
@@ -109,6 +112,7 @@ async function perform(reads: ShardReads, call: WorkerCall): Promise<ShardMap | 
     case "close":
       closing.abort(new ShardpactError("closed", "the loader was closed"));
       await reads.close();
+      await lateOnesClosed(LATE_MS_MAX); // files that a thread leaves open stay open when it ends
       return null;
   }
 }

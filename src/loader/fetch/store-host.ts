@@ -4,6 +4,7 @@
  */
 import { ShardpactError, toShardpactError } from "../../model/errors.ts";
 import type { ObjectHandle, ReadableStore } from "../../shards/port.ts";
+import { untilAborted } from "../../shards/until-aborted.ts";
 import { viewOf, type OpenedHandle, type Outcome, type StoreCall } from "./worker-protocol.ts";
 
 export interface StoreHost {
@@ -30,13 +31,14 @@ export function createStoreHost(stores: readonly ReadableStore[], signal: AbortS
   async function perform(call: StoreCall): Promise<OpenedHandle | number | null> {
     switch (call.kind) {
       case "open": {
-        const opened = await storeOf(call.store).open(call.digest, signal);
+        const opening = storeOf(call.store).open(call.digest, signal);
+        const opened = await untilAborted(signal, opening, (late) => late.close());
         const handle = ++lastHandle;
         handles.set(handle, opened);
         return { handle, bytes: opened.bytes };
       }
       case "fill":
-        return handleOf(call.handle).readInto(viewOf(call.target), call.position);
+        return untilAborted(signal, handleOf(call.handle).readInto(viewOf(call.target), call.position));
       case "release": {
         const opened = handleOf(call.handle);
         handles.delete(call.handle);

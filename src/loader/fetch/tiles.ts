@@ -169,7 +169,8 @@ export function partsOf(slice: BatchSlice, bodyAt: number): readonly Part[] {
 export function metadataBytesMissing(segment: BatchSegment, read: Uint8Array): number {
   if (read.byteLength < MESSAGE_PREFIX_BYTES) return Math.min(segment.bytes, LIMITS.leafBytes);
   const length = metadataLength(read);
-  if (length === null || length > segment.bytes || length <= read.byteLength) return 0; // decoding says what is wrong
+  const isTooLong = length !== null && length > Math.min(segment.bytes, LIMITS.segmentMetadataBytesMax);
+  if (length === null || isTooLong || length <= read.byteLength) return 0; // decoding says what is wrong
   return length;
 }
 

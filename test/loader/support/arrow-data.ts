@@ -226,14 +226,19 @@ export function cellAt(data: Data, row: number): Cell {
 
 export const labelType = (): Dictionary => new Dictionary(new Utf8(), new Int32());
 
-/** All cells of a column of a batch, through structs by a dotted path. */
-export function cellsOf(batch: RecordBatch, path: string): Cell[] {
+/** Reads cells of a column of a batch, through structs by a dotted path. */
+export function cellsIn(batch: RecordBatch, path: string): (row: number) => Cell {
   const [top = "", ...below] = path.split(".");
   const at = batch.schema.fields.findIndex((field) => field.name === top);
   const data = batch.data.children[at] as Data;
-  return Array.from({ length: batch.numRows }, (_, row) => {
+  return (row) => {
     let cell: Cell = cellAt(data, row);
     for (const part of below) cell = cell === null ? null : ((cell as Record<string, Cell>)[part] ?? null);
     return cell;
-  });
+  };
+}
+
+/** All cells of a column of a batch. */
+export function cellsOf(batch: RecordBatch, path: string): Cell[] {
+  return Array.from({ length: batch.numRows }, (_, row) => cellsIn(batch, path)(row));
 }
