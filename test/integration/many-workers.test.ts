@@ -145,14 +145,17 @@ test("a worker with another version or a bad byte is fenced before its gradient 
 
 test("kill -9 of the worker that writes checkpoints: the others go on with the rows and the losses of one process", async () => {
   const args = ["--workers", "3", "--kill", "0@12", "--step-timeout-ms", "8000"];
-  const out = await runExample("many-workers.ts", args, { SHARDPACT_URL: local.url });
+  const { version } = await group.publish("mnist", await writeDigits(path.join(dir.path, "digits")));
+  const [out, alone] = await Promise.all([
+    runExample("many-workers.ts", args, { SHARDPACT_URL: local.url }),
+    trainAlone(version),
+  ]);
   expect(out).toMatch(/attempt 1, run \S+: 3 workers, 100 rows[^]*attempt 2, run \S+: 2 workers, 150 rows/);
   expect(out).toContain("worker 0 is killed (SIGKILL) after step 12");
   expect(out).toContain("done, with equal weights on all workers");
   expect(out).toContain("one process alone reads 9000 rows; the model saw 9000; equal at 9000 positions");
 
   const told = [...out.matchAll(/step (\d+) {2}loss ([\d.]+)/g)].map(([, step, loss]) => [Number(step), Number(loss)]);
-  const alone = await trainAlone();
   expect(told.length).toBeGreaterThan(5);
   // Rounding makes some 0.0001; a share that is missing or a row too many makes some hundredths.
   for (const [step, loss] of told)
@@ -169,8 +172,9 @@ test("kill -9 of the worker that writes checkpoints: the others go on with the r
 });
 
 /** The same training in this process, by `fitDataset`: what the workers have to come to, but for rounding. */
-async function trainAlone(): Promise<{ readonly losses: readonly number[]; readonly ids: readonly number[] }> {
-  const { version } = await group.publish("mnist", await writeDigits(path.join(dir.path, "digits")));
+async function trainAlone(
+  version: number,
+): Promise<{ readonly losses: readonly number[]; readonly ids: readonly number[] }> {
   await using dataset = await group.open(`mnist@v${version}`);
   const ids: number[] = [];
   const map: MapColumns = (columns, context) => {
