@@ -80,6 +80,7 @@ export interface ListRows {
   tags: TagRow;
   tag_history: TagMoveRow;
   run: RunRow | ReceiptRow;
+  receipts: ReceiptRow;
   run_epochs: RunEpochRow;
   runs: RunRow;
   pins: PinRow;
@@ -128,6 +129,7 @@ const LISTS: { readonly [K in ListKind]: List<ListRows[K]> } = {
   tags: { key: (row) => [row.tag], json: withoutTable },
   tag_history: { key: (row) => [row.index], json: withoutTable },
   run: { key: (row) => [row.table === "run" ? Number.NEGATIVE_INFINITY : -row.index], json: withTable },
+  receipts: { key: (row) => [row.index], json: withoutTable },
   run_epochs: { key: (row) => [row.epoch], json: withoutTable },
   runs: { key: (row) => [row.run], json: withoutTable },
   pins: { key: (row) => [row.dataset, row.run], json: withoutTable },

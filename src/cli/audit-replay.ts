@@ -101,11 +101,20 @@ interface ToldRun {
 async function readRun(context: Context, run: string): Promise<ToldRun> {
   const { session, timeoutMs, signal } = context;
   const { rows } = await confirmedRows(session, { kind: "run", run }, { timeoutMs, signal });
-  const [head, ...told] = rows;
-  const plan = runPlan.parse(head?.["plan"]);
-  if (told.length === 0) throw new ShardpactError("not_found", `run '${run}' has reported no receipt yet`);
-  const receipts = told.map((row) => ({ index: Number(row["index"]), receipt: parseReceipt(row["receipt"]) }));
+  const plan = runPlan.parse(rows[0]?.["plan"]);
+  const receipts = await receiptsOf(context, run);
+  if (receipts.length === 0) throw new ShardpactError("not_found", `run '${run}' has reported no receipt yet`);
   return { run, plan, epochs: plan.follow ? await agreedEpochs(context, run) : [], receipts };
+}
+
+async function receiptsOf({ session, timeoutMs, signal }: Context, run: string): Promise<ToldRun["receipts"]> {
+  const receipts: { readonly index: number; readonly receipt: Receipt }[] = [];
+  for (;;) {
+    const query = { kind: "receipts", run, after: receipts.at(-1)?.index ?? 0 } as const;
+    const { rows } = await confirmedRows(session, query, { timeoutMs, signal });
+    if (rows.length === 0) return receipts;
+    receipts.push(...rows.map((row) => ({ index: Number(row["index"]), receipt: parseReceipt(row["receipt"]) })));
+  }
 }
 
 /** @throws ShardpactError `invalid_argument` for runs of several */

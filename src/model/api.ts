@@ -30,7 +30,10 @@ export const catalogQuery = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("versions"), dataset: datasetName, after: count, limit }),
   z.object({ kind: z.literal("tags"), dataset: datasetName }),
   z.object({ kind: z.literal("tag_history"), dataset: datasetName, after: count, limit }),
+  /** A run, and its newest receipts as far as they fit. */
   z.object({ kind: z.literal("run"), run: runId }),
+  /** All receipts of a run, by index, as many at a time as fit: ask on until none comes. */
+  z.object({ kind: z.literal("receipts"), run: runId, after: count }),
   /** What a run that follows agreed on, epoch by epoch; -1 is before the first. */
   z.object({ kind: z.literal("run_epochs"), run: runId, after: z.number().int().min(-1), limit }),
   z.object({ kind: z.literal("runs"), dataset: datasetName.nullable(), after: z.string(), limit }),

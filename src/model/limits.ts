@@ -55,6 +55,9 @@ export const LIMITS = {
   apiInFlightMax: 1024,
   /** Pages one API answer returns. */
   apiRowsMax: 1024,
+  /** Receipts in one answer: as many as fit, or a single one. */
+  answerReceiptsBytesMax: 256 * KiB,
+  answerReceiptsMax: 64,
   /** Pages, schemas and vocabularies that a client keeps after it has proven them by their digest. */
   clientObjectsBytesMax: 4 * MiB,
   /** Default deadlines. */
@@ -72,4 +75,5 @@ invariant(LIMITS.pageBytesMax < LIMITS.commandBytesMax, "a page fits a command")
 invariant(LIMITS.commandBytesMax < LIMITS.messageBytesMax, "a command fits a message");
 invariant(LIMITS.appendBytesMax + LIMITS.commandBytesMax <= LIMITS.messageBytesMax, "an append fits a message");
 invariant(LIMITS.snapshotChunkBytesMax < LIMITS.messageBytesMax, "a piece of a snapshot fits a message");
+invariant(LIMITS.answerReceiptsBytesMax + LIMITS.commandBytesMax <= LIMITS.messageBytesMax, "receipts fit an answer");
 invariant(LIMITS.messageBytesMax <= LIMITS.natsMaxPayloadBytesMin, "a message fits NATS");

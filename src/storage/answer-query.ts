@@ -31,7 +31,8 @@ import type {
 import type { LogIndex } from "../consensus/engine.ts";
 import { computeRoot, objectDigest } from "../merkle/root.ts";
 import type { CatalogAnswer, CatalogQuery } from "../model/api.ts";
-import type { Digest } from "../model/bytes.ts";
+import { type Digest, utf8 } from "../model/bytes.ts";
+import { canonicalJson } from "../model/json.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { formatRef, type Ref, type RefTarget } from "../model/names.ts";
@@ -57,7 +58,8 @@ export interface CatalogSource {
   tagMoves(dataset: string, after: number, limit: number): Maybe<readonly TagMoveRow[]>;
   run(run: string): Maybe<RunRow | null>;
   /** Newest first. */
-  receipts(run: string, limit: number): Maybe<readonly ReceiptRow[]>;
+  newestReceipts(run: string, limit: number): Maybe<readonly ReceiptRow[]>;
+  receipts(run: string, after: number, limit: number): Maybe<readonly ReceiptRow[]>;
   /** Of a run that follows, by epoch. */
   runEpochs(run: string, after: number, limit: number): Maybe<readonly RunEpochRow[]>;
   runs(dataset: string | null, after: string, limit: number): Maybe<readonly RunRow[]>;
@@ -111,6 +113,11 @@ export async function answerQuery(source: CatalogSource, query: CatalogQuery): P
       );
     case "run":
       return await runAnswer(source, query.run);
+    case "receipts": {
+      const rows = fitting(await source.receipts(query.run, query.after, LIMITS.answerReceiptsMax));
+      if (rows.length === 0 && !(await source.run(query.run))) return await runNotFound(source, query.run);
+      return rowsAnswer("receipts", rows, query);
+    }
     case "run_epochs": {
       const rows = await source.runEpochs(query.run, query.after, query.limit);
       if (rows.length === 0 && !(await source.run(query.run))) return await runNotFound(source, query.run);
@@ -220,8 +227,18 @@ async function listOf<K extends ListKind>(
 
 async function runAnswer(source: CatalogSource, run: string): Promise<CatalogAnswer> {
   const row = await source.run(run);
-  if (row) return rowsAnswer("run", [row, ...(await source.receipts(run, ROWS_MAX - 1))]);
+  if (row) return rowsAnswer("run", [row, ...fitting(await source.newestReceipts(run, LIMITS.answerReceiptsMax))]);
   return await runNotFound(source, run);
+}
+
+/** Of receipts, which may be large, as many as an answer holds; one at least. */
+function fitting(rows: readonly ReceiptRow[]): readonly ReceiptRow[] {
+  let bytes = 0;
+  const end = rows.findIndex(({ receipt }, i) => {
+    bytes += utf8(canonicalJson(receipt)).byteLength;
+    return i > 0 && bytes > LIMITS.answerReceiptsBytesMax;
+  });
+  return end === -1 ? rows : rows.slice(0, end);
 }
 
 async function runNotFound(source: CatalogSource, run: string): Promise<CatalogAnswer> {

@@ -92,7 +92,11 @@ export function questions(asOf: number): CatalogQuery[] {
     { kind: "object", digest: digestOf("nothing") },
     { kind: "datasets", after: "", limit: 2 },
     { kind: "datasets", after: "mnist", limit: 100 },
-    ...["run-1", "run-2", "rn-1"].map((run): CatalogQuery => ({ kind: "run", run })),
+    ...["run-1", "run-2", "rn-1"].flatMap((run): CatalogQuery[] => [
+      { kind: "run", run },
+      { kind: "receipts", run, after: 0 },
+      { kind: "receipts", run, after: Math.floor(asOf / 2) },
+    ]),
     ...["live-1", "live-2", "run-1", "liv-1"].map((run): CatalogQuery => ({
       kind: "run_epochs",
       run,

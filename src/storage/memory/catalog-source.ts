@@ -75,7 +75,11 @@ export function createMemorySource(disk: MemoryDisk, asOf: LogIndex): CatalogSou
         .filter((row) => row.index > after)
         .slice(0, limit),
     run: (run) => all("run", (row) => row.run === run && row.index <= asOf).map((row) => runAsOf(row, asOf))[0] ?? null,
-    receipts: (run, limit) =>
+    receipts: (run, after, limit) =>
+      all("receipt", (row) => row.run === run && row.index > after && row.index <= asOf)
+        .toSorted((a, b) => a.index - b.index)
+        .slice(0, limit),
+    newestReceipts: (run, limit) =>
       all("receipt", (row) => row.run === run && row.index <= asOf)
         .toSorted((a, b) => b.index - a.index)
         .slice(0, limit),

@@ -111,7 +111,12 @@ function sourceAsOf(db: NodePgDatabase, prepared: Prepared, asOf: LogIndex, witn
         .where(and(eq(runs.run, run), lte(runs.index, asOf)));
       return row ? runAsOf({ table: "run", ...row }, asOf) : null;
     },
-    receipts: async (run, limit) => {
+    receipts: async (run, after, limit) => {
+      const wanted = and(eq(receipts.run, run), gt(receipts.index, after), lte(receipts.index, asOf));
+      const rows = await db.select().from(receipts).where(wanted).orderBy(asc(receipts.index)).limit(limit);
+      return rows.map((row) => ({ table: "receipt", ...row }));
+    },
+    newestReceipts: async (run, limit) => {
       const wanted = and(eq(receipts.run, run), lte(receipts.index, asOf));
       const rows = await db.select().from(receipts).where(wanted).orderBy(desc(receipts.index)).limit(limit);
       return rows.map((row) => ({ table: "receipt", ...row }));
