@@ -86,6 +86,7 @@ export interface ListRows {
   pins: PinRow;
   revocations: RevocationRow;
   revoked_shards: RevocationRow;
+  revocations_since: RevocationRow;
   ledger: LedgerRow;
   configurations: LedgerRow;
   outcome: LedgerRow;
@@ -135,6 +136,7 @@ const LISTS: { readonly [K in ListKind]: List<ListRows[K]> } = {
   pins: { key: (row) => [row.dataset, row.run], json: withoutTable },
   revocations: { key: (row) => [row.index], json: withoutTable },
   revoked_shards: { key: (row) => [row.subject], json: withoutTable },
+  revocations_since: { key: (row) => [row.index], json: withoutTable },
   ledger: { key: (row) => [row.index], json: ledgerJson },
   configurations: { key: (row) => [row.index], json: configurationJson },
   outcome: { key: (row) => [row.index], json: ledgerJson },

@@ -13,8 +13,7 @@ import { expectAnswer, refuseRevoked } from "./answers.ts";
 import { confirm, type CallOptions, type Stragglers } from "./confirm.ts";
 import { requireHistory } from "./history.ts";
 import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
-import { inParallel } from "../shards/parallel.ts";
-import { requireShardsNotRevoked } from "./revoked.ts";
+import { type PagesInUse, requireNoneRevokedSince, requireShardsNotRevoked } from "./revoked.ts";
 import { runCalls } from "./run-calls.ts";
 import type { Session } from "./session.ts";
 import { summarizeSplits } from "./splits.ts";
@@ -23,7 +22,6 @@ import type { Confirmation, ConfirmedVersion, HistoryPoint, ManifestPage, ShardE
 /** Decoded pages that a version keeps; a page is at most 1,024 entries. */
 const PAGES_KEPT = 32;
 const STRAGGLERS_WAIT_MS = 50;
-const REVOCATION_CHECKS_IN_FLIGHT = 4;
 
 export interface Resolved {
   /** The fields, with a root that the client recomputed. */
@@ -93,7 +91,8 @@ export async function confirmedVersion(
     fetchObject(session, "classes", version.classes, { ...reads, what: `the class vocabularies of ${name}` }),
     waitForStragglers(session, resolved),
   ]);
-  const { pages, kept } = pageReader(session, head);
+  const { pages, inUse } = pageReader(session, head);
+  const checked = { index: confirmation.index };
   const reopen = async (target: RefTarget, signal?: AbortSignal): Promise<ConfirmedVersion> => {
     const again = signal === undefined ? {} : { signal };
     const found = await resolve(session, { dataset: version.dataset, target }, again);
@@ -114,7 +113,7 @@ export async function confirmedVersion(
     classes: decodeClasses(classes),
     stores: o.stores,
     ...pages,
-    reconfirm: (signal, since) => reconfirm(session, version, kept, since, signal),
+    reconfirm: (signal, since) => reconfirm(session, version, inUse, checked, since, signal),
     ...runCalls(session, version, reopen),
   };
 }
@@ -125,34 +124,36 @@ export async function waitForStragglers(session: Session, { stragglers }: Resolv
 }
 
 type PageReader = Pick<ConfirmedVersion, "manifest" | "page">;
-type PagesKept = ReadonlyMap<number, readonly ShardEntry[]>;
 
 /** Manifest fetched once, pages kept up to a bound; no page is handed out that holds a revoked shard. */
-function pageReader(session: Session, head: VersionHead): { pages: PageReader; kept: PagesKept } {
+function pageReader(session: Session, head: VersionHead): { pages: PageReader; inUse: PagesInUse } {
+  const name = `${head.dataset}@v${head.version}`;
   let manifest: readonly ManifestPage[] | null = null;
   const kept = new Map<number, readonly ShardEntry[]>();
+  const positions = new Set<number>();
   const calls = (signal?: AbortSignal): CallOptions => (signal === undefined ? {} : { signal });
-  const reader: PageReader = {
+  const fetchEntries = async (position: number, signal?: AbortSignal): Promise<readonly ShardEntry[]> => {
+    const known = kept.get(position);
+    if (known) return known;
+    const entry = (await pages.manifest(signal))[position];
+    if (entry) return fetchPage(session, head, position, entry, calls(signal));
+    throw new ShardpactError("invalid_argument", `${name} has ${head.pageCount} pages; there is no page ${position}`);
+  };
+  const pages: PageReader = {
     manifest: async (signal) => (manifest ??= await fetchManifest(session, head, calls(signal))),
     page: async (position, signal) => {
       const known = kept.get(position);
       if (known) return known;
-      const entry = (await reader.manifest(signal))[position];
-      if (!entry) {
-        throw new ShardpactError(
-          "invalid_argument",
-          `${head.dataset}@v${head.version} has ${head.pageCount} pages; there is no page ${position}`,
-        );
-      }
-      const entries = await fetchPage(session, head, position, entry, calls(signal));
-      await requireShardsNotRevoked(session, `${head.dataset}@v${head.version}`, entries, calls(signal));
+      const entries = await fetchEntries(position, signal);
+      positions.add(position);
+      await requireShardsNotRevoked(session, name, entries, calls(signal));
       const [oldest] = kept.keys();
       if (kept.size >= PAGES_KEPT && oldest !== undefined) kept.delete(oldest);
       kept.set(position, entries);
       return entries;
     },
   };
-  return { pages: reader, kept };
+  return { pages, inUse: { name, positions, entries: fetchEntries } };
 }
 
 async function* allEntries(pages: PageReader, signal?: AbortSignal): AsyncGenerator<readonly ShardEntry[]> {
@@ -160,11 +161,12 @@ async function* allEntries(pages: PageReader, signal?: AbortSignal): AsyncGenera
   for (let position = 0; position < length; position++) yield pages.page(position, signal);
 }
 
-/** The version again, and the shards of the pages that are in use. */
+/** The version again, and what was revoked of the pages in use. `checked`: up to where that is known. */
 async function reconfirm(
   session: Session,
   version: VersionAnswer,
-  kept: PagesKept,
+  inUse: PagesInUse,
+  checked: { index: number },
   since?: HistoryPoint,
   signal?: AbortSignal,
 ): Promise<Confirmation> {
@@ -180,8 +182,6 @@ async function reconfirm(
   }
   if (since) await requireHistory(session, "the state to resume from", since, again, calls);
   refuseRevoked(formatRef(ref), again.revocation);
-  await inParallel([...kept.values()], REVOCATION_CHECKS_IN_FLIGHT, (entries) =>
-    requireShardsNotRevoked(session, formatRef(ref), entries, calls),
-  );
+  checked.index = Math.max(checked.index, await requireNoneRevokedSince(session, inUse, checked.index, calls));
   return again.confirmation;
 }

@@ -41,6 +41,8 @@ export const catalogQuery = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("revocations"), dataset: datasetName }),
   /** Which of these shard file digests are revoked. */
   z.object({ kind: z.literal("revoked_shards"), digests: z.array(digest).max(LIMITS.apiRowsMax) }),
+  /** Revocations of whatever version or shard, by index. */
+  z.object({ kind: z.literal("revocations_since"), after: count, limit }),
   z.object({ kind: z.literal("ledger"), after: count, limit }),
   /** Configurations and the signatures under them, by index: what `merkle/certificate.ts` proves. */
   z.object({ kind: z.literal("configurations"), after: count, limit }),

@@ -136,7 +136,7 @@ async function laterRevocation(
     const found = now.kind === "version" ? now.version.revocation : null;
     return found && found.index > index ? found : null;
   }
-  if (query.kind !== "revoked_shards") return null;
+  if (query.kind !== "revoked_shards" && query.kind !== "revocations_since") return null;
   const now = await catalog.query(query, null);
   if (now.kind !== "rows") return null;
   for (const row of now.rows) {

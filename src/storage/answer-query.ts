@@ -68,6 +68,7 @@ export interface CatalogSource {
   /** Of the dataset's versions, by index. */
   revocations(dataset: string, limit: number): Maybe<readonly RevocationRow[]>;
   revoked(subjects: readonly string[]): Maybe<readonly RevocationRow[]>;
+  revocationsSince(after: number, limit: number): Maybe<readonly RevocationRow[]>;
   ledger(after: number, limit: number): Maybe<readonly LedgerRow[]>;
   /** Entries of kind `config`, and signatures that are no retries. */
   configurations(after: number, limit: number): Maybe<readonly LedgerRow[]>;
@@ -137,6 +138,8 @@ export async function answerQuery(source: CatalogSource, query: CatalogQuery): P
       return await listOf(source, query.dataset, "revocations", await source.revocations(query.dataset, ROWS_MAX), {});
     case "revoked_shards":
       return rowsAnswer("revoked_shards", await source.revoked(query.digests));
+    case "revocations_since":
+      return rowsAnswer("revocations_since", await source.revocationsSince(query.after, query.limit), query);
     case "ledger":
       return rowsAnswer("ledger", await source.ledger(query.after, query.limit), query);
     case "configurations":

@@ -64,7 +64,7 @@ function versionOf(): VersionAnswer {
 function holdDraft(group: Responders, change: (version: VersionAnswer) => VersionAnswer = (v) => v): void {
   group.answer = (query: CatalogQuery): CatalogAnswer => {
     if (query.kind === "resolve") return { kind: "version", version: change(versionOf()) };
-    if (query.kind === "revoked_shards") return { kind: "rows", rows: [] };
+    if (query.kind === "revoked_shards" || query.kind === "revocations_since") return { kind: "rows", rows: [] };
     const pages = objects.filter((o) => o.kind === "page");
     if (query.kind === "pages") {
       return { kind: "pages", entries: pages.map((p) => ({ page: p.digest, totals: [...versionOf().totals] })) };

@@ -109,6 +109,8 @@ export function questions(asOf: number): CatalogQuery[] {
     { kind: "pins", dataset: null, run: null },
     { kind: "revoked_shards", digests: [] },
     { kind: "revoked_shards", digests: [digestOf("shard 1"), digestOf("shard 2"), digestOf("shard 3")] },
+    { kind: "revocations_since", after: 0, limit: 100 },
+    { kind: "revocations_since", after: Math.floor(asOf / 2), limit: 1 },
     { kind: "ledger", after: 0, limit: 5 },
     { kind: "ledger", after: Math.max(0, asOf - 3), limit: 1000 },
     { kind: "configurations", after: 0, limit: 1000 },

@@ -116,6 +116,10 @@ export function createMemorySource(disk: MemoryDisk, asOf: LogIndex): CatalogSou
       const wanted = new Set(subjects);
       return all("revocation", (row) => wanted.has(row.subject) && row.index <= asOf);
     },
+    revocationsSince: (after, limit) =>
+      all("revocation", (row) => row.index > after && row.index <= asOf)
+        .toSorted((a, b) => a.index - b.index)
+        .slice(0, limit),
     ledger: (after, limit) => disk.ledger.slice(after, Math.min(after + limit, asOf)),
     configurations: (after, limit) =>
       disk.ledger

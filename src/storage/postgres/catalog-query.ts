@@ -159,6 +159,11 @@ function sourceAsOf(db: NodePgDatabase, prepared: Prepared, asOf: LogIndex, witn
       const rows = await db.select().from(revocations).where(wanted).limit(LIMITS.apiRowsMax);
       return rows.map((row) => ({ table: "revocation", ...row }));
     },
+    revocationsSince: async (after, limit) => {
+      const wanted = and(gt(revocations.index, after), lte(revocations.index, asOf));
+      const rows = await db.select().from(revocations).where(wanted).orderBy(asc(revocations.index)).limit(limit);
+      return rows.map((row) => ({ table: "revocation", ...row }));
+    },
     ledger: async (after, limit) => {
       const wanted = and(gt(ledger.index, after), lte(ledger.index, asOf));
       return (await db.select().from(ledger).where(wanted).orderBy(asc(ledger.index)).limit(limit)).map(ledgerRow);
