@@ -1,10 +1,10 @@
 /**
- * What publishing costs beside `b3sum` of the same files in as many threads, from the page cache: all but the copy (scan, hash,
+ * What publishing 1 GB costs beside `b3sum` of the same files in as many threads, from the page cache: all but the copy (scan, hash,
  * pages, commit), and the whole of it into an empty store, beside `b3sum` and then `cp` and `sync`. And what it costs to
  * publish many small files: PUBLISH_FILES in the environment, beside a tenth of them.
  */
 import { execFile } from "node:child_process";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, stat, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
@@ -36,10 +36,16 @@ async function publishOnce(url: string, dataset: string, folder: string, copy: "
 async function beside(url: string, note: (line: string) => void): Promise<Figure[]> {
   await using data = await makeFloatData(64, MEGABYTES);
   await using dir = await tempDir("bench-publish");
-  const folder = path.join(dir.path, "files");
-  await mkdir(folder);
+  const [folder, half] = [path.join(dir.path, "files"), path.join(dir.path, "half")];
+  let halfBytes = 0;
   for (const [i, file] of data.files.entries()) {
-    await run("cp", [file, path.join(folder, `${String(i).padStart(3, "0")}.arrow`)]);
+    const name = `${String(i).padStart(3, "0")}.arrow`;
+    const isHalf = i % 2 === 0;
+    for (const into of isHalf ? [folder, half] : [folder]) {
+      await mkdir(into, { recursive: true });
+      await run("cp", [file, path.join(into, name)]);
+    }
+    if (isHalf) halfBytes += (await stat(file)).size;
   }
   const bytes = data.bytes;
   const threads = availableParallelism();
@@ -47,6 +53,7 @@ async function beside(url: string, note: (line: string) => void): Promise<Figure
   const copies = (): string => path.join(dir.path, `copy-${runs++}`);
   const found = await alternate(RUNS, {
     hashed: () => publishOnce(url, `hashed-${runs++}`, folder, "none"),
+    half: () => publishOnce(url, `half-${runs++}`, half, "none"),
     b3sum: () => shellRun(`b3sum --num-threads ${threads} "$1"/* > /dev/null`, [folder], bytes),
     whole: () => publishOnce(url, `whole-${runs++}`, folder, "copy"),
     copied: () =>
@@ -57,12 +64,14 @@ async function beside(url: string, note: (line: string) => void): Promise<Figure
       ),
   });
   for (const [name, { cpuNs }] of Object.entries(found)) note(`${name}: ${(cpuNs * 1000).toFixed(0)} CPU µs a MB`);
-  const { hashed, b3sum, whole, copied } = found;
+  const { hashed, half: ofHalf, b3sum, whole, copied } = found;
+  const furtherNs = (hashed.cpuNs * bytes - ofHalf.cpuNs * halfBytes) / (bytes - halfBytes);
   const name = `b3sum --num-threads ${threads}`;
   const cpu = { name: `${name}, CPU`, value: b3sum.cpuNs };
   return [
     rate("publish", "scan, hash, pages, commit", UNIT, hashed.rate, { name, value: b3sum.rate }, 0.8),
     latency("publish", "the same, CPU", "ns/byte", hashed.cpuNs, cpu, 0.8),
+    latency("publish", "the same, CPU of each further byte", "ns/byte", furtherNs, cpu, 0.8),
     rate(
       "publish",
       "with the copy into the store",
