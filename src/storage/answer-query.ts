@@ -82,12 +82,8 @@ export async function answerQuery(source: CatalogSource, query: CatalogQuery): P
   switch (query.kind) {
     case "resolve":
       return await resolve(source, query.ref);
-    case "pages": {
-      const { dataset, version, from, limit } = query;
-      const found = await source.version(dataset, { kind: "version", version });
-      if (!found) return await notFound(source, { dataset, target: { kind: "version", version } });
-      return pagesAnswer(await source.pages(dataset, version, from, limit));
-    }
+    case "pages":
+      return await pagesOf(source, query);
     case "object": {
       const page = soundObject(await source.object(query.digest));
       return page ? objectAnswer(page) : { kind: "not_found", what: `object ${query.digest}`, nearest: [] };
@@ -149,6 +145,16 @@ export async function answerQuery(source: CatalogSource, query: CatalogQuery): P
       return rowsAnswer("outcome", row ? [row] : []);
     }
   }
+}
+
+type PagesQuery = Extract<CatalogQuery, { kind: "pages" }>;
+
+async function pagesOf(source: CatalogSource, { dataset, version, from, limit }: PagesQuery): Promise<CatalogAnswer> {
+  const target = { kind: "version", version } as const;
+  const found = await source.version(dataset, target);
+  return found
+    ? pagesAnswer(await source.pages(dataset, version, from, limit))
+    : await notFound(source, { dataset, target });
 }
 
 /** A run's row as it stood: its end may lie after the index. */
