@@ -148,16 +148,41 @@ function remap(data: Data, type: DataType | undefined, unions: Map<number, Dicti
 }
 
 function attach(data: Data, vectors: ReadonlyMap<number, Vector>): Data {
+  if (hasViews(data.type)) return attachViews(data, vectors);
   const buffers = { 0: data.valueOffsets, 1: data.values, 2: data.nullBitmap, 3: data.typeIds };
   const children = data.children.map((child) => attach(child, vectors));
   const values = DataType.isDictionary(data.type) ? vectors.get(data.type.id) : undefined;
-  if (DataType.isUtf8View(data.type) || DataType.isBinaryView(data.type)) {
-    // arrow-js's writer would cut the views of a slice once more.
-    const validity = data.nullCount > 0 ? truncateBitmap(data.offset, data.length, data.nullBitmap) : undefined;
-    const own = { 1: data.values, 2: validity };
-    return new Data(data.type, 0, data.length, data.nullCount, own as never, [], undefined, data.variadicBuffers);
+  return new Data(data.type, data.offset, data.length, data.nullCount, buffers, children, values);
+}
+
+function hasViews(type: DataType): boolean {
+  const children = (type.children ?? []) as readonly { readonly type: DataType }[];
+  return DataType.isUtf8View(type) || DataType.isBinaryView(type) || children.some((child) => hasViews(child.type));
+}
+
+/** arrow-js's writer cuts the views of a slice once more: they and the lists around them are made to begin at 0. */
+function attachViews(data: Data, vectors: ReadonlyMap<number, Vector>): Data {
+  const { type, offset, length, nullCount, values, typeIds, variadicBuffers } = data;
+  if (DataType.isUtf8View(type) || DataType.isBinaryView(type)) {
+    const validity = nullCount > 0 ? truncateBitmap(offset, length, data.nullBitmap) : undefined;
+    return new Data(type, 0, length, nullCount, { 1: values, 2: validity } as never, [], undefined, variadicBuffers);
   }
-  return new Data(data.type, data.offset, data.length, data.nullCount, buffers, children, values, data.variadicBuffers);
+  const given = data.valueOffsets as Int32Array | BigInt64Array | undefined;
+  const [begin, end] = [given?.[0] ?? 0, given?.[length] ?? 0];
+  const isList = !DataType.isUnion(type) && given !== undefined && given.length > length;
+  const below = isList
+    ? data.children.map((child) => child.slice(Number(begin), Number(end) - Number(begin)))
+    : data.children;
+  const offsets = isList ? (given as Int32Array).map((at) => (at as never) - (begin as never)) : given;
+  const children = below.map((child) => attach(child, vectors));
+  return new Data(
+    type,
+    offset,
+    length,
+    nullCount,
+    { 0: offsets, 1: values, 2: data.nullBitmap, 3: typeIds } as never,
+    children,
+  );
 }
 
 type IndexArray = Int8Array | Int16Array | Int32Array | Uint8Array | Uint16Array | Uint32Array;

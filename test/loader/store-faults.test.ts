@@ -173,6 +173,13 @@ describe.each(["inline", "worker"] as const)("stores that fail now and then (%s)
     },
   );
 
+  test("one that gives less than it is asked for is read on, not taken for damaged", async () => {
+    const bad = faulty(data.version.stores[0] as ShardStore, () => "short");
+    await using loader = make(over([bad]), {}, reads);
+    expect(await rowsOf(loader)).toEqual(await expectedRows());
+    expect(bad.quarantined).toEqual([]);
+  });
+
   test(
     "one that hangs ends with its caller: by close, or by a signal with a reason of its own",
     { timeout: 60_000 },
