@@ -171,6 +171,15 @@ describe.each(["inline", "worker"] as const)("training that ends (%s)", (reads) 
     const [next] = await Promise.all([iterator.next(), iterator.return()]);
     expect(next.done).toBe(true);
     expect(await iterator.next()).toEqual({ done: true, value: undefined });
+    await using host = createHostLoader(
+      data.version,
+      { xs: "x", split: "train", batchSize: 32 },
+      { ...DEFAULT_PORTS, reads },
+    );
+    const started = host.iterate();
+    const onItsWay = started.next();
+    await started.return();
+    expect(await onItsWay).toBeNull();
     for await (const batch of loader) {
       expect(batch.offset).toBe(0);
       batch[Symbol.dispose]();
