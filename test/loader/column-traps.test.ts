@@ -13,6 +13,7 @@ import {
   Int8,
   LargeUtf8,
   List,
+  makeData,
   makeVector,
   RecordBatch,
   Schema,
@@ -80,6 +81,25 @@ describe("dictionaries", () => {
     expect((await read(new Dictionary(new Int32(), new Int8()), [0, 1, 1], { oneHot: 2 })).values).toEqual([
       1, 0, 0, 1, 0, 1,
     ]);
+  });
+
+  test("may hold a null: rows that point at it are null", async () => {
+    for (const [type, cells, options] of [
+      [new Utf8(), ["a", null], { dtype: "string" }],
+      [new Int32(), [7, null], {}],
+    ] as const) {
+      const dictionary = makeVector(dataOf(type, cells));
+      const data = makeData({
+        type: new Dictionary(type, new Int8()),
+        data: Int8Array.of(0, 1, 0),
+        dictionary,
+      } as never);
+      await using made = await makeVersion({ splits: { "": [batchOf({ c: makeVector(data) })] } });
+      await using strict = createHostLoader(made.version, { xs: { c: options }, batchSize: 9 });
+      await expect(strict.iterate().next()).rejects.toMatchObject({ code: "null_found", details: { row: 1 } });
+      await using masked = createHostLoader(made.version, { xs: { c: { ...options, nulls: "mask" } }, batchSize: 9 });
+      expect([...((await masked.iterate().next())?.columns.xs["c_mask"]?.data ?? [])]).toEqual([1, 0, 1]);
+    }
   });
 
   test("of large texts are texts", async () => {

@@ -171,7 +171,7 @@ describe.each(["inline", "worker"] as const)("training that ends (%s)", (reads) 
     const [next] = await Promise.all([iterator.next(), iterator.return()]);
     expect(next.done).toBe(true);
     expect(await iterator.next()).toEqual({ done: true, value: undefined });
-    await using host = createHostLoader(
+    const host = createHostLoader(
       data.version,
       { xs: "x", split: "train", batchSize: 32 },
       { ...DEFAULT_PORTS, reads },
@@ -180,6 +180,7 @@ describe.each(["inline", "worker"] as const)("training that ends (%s)", (reads) 
     const onItsWay = started.next();
     await started.return();
     expect(await onItsWay).toBeNull();
+    await host.close();
     for await (const batch of loader) {
       expect(batch.offset).toBe(0);
       batch[Symbol.dispose]();
