@@ -3,16 +3,17 @@
  */
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
-import { Field, FixedSizeList, Float32, makeData, makeVector, type RecordBatch } from "apache-arrow";
 import type { ConfirmedVersion } from "../src/client/types.ts";
 import type { ShardStore } from "../src/shards/port.ts";
-import { batchOf, makeVersion, type TestVersion } from "../test/loader/support/version.ts";
+import { floatBatches, makeVersion, type TestVersion, type VersionData } from "../test/loader/support/version.ts";
 
 const SHARD_BYTES = 64 * 1024 * 1024;
 const RECORD_BATCH_BYTES = 1024 * 1024;
 
 export interface FloatData extends AsyncDisposable {
   readonly version: ConfirmedVersion;
+  /** The version for another process. */
+  readonly data: VersionData;
   readonly rows: number;
   readonly width: number;
   readonly bytes: number;
@@ -28,22 +29,10 @@ export async function makeFloatData(
   shardBytes = SHARD_BYTES,
 ): Promise<FloatData> {
   const rows = Math.floor((megabytes * 1e6) / (width * 4));
-  const made = await makeVersion({ splits: { train: [...recordBatches(rows, width, batchBytes)] }, shardBytes });
+  const made = await makeVersion({ splits: { train: floatBatches(rows, width, batchBytes) }, shardBytes });
   const files = await shardFiles(made);
-  const { version, close } = made;
-  return { version, rows, width, bytes: version.bytes, files, [Symbol.asyncDispose]: close };
-}
-
-function* recordBatches(rows: number, width: number, batchBytes: number): Generator<RecordBatch> {
-  const type = new FixedSizeList(width, new Field("item", new Float32(), false));
-  const batchRows = Math.max(1, Math.floor(batchBytes / (width * 4)));
-  for (let from = 0; from < rows; from += batchRows) {
-    const length = Math.min(batchRows, rows - from);
-    const values = new Float32Array(length * width);
-    for (let i = 0; i < values.length; i++) values[i] = (from + i) % 9973;
-    const child = makeData({ type: new Float32(), length: values.length, data: values });
-    yield batchOf({ x: makeVector(makeData({ type, length, child })) });
-  }
+  const { version, data, close } = made;
+  return { version, data, rows, width, bytes: version.bytes, files, [Symbol.asyncDispose]: close };
 }
 
 async function shardFiles({ store }: TestVersion): Promise<string[]> {

@@ -10,6 +10,7 @@ import { nearestNames } from "../model/nearest.ts";
 import { schemaFromCanonical } from "../shards/schema.ts";
 import { createInlineReads } from "./fetch/inline-reads.ts";
 import { loadLayout, type BatchSegment, type Tile } from "./fetch/layout.ts";
+import { privateSideMemory } from "./fetch/side-memory.ts";
 import { createTileReader } from "./fetch/tile-reader.ts";
 import { takeRows } from "./take-rows.ts";
 
@@ -46,8 +47,8 @@ export async function* arrowBatches(
   const where = { dataset: version.dataset, version: version.version };
   const reads = createInlineReads({ where, stores: version.stores, hashing: "blake3", signal });
   const wanted = new Set(places);
-  const allocate = (bytes: number): Uint8Array => new Uint8Array(bytes);
-  const reader = createTileReader({ reads, schema, wanted, tileBytes: Infinity, blockRows: 0, allocate }); // never cut by rows
+  const memory = privateSideMemory;
+  const reader = createTileReader({ reads, schema, wanted, tileBytes: Infinity, blockRows: 0, memory }); // never cut by rows
   try {
     for (const split of o.split === undefined ? splits : [o.split]) {
       const layout = await loadLayout(version, split, signal);

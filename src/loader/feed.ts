@@ -11,7 +11,9 @@ import { ShardpactError } from "../model/errors.ts";
 import { abortError, untilAborted } from "../shards/until-aborted.ts";
 import { assembleBatch, batchBytes, checkColumns, type BatchShape, type Columns } from "./batch.ts";
 import type { Block, BlockCache } from "./fetch/block-cache.ts";
+import { ASSEMBLED_MAX } from "./fetch/budget.ts";
 import { createBoundedQueue } from "./fetch/bounded-queue.ts";
+import type { Tile } from "./fetch/layout.ts";
 import type { Located, Locator } from "./fetch/locate.ts";
 import { epochKey, subKey } from "./order/keys.ts";
 import { createEpochOrder, type OrderInput } from "./order/order.ts";
@@ -21,8 +23,6 @@ import { originOf, type BatchOrigin } from "./origin.ts";
 import { batchDigest } from "./receipt.ts";
 import { createRng, type Rng } from "../merkle/rng.ts";
 
-/** Batches that are assembled before they are asked for. */
-const ASSEMBLED_MAX = 2;
 /** Batches, and rows of them, whose reads have begun. */
 const PLANNED_MAX = 64;
 const PLANNED_ROWS_MAX = 65_536;
@@ -90,7 +90,7 @@ export function startFeed(input: FeedInput): Feed {
   let pinned = 0; // batches that hold pins
   const unpin = ({ blocks }: Planned): void => {
     pinned--;
-    blocks.forEach((block) => cache.unpin(block));
+    cache.unpin(blocks);
   };
 
   async function planAll(): Promise<void> {
@@ -111,7 +111,7 @@ export function startFeed(input: FeedInput): Feed {
     for (let item = await planned.shift(); item; item = await planned.shift()) {
       let batch: HostBatch;
       try {
-        for (const block of item.blocks) if (!block.isReady) await untilAborted(signal, block.ready);
+        await allReady(item.blocks, signal);
         batch = await finish(input, item);
       } finally {
         unpin(item);
@@ -170,6 +170,14 @@ function mapped(map: MapColumns, columns: Columns, context: MapContext): Columns
   }
 }
 
+/** Loops by index: a batch lies in a hundred blocks, and what an iterator makes for each of them adds up. */
+async function allReady(blocks: readonly Block[], signal: AbortSignal): Promise<void> {
+  for (let i = 0; i < blocks.length; i++) {
+    const block = blocks[i] as Block;
+    if (!block.isReady) await untilAborted(signal, block.ready);
+  }
+}
+
 /** Pins all segments of a batch, waiting for the batches before it to give memory back. @throws `budget_too_small` */
 async function pinAll(
   cache: BlockCache,
@@ -180,19 +188,20 @@ async function pinAll(
   const blocks: Block[] = [];
   let own = 0;
   try {
-    for (const tile of tiles) {
-      let block = cache.tryPin(tile, isFront());
-      while (block === null) {
-        if (isFront() && cache.bytesHeld <= own) throw tooSmall(cache, own + tile.bytes, tiles.length);
-        await untilAborted(signal, cache.changed());
-        block = cache.tryPin(tile, isFront());
+    while (blocks.length < tiles.length) {
+      const tile = tiles[blocks.length] as Tile;
+      const block = cache.tryPin(tile, isFront());
+      if (block !== null) {
+        blocks.push(block);
+        own += block.cost;
+        continue;
       }
-      blocks.push(block);
-      own += block.cost;
+      if (isFront() && cache.bytesHeld <= own) throw tooSmall(cache, own + tile.bytes, tiles.length);
+      await untilAborted(signal, cache.changed());
     }
     return blocks;
   } catch (error) {
-    blocks.forEach((block) => cache.unpin(block));
+    cache.unpin(blocks);
     throw error;
   }
 }

@@ -31,7 +31,10 @@ export interface PlanOptions {
   readonly world?: number;
   /** Default: `partial` alone, `drop` with others. `partial` with others is refused. */
   readonly last?: LastRule;
-  /** Bytes that a loader may hold of verified shard data and of row numbers. Default 1 GiB. */
+  /**
+   * Bytes that a loader may make resident: verified shard data, row numbers, batches on their way, the reading thread.
+   * Default 1 GiB.
+   */
   readonly memory?: number;
   /** The run moves to the newest version of the dataset at each end of an epoch, all ranks to the same. */
   readonly follow?: boolean;

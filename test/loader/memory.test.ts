@@ -138,15 +138,15 @@ describe("the block cache", () => {
     const pins = [a, b, c].map((s) => cache.tryPin(s, true));
     for (const pin of pins) await pin?.ready;
     expect(cache.tryPin(d, true)).toBeNull();
-    pins.forEach((p) => p && cache.unpin(p));
+    cache.unpin(pins.flatMap((p) => p ?? []));
     const again = cache.tryPin(c, true);
     const fresh = cache.tryPin(d, false);
     expect([again !== null, fresh !== null]).toEqual([true, true]);
     await fresh?.ready;
     expect(read).toEqual([4000, 3999, 3998, 3997]);
     expect(cache.bytesHeld).toBeLessThanOrEqual(4096 * 2);
-    if (again) cache.unpin(again);
-    if (fresh) cache.unpin(fresh);
+    if (again) cache.unpin([again]);
+    if (fresh) cache.unpin([fresh]);
     cache.clear();
     expect(cache.bytesHeld).toBe(0);
     await cache.close();
@@ -160,11 +160,11 @@ describe("the block cache", () => {
     const woken = cache.changed();
     await before?.ready;
     const again = cache.changed();
-    if (before) cache.unpin(before);
+    if (before) cache.unpin([before]);
     await Promise.all([woken, again]);
     const front = cache.tryPin(b, true);
     expect(front).not.toBeNull();
-    for (const pin of [after, front]) if (pin) cache.unpin(pin);
+    for (const pin of [after, front]) if (pin) cache.unpin([pin]);
     await cache.close();
   });
 
@@ -182,7 +182,7 @@ describe("the block cache", () => {
     const s = segment(100);
     const first = cache.tryPin(s, true);
     await expect(first?.ready).rejects.toThrow("disk");
-    if (first) cache.unpin(first);
+    if (first) cache.unpin([first]);
     fails = false;
     const second = cache.tryPin(s, true);
     await second?.ready;

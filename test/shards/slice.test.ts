@@ -30,6 +30,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BatchSegment, ShardPlace, Tile } from "../../src/loader/fetch/layout.ts";
 import { createInlineReads } from "../../src/loader/fetch/inline-reads.ts";
+import { privateSideMemory } from "../../src/loader/fetch/side-memory.ts";
 import { createTileReader } from "../../src/loader/fetch/tile-reader.ts";
 import { openDirectoryStore } from "../../src/shards/directory-store.ts";
 import type { ShardStore } from "../../src/shards/port.ts";
@@ -120,7 +121,7 @@ async function readerOf(names: readonly string[], tileBytes: number, blockRows =
     wanted,
     tileBytes,
     blockRows,
-    allocate: (bytes) => new Uint8Array(bytes),
+    memory: privateSideMemory,
   });
   const [segment] = await reader.open({ ...shard, batches: null });
   return { reads, reader, segment: segment as BatchSegment };

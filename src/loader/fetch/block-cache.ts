@@ -36,7 +36,8 @@ export interface BlockCache {
    * the memory to its bound, batches behind it no more than what is kept anyway. @throws `closed`
    */
   tryPin(tile: Tile, isFront: boolean): Block | null;
-  unpin(block: Block): void;
+  /** Gives up a pin of each. */
+  unpin(blocks: readonly Block[]): void;
   readonly bytesHeld: number;
   /** Resolves when memory was given back, or a read ended. */
   changed(): Promise<void>;
@@ -81,6 +82,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
   let closed = false;
 
   const wake = (): void => {
+    if (waiting.length === 0) return;
     for (const done of waiting.splice(0)) done();
   };
 
@@ -185,12 +187,14 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
       startReads();
       return entry;
     },
-    unpin(block) {
-      const entry = block as Entry;
-      entry.pins--;
-      invariant(entry.pins >= 0, "a block is unpinned once for each pin");
-      if (entry.pins === 0 && entry.isListed) idle.add(entry);
-      freeIfUnused(entry);
+    unpin(blocks) {
+      for (let i = 0; i < blocks.length; i++) {
+        const entry = blocks[i] as Entry;
+        entry.pins--;
+        invariant(entry.pins >= 0, "a block is unpinned once for each pin");
+        if (entry.pins === 0 && entry.isListed) idle.add(entry);
+        freeIfUnused(entry);
+      }
       wake(); // also when others still pin it: whoever unpins may have been in front, and the next batch is now
     },
     get bytesHeld() {

@@ -31,10 +31,13 @@ export interface Locator {
   locate(rows: Float64Array, signal: AbortSignal): Promise<Located>;
 }
 
+/** Reads what is missing of a shard, a segment or a tile. */
+type Load = () => Promise<unknown>;
+
 /** What must be read before rows can be found: all that can be told now, so that it is read side by side. */
 interface Missing {
   readonly pages: ReadonlySet<PagePlace>;
-  readonly parts: ReadonlyMap<object, () => Promise<unknown>>;
+  readonly parts: ReadonlyMap<object, Load>;
 }
 
 export function createLocator(layout: SelectionLayout, reader: TileReader): Locator {
@@ -58,7 +61,7 @@ function findRuns(layout: SelectionLayout, reader: TileReader, rows: Float64Arra
   const first = new Uint32Array(rows.length);
   const length = new Uint32Array(rows.length);
   const pages = new Set<PagePlace>();
-  const load = new Map<object, () => Promise<unknown>>();
+  const load = new Map<object, Load>();
   let count = 0;
   let shard: ShardPlace | null = null;
   let tile: Tile | null = null;
@@ -106,27 +109,38 @@ function tileAt({ rowsPerTile, shift, tiles }: SegmentTiles, row: number): numbe
   return tiles.length === 1 ? 0 : Math.floor((row + shift) / rowsPerTile);
 }
 
-/** The tile of a row of the file, or null with what must be read first added to `load`. */
-function findTile(
-  shard: ShardPlace,
-  fileRow: number,
-  reader: TileReader,
-  load: Map<object, () => Promise<unknown>>,
-): Tile | null {
+/**
+ * The tile of a row of the file, or null with what must be read first added to `load`. It runs for nearly every row of a
+ * shuffled batch, so it makes no closure itself: each call would have to allocate what a closure captures.
+ */
+function findTile(shard: ShardPlace, fileRow: number, reader: TileReader, load: Map<object, Load>): Tile | null {
   const { batches } = shard;
   if (batches === null) {
-    load.set(shard, () => reader.open(shard));
+    load.set(shard, opening(reader, shard));
     return null;
   }
   const segment = batches[batchOf(shard, batches, fileRow)] as BatchSegment;
   const cut = reader.tilesOf(segment);
   if (cut === null) {
-    load.set(segment, () => reader.loadTiles(segment));
+    load.set(segment, cutting(reader, segment));
     return null;
   }
   const tile = cut.tiles[tileAt(cut, fileRow - segment.firstRow)];
   invariant(tile, `row ${fileRow} lies in a tile`);
   if (tile.bytes >= 0) return tile;
-  load.set(tile, () => reader.size(tile));
+  load.set(tile, sizing(reader, tile));
   return null;
 }
+
+const opening =
+  (reader: TileReader, shard: ShardPlace): Load =>
+  () =>
+    reader.open(shard);
+const cutting =
+  (reader: TileReader, segment: BatchSegment): Load =>
+  () =>
+    reader.loadTiles(segment);
+const sizing =
+  (reader: TileReader, tile: Tile): Load =>
+  () =>
+    reader.size(tile);

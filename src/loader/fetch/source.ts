@@ -8,16 +8,17 @@ import { bindColumn } from "../columns/source.ts";
 import type { LoaderPorts } from "../internal.ts";
 import type { LoaderPlan } from "../plan.ts";
 import { createBlockCache, type BlockCache } from "./block-cache.ts";
+import { divideMemory, SIDE_BYTES } from "./budget.ts";
 import { createInlineReads } from "./inline-reads.ts";
 import { loadLayout } from "./layout.ts";
 import { createLocator, type Locator } from "./locate.ts";
 import type { ShardReads } from "./reads.ts";
+import { createSharedSideMemory } from "./side-memory.ts";
 import { createTileReader } from "./tile-reader.ts";
 import { createWorkerReads } from "./worker-reads.ts";
 
 /** Starting a thread costs about as much as reading and hashing this many bytes. */
 const WORKER_BYTES_MIN = 16 * 1024 * 1024;
-
 export interface Source {
   readonly locator: Locator;
   readonly cache: BlockCache;
@@ -36,7 +37,8 @@ export async function openSource(
 ): Promise<Source> {
   const layout = await loadLayout(version, plan.split, signal);
   const schema = schemaFromCanonical(version.schema);
-  const reads = openReads(version, plan, signal, ports);
+  const { reads, hasThread } = openReads(version, plan, signal, ports);
+  const { tileBytesMax, tileBytesKept } = divideMemory(plan, shape, hasThread);
   const columns = [...new Set(shape.plans.map(({ path }) => path[0] as number))].sort((a, b) => a - b);
   const plans = shape.plans.map((column) => {
     const [top, ...below] = column.path;
@@ -51,11 +53,11 @@ export async function openSource(
     wanted,
     tileBytes: plan.tileBytes,
     blockRows,
-    allocate: sharedBytes,
+    memory: createSharedSideMemory(SIDE_BYTES),
   });
   const cache = createBlockCache({
-    bytesMax: plan.memoryMaxBytes - plan.orderBytes,
-    bytesKept: plan.memoryKeptBytes - plan.orderBytes,
+    bytesMax: tileBytesMax,
+    bytesKept: tileBytesKept,
     blocksKept: 2 * plan.blocksOpen + 2,
     read: async (tile, buffer) => {
       const batch = await tiles.read(tile, buffer);
@@ -76,13 +78,17 @@ export async function openSource(
   };
 }
 
-function openReads(version: ConfirmedVersion, plan: LoaderPlan, signal: AbortSignal, ports: LoaderPorts): ShardReads {
+function openReads(
+  version: ConfirmedVersion,
+  plan: LoaderPlan,
+  signal: AbortSignal,
+  ports: LoaderPorts,
+): { readonly reads: ShardReads; readonly hasThread: boolean } {
   const { dataset, version: number, stores } = version;
   const options = { where: { dataset, version: number }, stores, hashing: ports.hashing, signal };
   const isSmall = plan.bytes < WORKER_BYTES_MIN;
-  if (ports.reads === "inline" || (ports.reads === "auto" && isSmall)) return createInlineReads(options);
-  return createWorkerReads({ ...options, warn: ports.warn });
+  const hasThread = ports.reads === "worker" || (ports.reads === "auto" && !isSmall);
+  return hasThread
+    ? { reads: createWorkerReads({ ...options, warn: ports.warn }), hasThread }
+    : { reads: createInlineReads(options), hasThread };
 }
-
-const sharedBytes = (bytes: number): Uint8Array =>
-  new Uint8Array(new SharedArrayBuffer(bytes) as unknown as ArrayBuffer);

@@ -6,9 +6,12 @@ import { Schema, type RecordBatch } from "apache-arrow";
 import { isShardpactError, ShardpactError } from "../../model/errors.ts";
 import { decodeDictionaries, decodeSlice, layoutOf, type Dictionaries } from "../../shards/decode.ts";
 import { headerOfSlice, packPieces } from "../../shards/slice.ts";
+import type { ShardRef } from "../../shards/shard-ref.ts";
+import type { Parcel } from "./arena.ts";
 import { listBatches, type BatchSegment, type SegmentTiles, type ShardPlace, type Tile } from "./layout.ts";
-import { wholePart, type ShardReads } from "./reads.ts";
+import { wholePart, type Part, type ShardReads } from "./reads.ts";
 import { createRecent } from "./recent.ts";
+import type { SideMemory } from "./side-memory.ts";
 import {
   metadataBytesMissing,
   missingOffsets,
@@ -45,45 +48,85 @@ export interface TileReader {
 export interface TileReaderOptions extends Omit<TileRules, "fields"> {
   readonly reads: ShardReads;
   readonly schema: Schema;
-  /** Memory that `reads` can read into, for metadata and dictionaries. */
-  readonly allocate: (bytes: number) => Uint8Array;
+  /** Memory that `reads` can read into, for metadata, offsets and dictionaries. */
+  readonly memory: SideMemory;
 }
 
 export function createTileReader(options: TileReaderOptions): TileReader {
-  const { reads, schema, allocate, wanted } = options;
+  const { reads, schema, memory, wanted } = options;
   const { fields } = schema;
   const rules: TileRules = { ...options, fields };
   const projected = fields.filter((_, i) => wanted.has(i));
   const hasDictionaries = new Schema(projected).dictionaries.size > 0;
   const dictionaries = createRecent<ShardPlace, Promise<Dictionaries>>(DICTIONARY_SHARDS_MAX);
   const tables = createRecent<BatchSegment, Promise<LoadedTable>>(TABLES_MAX);
-  const heads: LoadedTable[] = [];
+  const heads: { readonly table: LoadedTable; readonly parcel: Parcel }[] = []; // the oldest first
+
+  /** Reads parts of a segment into memory that is given back once `use` has returned. */
+  async function readAside<T>(
+    shard: ShardRef,
+    segment: number,
+    parts: readonly Part[],
+    bytes: number,
+    use: (read: Uint8Array) => T,
+  ): Promise<T> {
+    const parcel = memory.take(bytes);
+    try {
+      const read = parcel.bytes.subarray(0, bytes);
+      await reads.read(shard, segment, parts, read);
+      return use(read);
+    } finally {
+      memory.give(parcel);
+    }
+  }
 
   async function readDictionaries({ entry }: ShardPlace): Promise<Dictionaries> {
     const map = await reads.map(entry);
     const segments: Uint8Array[] = [];
     for (const [i, { kind, bytes }] of map.segments.entries()) {
       if (kind !== "dictionary") continue;
-      const buffer = allocate(bytes).subarray(0, bytes);
-      await reads.read(entry, i, wholePart(bytes), buffer);
-      segments.push(buffer);
+      segments.push(await readAside(entry, i, wholePart(bytes), bytes, (read) => read.slice()));
     }
     return decodeDictionaries(schema, map, segments);
   }
 
   async function readTable(segment: BatchSegment): Promise<LoadedTable> {
-    let read: Uint8Array = new Uint8Array(0);
-    for (let bytes = metadataBytesMissing(segment, read); bytes > 0; bytes = metadataBytesMissing(segment, read)) {
-      const buffer = allocate(bytes).subarray(0, bytes);
-      await reads.read(segment.shard.entry, segment.segment, wholePart(bytes), buffer);
-      read = buffer;
+    const { shard, segment: at } = segment;
+    let bytes = metadataBytesMissing(segment, new Uint8Array(0));
+    for (;;) {
+      const parcel = memory.take(bytes);
+      try {
+        const read = parcel.bytes.subarray(0, bytes);
+        await reads.read(shard.entry, at, wholePart(bytes), read);
+        const more = metadataBytesMissing(segment, read);
+        if (more === 0)
+          return keepHead(
+            named(segment, () => tableOf(schema, segment, read)),
+            read,
+            parcel,
+          );
+        bytes = more;
+      } catch (error) {
+        memory.give(parcel);
+        throw error;
+      }
+      memory.give(parcel);
     }
-    const table = named(segment, () => tableOf(schema, segment, read));
+  }
+
+  /** Keeps what was read for the metadata, for as long as few others were read since. */
+  function keepHead(table: LoadedTable, read: Uint8Array, parcel: Parcel): LoadedTable {
     table.head = read;
-    heads.push(table);
-    const oldest = heads.length > HEADS_MAX ? heads.shift() : undefined;
-    if (oldest) oldest.head = null;
+    heads.push({ table, parcel });
+    dropHeads(HEADS_MAX);
     return table;
+  }
+
+  function dropHeads(keep: number): void {
+    for (const { table, parcel } of heads.splice(0, Math.max(0, heads.length - keep))) {
+      table.head = null;
+      memory.give(parcel);
+    }
   }
 
   const tableOfSegment = (segment: BatchSegment): Promise<LoadedTable> => tables.get(segment, () => readTable(segment));
@@ -93,13 +136,13 @@ export function createTileReader(options: TileReaderOptions): TileReader {
     for (;;) {
       const missing = missingOffsets(rules, table, firstRow, rows);
       if (missing.length === 0) return;
-      const buffer = allocate(missing.length * 8);
       const parts = missing.map(({ from, to }, i) => ({ from, to, at: i * 8 }));
-      await reads.read(segment.shard.entry, segment.segment, parts, buffer);
-      const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-      missing.forEach(({ key, from, to }, i) => {
-        const value = to - from === 4 ? view.getInt32(i * 8, true) : Number(view.getBigInt64(i * 8, true));
-        table.offsets.set(key, value);
+      await readAside(segment.shard.entry, segment.segment, parts, missing.length * 8, (read) => {
+        const view = new DataView(read.buffer, read.byteOffset, read.byteLength);
+        missing.forEach(({ key, from, to }, i) => {
+          const value = to - from === 4 ? view.getInt32(i * 8, true) : Number(view.getBigInt64(i * 8, true));
+          table.offsets.set(key, value);
+        });
       });
     }
   }
@@ -149,7 +192,7 @@ export function createTileReader(options: TileReaderOptions): TileReader {
     async forget() {
       dictionaries.clear();
       tables.clear();
-      heads.length = 0;
+      dropHeads(0);
       await reads.forget();
     },
   };

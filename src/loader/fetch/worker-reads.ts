@@ -18,6 +18,8 @@ import { threadEntry } from "../../shards/thread-entry.ts";
 
 /** How long `close` waits for the worker to close its files before it is ended anyway. */
 const CLOSE_TIMEOUT_MS = 2_000;
+/** What the thread makes and drops lies here: it makes little, and the default of 48 would stay resident. */
+const YOUNG_MEGABYTES = 6;
 
 export interface WorkerReadsOptions extends InlineReadsOptions {
   readonly signal: AbortSignal;
@@ -105,6 +107,7 @@ function startThread({ where, hashing, stores, signal, onThread }: WorkerReadsOp
     workerData: setup,
     execArgv: [],
     name: "shardpact-reads",
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MEGABYTES },
   });
   onThread?.(worker);
   worker.unref();

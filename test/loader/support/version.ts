@@ -19,7 +19,7 @@ import {
   type Vector,
 } from "apache-arrow";
 import { summarizeSplits } from "../../../src/client/splits.ts";
-import type { ConfirmedVersion } from "../../../src/client/types.ts";
+import type { ConfirmedVersion, ManifestPage, ShardEntry } from "../../../src/client/types.ts";
 import { decodeClasses } from "../../../src/merkle/classes.ts";
 import { summarizeManifest } from "../../../src/merkle/manifest.ts";
 import { cutPages, encodePage, pageDigest, pageTotals } from "../../../src/merkle/page.ts";
@@ -32,8 +32,20 @@ import { uploadShard } from "../../../src/shards/upload.ts";
 import { writeShards } from "../../../src/shards/write.ts";
 import { collect } from "../../support/collect.ts";
 
+/** What of a version can be sent to another process (`memory-process.mjs`). */
+export interface VersionData extends Pick<
+  ConfirmedVersion,
+  "root" | "rows" | "bytes" | "splits" | "splitRule" | "schema" | "classes" | "confirmation"
+> {
+  readonly manifest: readonly ManifestPage[];
+  readonly pages: readonly (readonly ShardEntry[])[];
+  /** The folder of the store. */
+  readonly store: string;
+}
+
 export interface TestVersion extends AsyncDisposable {
   readonly version: ConfirmedVersion;
+  readonly data: VersionData;
   /** The store's folder, to damage files in. */
   readonly store: string;
   readonly calls: { plans: unknown[]; receipts: unknown[]; reconfirms: number };
@@ -42,7 +54,7 @@ export interface TestVersion extends AsyncDisposable {
 
 export interface TestVersionOptions {
   /** Record batches of each split; `""` stands for files in no folder. */
-  readonly splits: Readonly<Record<string, readonly RecordBatch[]>>;
+  readonly splits: Readonly<Record<string, Iterable<RecordBatch>>>;
   readonly shardBytes?: number;
   readonly pageShards?: number;
   readonly positional?: Readonly<Record<string, number>>;
@@ -130,12 +142,15 @@ export async function makeVersion(o: TestVersionOptions): Promise<TestVersion> {
       open: async () => version,
     },
   };
+  const { rows, bytes, schema, classes } = version;
+  const facts = { root, rows, bytes, splits, splitRule, schema, classes, confirmation };
+  const data: VersionData = { ...facts, manifest, pages, store: storeFolder };
   const close = async (): Promise<void> => {
     await store.close();
     await prepared.close();
     await rm(folder, { recursive: true, force: true });
   };
-  return { version, store: storeFolder, calls, close, [Symbol.asyncDispose]: close };
+  return { version, data, store: storeFolder, calls, close, [Symbol.asyncDispose]: close };
 }
 
 function chunk<T>(items: readonly T[], size: number): T[][] {
@@ -183,4 +198,14 @@ export function numberedBatches(rows: number, batchRows: number, first = 0): Rec
   const batches: RecordBatch[] = [];
   for (let at = 0; at < rows; at += batchRows) batches.push(numberedBatch(first + at, Math.min(batchRows, rows - at)));
   return batches;
+}
+
+/** `rows` rows of `width` float32, `x`, in batches of about `batchBytes`, made as they are asked for. */
+export function* floatBatches(rows: number, width: number, batchBytes: number): Generator<RecordBatch> {
+  const batchRows = Math.max(1, Math.floor(batchBytes / (width * 4)));
+  for (let from = 0; from < rows; from += batchRows) {
+    const values = new Float32Array(Math.min(batchRows, rows - from) * width);
+    for (let i = 0; i < values.length; i++) values[i] = (from + i) % 9973;
+    yield batchOf({ x: listsOf(values, width) });
+  }
 }

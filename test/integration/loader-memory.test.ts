@@ -1,0 +1,37 @@
+/**
+ * What a user is promised about memory, by a real process: resident memory within the budget + 20 %, no tensor and no file
+ * more than before, over twenty epochs.
+ */
+import { beforeAll, expect, test } from "vitest";
+import { measureMemory } from "../loader/support/measure-memory.ts";
+import { floatBatches, makeVersion } from "../loader/support/version.ts";
+import { buildDist } from "../support/dist.ts";
+
+const MiB = 1024 * 1024;
+const WIDTH = 64;
+const SHARD_BYTES = 64 * MiB;
+
+beforeAll(buildDist);
+
+test.runIf(process.platform === "linux")(
+  "twenty shuffled epochs of more data than fits stay within the budget + 20 %, and leave no tensor or file",
+  async () => {
+    const rows = 1_200_000; // 307 MB
+    await using data = await makeVersion({ splits: { "": floatBatches(rows, WIDTH, MiB) }, shardBytes: SHARD_BYTES });
+    await using small = await makeVersion({
+      splits: { "": floatBatches(16_000, WIDTH, MiB) },
+      shardBytes: SHARD_BYTES,
+    });
+    const memory = 256 * MiB;
+    const shuffle = { strength: "window", windowBytes: 64 * MiB } as const;
+    const options = { xs: "x", batchSize: 256, shuffle, seed: 7, memory } as const;
+    const report = await measureMemory(data.data, small.data, options, 20);
+    const rise = report.peakBytes - report.startBytes;
+    expect(rise / memory, `${Math.round(rise / MiB)} MiB more than before`).toBeLessThanOrEqual(1.2);
+    expect(rise / memory).toBeGreaterThan(0.5); // it was really used
+    expect(new Set(report.tensors).size).toBe(1);
+    expect(report.files).toHaveLength(20);
+    expect(new Set(report.files).size).toBe(1);
+  },
+  300_000,
+);
