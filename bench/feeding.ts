@@ -2,11 +2,12 @@
  * What feeding costs a training step of a few milliseconds: an MLP fed by the loader, window-shuffled and verified, beside the
  * same loop over one resident tensor. And whether memory, tensors and files stay as they are over twenty epochs.
  */
-import { readdir } from "node:fs/promises";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import * as tf from "@tensorflow/tfjs-node";
 import { DEFAULT_PORTS } from "../src/loader/internal.ts";
 import { createLoaderWith } from "../src/tfjs/loader.ts";
+import { measureMemory } from "../test/loader/support/measure-memory.ts";
+import { buildPackage } from "./built.ts";
 import { makeFloatData } from "./float-data.ts";
 import { type Figure, latency, median, quantile } from "./report.ts";
 
@@ -108,29 +109,17 @@ async function fedLoop(loader: ReturnType<typeof createLoaderWith>, step: (xs: t
   return { totalMs, blockedMs, nextCpuMs, nextMs };
 }
 
-/** Twenty epochs in a budget: resident memory beside it, tensors and open files after each epoch. */
+/** Twenty epochs in a budget, in a process of their own: resident memory, tensors and open files after each epoch. */
 async function steadiness(note: (line: string) => void): Promise<Figure[]> {
+  await buildPackage();
   await using data = await makeFloatData(WIDTH, 307);
+  await using small = await makeFloatData(WIDTH, 4);
   const memory = 256 * MiB;
-  const windowBytes = 64 * MiB;
-  globalThis.gc?.();
-  const startBytes = process.memoryUsage.rss();
-  const o = { xs: "x", batchSize: BATCH_SIZE, shuffle: { strength: "window", windowBytes }, seed: 7, memory } as const;
-  await using loader = createLoaderWith(data.version, o, DEFAULT_PORTS);
-  const tensors: number[] = [];
-  const files: number[] = [];
-  let peakBytes = 0;
-  for (let epoch = 0; epoch < 20; epoch++) {
-    let seen = 0;
-    for await (const batch of loader) {
-      batch[Symbol.dispose]();
-      if (++seen % 500 === 0) peakBytes = Math.max(peakBytes, process.memoryUsage.rss());
-    }
-    tensors.push(tf.memory().numTensors);
-    files.push(await openFiles());
-  }
-  const used = (peakBytes - startBytes) / memory;
+  const shuffle = { strength: "window", windowBytes: 64 * MiB } as const;
+  const o = { xs: "x", batchSize: BATCH_SIZE, shuffle, seed: 7, memory } as const;
+  const { startBytes, peakBytes, tensors, files } = await measureMemory(data.data, small.data, o, 20);
   note(`20 epochs: tensors ${tensors[0]} → ${tensors.at(-1)}, open files ${files[0]} → ${files.at(-1)}`);
+  const used = (peakBytes - startBytes) / memory;
   const more = (values: readonly number[]): number => (values.at(-1) ?? 0) - (values[0] ?? 0);
   const goal = (value: number) => ({ name: "goal", value });
   return [
@@ -138,8 +127,4 @@ async function steadiness(note: (line: string) => void): Promise<Figure[]> {
     latency("feeding", "tensors more after 20 epochs than after one", "", more(tensors), goal(0), null),
     latency("feeding", "open files more after 20 epochs than after one", "", more(files), goal(0), null),
   ];
-}
-
-async function openFiles(): Promise<number> {
-  return (await readdir("/proc/self/fd")).length;
 }
