@@ -56,8 +56,8 @@ export async function openShard(options: OpenShardOptions): Promise<ShardReader>
 
   async function readLeaves(segment: number, firstLeaf: number, endLeaf: number, buffer: Uint8Array) {
     if (closed) throw new ShardpactError("closed", `the reader of shard ${entry.name} is closed`);
-    const range = rangeOf(index, segment, firstLeaf, endLeaf, buffer);
-    const read: LeafRead = { ...range, buffer, hasher, index, signal, verified: 0 };
+    const { offset, bytes } = rangeOf(index, segment, firstLeaf, endLeaf, buffer);
+    const read: LeafRead = { segment, offset, bytes, firstLeaf, buffer, hasher, index, signal, verified: 0 };
     const tried = new Set<number>();
     while (read.verified < read.bytes) {
       const copy = await copies.next(tried);
@@ -68,7 +68,7 @@ export async function openShard(options: OpenShardOptions): Promise<ShardReader>
         await copies.failed(copy.store, error instanceof BadLeaf ? corrupt(options, index, error, copy.url) : error);
       }
     }
-    return buffer.subarray(0, range.bytes);
+    return buffer.subarray(0, bytes);
   }
 
   async function close(): Promise<void> {
