@@ -4,7 +4,8 @@
  */
 import { open } from "node:fs/promises";
 import { createWorkerReads } from "../src/loader/fetch/worker-reads.ts";
-import { createSharedSideMemory } from "../src/loader/fetch/side-memory.ts";
+import { createArena } from "../src/loader/fetch/arena.ts";
+import { sideMemoryOf } from "../src/loader/fetch/side-memory.ts";
 import { createTileReader } from "../src/loader/fetch/tile-reader.ts";
 import type { BatchSegment, ShardPlace } from "../src/loader/fetch/layout.ts";
 import { createHostLoader } from "../src/loader/host-loader.ts";
@@ -46,7 +47,7 @@ async function openDecoder({ version, bytes }: FloatData): Promise<{ run(): Prom
   const reads = createWorkerReads({ where, stores, hashing: "blake3", signal: never, warn: noWarning });
   const schema = schemaFromCanonical(version.schema);
   const allocate = (size: number): Uint8Array => new Uint8Array(new SharedArrayBuffer(size) as unknown as ArrayBuffer);
-  const memory = createSharedSideMemory(4 * MiB);
+  const memory = sideMemoryOf(createArena(4 * MiB));
   const reader = createTileReader({ reads, schema, wanted: new Set([0]), tileBytes: MiB, blockRows: 0, memory });
   const buffers = Array.from({ length: IN_FLIGHT }, () => allocate(2 * MiB));
   const segments: BatchSegment[] = [];

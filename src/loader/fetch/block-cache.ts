@@ -7,7 +7,7 @@
  */
 import { invariant, ShardpactError } from "../../model/errors.ts";
 import type { ColumnSource } from "../columns/source.ts";
-import { createArena, parcelCost, type Parcel } from "./arena.ts";
+import { createArena, parcelCost, type Arena, type Parcel } from "./arena.ts";
 import type { Tile } from "./layout.ts";
 
 /**
@@ -48,6 +48,8 @@ export interface BlockCache {
 }
 
 export interface BlockCacheOptions {
+  /** Where tiles are read into, of `bytesMax` at least; the cache closes it. Default: one of its own. */
+  readonly arena?: Arena;
   /** Bytes that may be held, and bytes or blocks (whichever is more) up to which unused blocks are kept. */
   readonly bytesMax: number;
   readonly bytesKept: number;
@@ -70,7 +72,7 @@ interface Entry extends Block {
 
 export function createBlockCache(options: BlockCacheOptions): BlockCache {
   const { bytesMax, read } = options;
-  const arena = createArena(bytesMax);
+  const arena = options.arena ?? createArena(bytesMax);
   let bytesKept = Math.min(bytesMax, options.bytesKept);
   const entries = new Map<Tile, Entry>();
   const idle = new Set<Entry>(); // listed and not pinned, the longest unused first

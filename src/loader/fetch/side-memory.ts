@@ -1,8 +1,8 @@
 /**
- * Owns memory for what is read beside tiles: leaves under the metadata of record batches, offsets, dictionaries. It is used
- * again and again, like the arena of the tiles and for the same reason.
+ * Owns memory for what is read beside tiles: leaves under the metadata of record batches, offsets, dictionaries. It comes
+ * from the arena of the tiles, beside what the budget gives them, and is used again and again for the same reason.
  */
-import { createArena, parcelCost, type Parcel } from "./arena.ts";
+import { parcelCost, type Arena, type Parcel } from "./arena.ts";
 
 export interface SideMemory {
   /** A parcel of at least so many bytes. */
@@ -10,9 +10,8 @@ export interface SideMemory {
   give(parcel: Parcel): void;
 }
 
-/** Memory that threads share. What does not fit in `bytesMax` at a time, as giant metadata, gets memory of its own. */
-export function createSharedSideMemory(bytesMax: number): SideMemory {
-  const arena = createArena(bytesMax);
+/** Memory of an arena. What does not fit in there, as giant metadata, gets shared memory of its own. */
+export function sideMemoryOf(arena: Arena): SideMemory {
   return {
     take: (bytes) =>
       arena.take(bytes) ?? {

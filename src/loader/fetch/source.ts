@@ -7,13 +7,14 @@ import type { BatchShape } from "../batch.ts";
 import { bindColumn } from "../columns/source.ts";
 import type { LoaderPorts } from "../internal.ts";
 import type { LoaderPlan } from "../plan.ts";
+import { createArena } from "./arena.ts";
 import { createBlockCache, type BlockCache } from "./block-cache.ts";
 import { divideMemory, SIDE_BYTES } from "./budget.ts";
 import { createInlineReads } from "./inline-reads.ts";
 import { loadLayout } from "./layout.ts";
 import { createLocator, type Locator } from "./locate.ts";
 import type { ShardReads } from "./reads.ts";
-import { createSharedSideMemory } from "./side-memory.ts";
+import { sideMemoryOf } from "./side-memory.ts";
 import { createTileReader } from "./tile-reader.ts";
 import { createWorkerReads } from "./worker-reads.ts";
 
@@ -47,15 +48,17 @@ export async function openSource(
   const wanted = new Set(columns);
   const { strength, n } = plan.order;
   const blockRows = strength === "block" || strength === "window" ? n : 0;
+  const arena = createArena(tileBytesMax + SIDE_BYTES);
   const tiles = createTileReader({
     reads,
     schema,
     wanted,
     tileBytes: plan.tileBytes,
     blockRows,
-    memory: createSharedSideMemory(SIDE_BYTES),
+    memory: sideMemoryOf(arena),
   });
   const cache = createBlockCache({
+    arena,
     bytesMax: tileBytesMax,
     bytesKept: tileBytesKept,
     blocksKept: 2 * plan.blocksOpen + 2,
