@@ -1,14 +1,16 @@
 /**
- * Owns the simulated readers: real client code (`rowsFromOne`) that asks one replica, which may be any, for a linearizable
- * read or for one of a bounded age, and what each answer must hold (docs/spec.md: I60, I61).
+ * Owns the simulated readers: real client code that asks one replica, which may be any, for a linearizable read or for one of
+ * a bounded age (`rowsFromOne`), or has what that replica confirms as if it led (`confirm`: a client that has not heard of a
+ * later leader), and what each answer must hold (docs/spec.md: I8, I60, I61).
  */
+import { confirm } from "../../src/client/confirm.ts";
 import { rowsFromOne } from "../../src/client/rows.ts";
 import { createSession } from "../../src/client/session.ts";
 import { type ErrorCode, isShardpactError } from "../../src/model/errors.ts";
 import type { ReadConsistency } from "../../src/model/api.ts";
 import { type Cluster, fork } from "./cluster.ts";
 import { createProcess } from "./process.ts";
-import { between, chance, type Random, type Scheduler } from "./scheduler.ts";
+import { between, chance, pick, type Random, type Scheduler } from "./scheduler.ts";
 
 /** What clients were told, and when: whoever reads later must see it. */
 export interface Acknowledged {
@@ -48,6 +50,8 @@ const TIMEOUT_MS: readonly [number, number] = [100, 2_000];
 const AGE_MS: readonly [number, number] = [1, 3_000];
 /** A replica counts an age by its own clock, which may be a tenth too fast or too slow. */
 const CLOCK_RATE_MAX = 1.12;
+/** Share of reads. */
+const CONFIRMED = 0.4;
 const QUERY = { kind: "datasets", after: "", limit: 10 } as const;
 const PASSING = new Set<ErrorCode>(["unavailable", "timeout", "not_leader", "no_quorum"]);
 
@@ -76,7 +80,17 @@ export function startReaders({ scheduler, random, cluster, acknowledged }: Reade
     });
   }
 
+  async function readConfirmed(): Promise<void> {
+    session.hintLeader(pick(random, cluster.ids));
+    const floor = acknowledged.now();
+    const timeoutMs = Math.ceil(between(random, ...TIMEOUT_MS));
+    const { index } = (await confirm(session, QUERY, { timeoutMs })).confirmation;
+    check(index >= floor, `I8 a reader got ${index} confirmed; ${floor} was acknowledged before it asked`);
+    counts.linearizable += 1;
+  }
+
   async function read(): Promise<void> {
+    if (chance(random, CONFIRMED)) return readConfirmed();
     const isBounded = chance(random, 0.5);
     const ageMsMax = Math.ceil(between(random, ...AGE_MS));
     const consistency: ReadConsistency = isBounded ? { kind: "bounded", ageMsMax } : { kind: "linearizable" };
