@@ -6,20 +6,10 @@
  * `SHARDPACT_FUZZ_SEED=…` starts at a seed, and with `SHARDPACT_FUZZ_RUNS=1` repeats one that failed.
  */
 import * as tf from "@tensorflow/tfjs-node";
-import {
-  type DataType,
-  Field,
-  FixedSizeBinary,
-  makeData,
-  RecordBatch,
-  Schema,
-  Struct,
-  type RecordBatchFileReader,
-  RecordBatchReader,
-} from "apache-arrow";
+import { type DataType, Field, FixedSizeBinary, makeData, RecordBatch, Schema, Struct } from "apache-arrow";
 import { expect, test } from "vitest";
 import type { ConfirmedVersion } from "../../src/client/types.ts";
-import type { BatchShape, Columns } from "../../src/loader/batch.ts";
+import type { BatchShape } from "../../src/loader/batch.ts";
 import { listColumns, type Cols } from "../../src/loader/columns/options.ts";
 import { resolveColumn } from "../../src/loader/columns/resolve.ts";
 import { startFeed } from "../../src/loader/feed.ts";
@@ -34,14 +24,15 @@ import { layoutOf } from "../../src/shards/decode.ts";
 import { schemaFromCanonical } from "../../src/shards/schema.ts";
 import { collectGarbage } from "../support/garbage.ts";
 import { disposeTensors, toTensors } from "../../src/tfjs/tensors.ts";
-import { cellsIn, dataOf, type Cell } from "./support/arrow-data.ts";
+import { dataOf, type Cell } from "./support/arrow-data.ts";
 import { hostileVersion, mutate, specimenOf, type Mutant, type Specimen } from "./support/hostile.ts";
+import { differenceOf, referenceOf } from "./support/hostile-reference.ts";
 import { imagePool, type ImagePool } from "./support/image-pool.ts";
 import { makeColumn, randomDraw, type RandomColumn } from "./support/random-columns.ts";
-import { firstDifference, slowBatch, slowRefusals, type WantedColumn } from "./support/slow-loader.ts";
+import { slowBatch, slowRefusals, type WantedColumn } from "./support/slow-loader.ts";
 import { makeVersion } from "./support/version.ts";
 
-const RUNS = Number(process.env["SHARDPACT_FUZZ_RUNS"] ?? (process.env["SHARDPACT_FUZZ_SECONDS"] ? Infinity : 1500));
+const RUNS = Number(process.env["SHARDPACT_FUZZ_RUNS"] ?? (process.env["SHARDPACT_FUZZ_SECONDS"] ? Infinity : 800));
 const SECONDS = Number(process.env["SHARDPACT_FUZZ_SECONDS"] ?? 600);
 const SEED = Number(process.env["SHARDPACT_FUZZ_SEED"] ?? 0);
 /** Changes that are tried on each version. */
@@ -129,80 +120,6 @@ function planOf(version: ConfirmedVersion, rng: Rng): LoaderPlan {
   return { ...plan, tileBytes: 64 + Math.floor(rng.uniform() * 4096), order: { ...plan.order, n } };
 }
 
-/** What arrow-js reads in the changed file, cell by cell, as far as anybody looks. */
-function referenceOf(mutant: Mutant, { columns, specimen }: Prepared, version: ConfirmedVersion): WantedColumn[] {
-  const file = RecordBatchReader.from(restored(mutant, specimen, columns)) as RecordBatchFileReader;
-  file.open();
-  const firsts: number[] = [];
-  let rows = 0;
-  for (const { kind, rows: count } of mutant.segments) {
-    if (kind !== "batch") continue;
-    firsts.push(rows);
-    rows += count;
-  }
-  return columns.map(({ slow, shape, dtype }) => {
-    const classes = version.classes[slow.name] ?? [];
-    const readers: ((row: number) => Cell)[] = [];
-    const cellOf = (row: number): Cell => {
-      const b = firsts.findLastIndex((first) => first <= row);
-      const reader = (readers[b] ??= cellsIn(file.readRecordBatch(b) as RecordBatch, slow.name));
-      return reader(row - (firsts[b] as number));
-    };
-    const cells = new Proxy<Cell[]>([], { get: (_, key) => cellOf(Number(key)) });
-    return {
-      slow: { ...slow, classes, pixelsOf: knownPixels(slow.pixelsOf ?? new Map()) },
-      shape: shape.map((side) => (side === -1 ? classes.length : side)),
-      dtype,
-      cells,
-    };
-  });
-}
-
-/** A changed image may decode to pixels that nobody knows: then there is nothing to compare with. */
-class UnknownPixels extends Error {}
-
-function differenceOf(got: Columns, expected: () => Columns): string | null {
-  try {
-    return firstDifference(got, expected());
-  } catch (error) {
-    if (error instanceof UnknownPixels) return null;
-    throw error;
-  }
-}
-
-function knownPixels(pixelsOf: ImagePool["pixelsOf"]): ImagePool["pixelsOf"] {
-  const get = (hex: string): readonly number[] => {
-    const pixels = pixelsOf.get(hex);
-    if (!pixels) throw new UnknownPixels();
-    return pixels;
-  };
-  return { get } as unknown as ImagePool["pixelsOf"];
-}
-
-/**
- * The file as arrow-js can open it: with zeros where a segment lost its end, as it finds segments by the places in its footer; with the
- * dictionaries as they were when no column has one, as it reads them all.
- */
-function restored(
-  { bytes, segments }: Mutant,
-  { shards: [shard] }: Specimen,
-  columns: readonly RandomColumn[],
-): Uint8Array {
-  if (!shard) return bytes;
-  const hasDictionaries = columns.some(({ field }) => String(field.type).includes("Dictionary"));
-  const out = new Uint8Array(shard.bytes.byteLength);
-  segments.forEach((segment, s) => {
-    const own = shard.index.segments[s];
-    const isKept = segment.kind === "dictionary" && !hasDictionaries;
-    const from =
-      isKept && own
-        ? shard.bytes.subarray(own.offset, own.offset + own.bytes)
-        : bytes.subarray(segment.offset, segment.offset + segment.bytes);
-    out.set(from, own?.offset);
-  });
-  return out;
-}
-
 /** Loads an epoch of a hostile version; the code that ended it, or `read`. @throws when data is wrong */
 async function loadHostile(prepared: Prepared, mutant: Mutant, rng: Rng): Promise<string> {
   const version = hostileVersion(prepared.specimen, mutant);
@@ -257,6 +174,14 @@ async function loadHostile(prepared: Prepared, mutant: Mutant, rng: Rng): Promis
   }
 }
 
+/** Found bugs once: run first, unless a seed was asked for. */
+const ONCE_FAILED = [1_473, 3_001_838, 4_000_902];
+
+function seedOf(run: number): number {
+  if (process.env["SHARDPACT_FUZZ_SEED"] !== undefined) return SEED + run;
+  return ONCE_FAILED[run] ?? run - ONCE_FAILED.length;
+}
+
 /**
  * Resident memory once garbage is collected: shared memory of closed loaders is given back by a thread of the collector. What
  * was allocated for a count of millions of rows stays with the allocator; it is within what a loader may hold.
@@ -273,10 +198,13 @@ test("hostile bytes give the right data or a typed error", { timeout: (SECONDS +
   const tensors = tf.memory().numTensors;
   const rss = process.memoryUsage().rss;
   let prepared: Prepared | null = null;
+  let current = -1;
   let runs = 0;
   for (; runs < RUNS && performance.now() - startedMs < SECONDS * 1000; runs++) {
-    const seed = SEED + runs;
-    if (!prepared || seed % MUTANTS === 0) prepared = await prepare(Math.floor(seed / MUTANTS), images);
+    const seed = seedOf(runs);
+    const specimen = Math.floor(seed / MUTANTS);
+    if (!prepared || specimen !== current) prepared = await prepare(specimen, images);
+    current = specimen;
     const rng = rngOf("mutant", seed);
     const mutant = mutate(prepared.specimen, rng, prepared.isFiller);
     const beganMs = performance.now();
@@ -297,7 +225,7 @@ test("hostile bytes give the right data or a typed error", { timeout: (SECONDS +
   console.info(`${runs} runs in ${Math.round((performance.now() - startedMs) / 1000)} s: ${JSON.stringify(outcomes)}`);
   expect(tf.memory().numTensors).toBe(tensors);
   await expect.poll(heldBytes, { timeout: 20_000 }).toBeLessThan(rss + MEMORY_BYTES_DEFAULT);
-  if (runs < 1000) return;
+  if (runs < 800) return;
   for (const code of ["read", "shard_malformed", "class_unknown", "image_malformed", "value_out_of_range"])
     expect(outcomes[code], code).toBeGreaterThan(0);
 });

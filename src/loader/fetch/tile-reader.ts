@@ -134,7 +134,7 @@ export function createTileReader(options: TileReaderOptions): TileReader {
   /** Looks at the offsets at both ends of the rows, level by level. */
   async function lookAtOffsets(table: LoadedTable, { segment, firstRow, rows }: Tile): Promise<void> {
     for (;;) {
-      const missing = missingOffsets(rules, table, firstRow, rows);
+      const missing = named(segment, () => missingOffsets(rules, table, firstRow, rows));
       if (missing.length === 0) return;
       const parts = missing.map(({ from, to }, i) => ({ from, to, at: i * 8 }));
       await readAside(segment.shard.entry, segment.segment, parts, missing.length * 8, (read) => {

@@ -8,6 +8,7 @@
  * metadata, and its size is known before it is pinned.
  */
 import { DataType, type Field } from "apache-arrow";
+import { ShardpactError } from "../../model/errors.ts";
 import { LIMITS } from "../../model/limits.ts";
 import { MESSAGE_PREFIX_BYTES, metadataLength } from "../../shards/message.ts";
 import {
@@ -149,12 +150,26 @@ export function missingOffsets(
     const key = `${buffer}:${row}`;
     const known = table.offsets.get(key);
     if (known !== undefined) return known;
-    const from = table.bodyAt + (table.layout.buffers[buffer]?.offset ?? 0) + row * width;
+    const region = table.layout.buffers[buffer] ?? { offset: 0, length: 0 };
+    if (region.length === 0) {
+      table.offsets.set(key, 0); // of no rows at all
+      return 0;
+    }
+    if (row < 0 || (row + 1) * width > region.length) throw offsetOutside(row);
+    const from = table.bodyAt + region.offset + row * width;
     if (!Number.isNaN(row)) missing.set(key, { key, from, to: from + width });
     return NaN;
   };
   sliceBatch(rules.fields, rules.wanted, table, firstRow, firstRow + rows, offsetAt);
   return [...missing.values()].sort((a, b) => a.from - b.from);
+}
+
+/** Where an offset of the level above leads, there is no row. */
+function offsetOutside(row: number): ShardpactError {
+  return new ShardpactError("shard_malformed", `an offset leads to row ${row} of a list that is not so long`, {
+    details: { row },
+    hint: "Publish the shard again with shardpact, which refuses such files.",
+  });
 }
 
 /** The parts of a segment that the pieces of a slice are, at the places where they are packed, in the order of their bytes. */

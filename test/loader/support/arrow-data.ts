@@ -211,20 +211,24 @@ export function cellAt(data: Data, row: number): Cell {
   if (isTime) return BigInt((data.values as Int32Array)[row] as number);
   if (DataType.isUtf8(type) || DataType.isLargeUtf8(type)) {
     const [from, to] = [Number(data.valueOffsets[row]), Number(data.valueOffsets[row + 1])];
-    return Buffer.from((data.values as Uint8Array).subarray(from, to)).toString("utf8"); // arrow-js would drop a byte order mark
+    return textIn(data.values as Uint8Array, from, to);
   }
   if (DataType.isUtf8View(type)) {
     const view = Buffer.from(data.values as unknown as Uint8Array).subarray(row * 16, row * 16 + 16);
     const [length, buffer, from] = [view.readInt32LE(0), view.readInt32LE(8), view.readInt32LE(12)];
     if (length <= 12) return view.subarray(4, 4 + length).toString("utf8");
-    return Buffer.from(data.variadicBuffers[buffer] as Uint8Array)
-      .subarray(from, from + length)
-      .toString("utf8");
+    return textIn(data.variadicBuffers[buffer] as Uint8Array, from, from + length);
   }
   return new Vector([data]).get(row) as Cell;
 }
 
 export const labelType = (): Dictionary => new Dictionary(new Utf8(), new Int32());
+
+/** arrow-js would drop a byte order mark, and give what is there of a text that is not there to its end. */
+function textIn(bytes: Uint8Array, from: number, to: number): string {
+  if (from < 0 || to < from || to > bytes.byteLength) throw new RangeError(`no text in [${from}, ${to})`);
+  return Buffer.from(bytes.subarray(from, to)).toString("utf8");
+}
 
 /** Reads cells of a column of a batch, through structs by a dotted path. */
 export function cellsIn(batch: RecordBatch, path: string): (row: number) => Cell {
