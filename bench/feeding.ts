@@ -4,10 +4,9 @@
  */
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import * as tf from "@tensorflow/tfjs-node";
-import { DEFAULT_PORTS } from "../src/loader/internal.ts";
-import { createLoaderWith } from "../src/tfjs/loader.ts";
+import type { Loader } from "../src/tfjs/loader.ts";
 import { measureMemory } from "../test/loader/support/measure-memory.ts";
-import { buildPackage } from "./built.ts";
+import { buildPackage, built } from "./built.ts";
 import { makeFloatData } from "./float-data.ts";
 import { type Figure, latency, median, quantile } from "./report.ts";
 
@@ -34,12 +33,10 @@ function createStep(): (xs: tf.Tensor) => void {
 }
 
 export async function benchFeeding(note: (line: string) => void): Promise<Figure[]> {
+  await buildPackage();
+  const { createLoader } = await built<typeof import("../src/tfjs/loader.ts")>("tfjs/loader.ts");
   await using data = await makeFloatData(WIDTH, 307);
-  await using loader = createLoaderWith(
-    data.version,
-    { xs: "x", batchSize: BATCH_SIZE, shuffle: "window", seed: 7 },
-    DEFAULT_PORTS,
-  );
+  await using loader = createLoader(data.version, { xs: "x", batchSize: BATCH_SIZE, shuffle: "window", seed: 7 });
   const step = createStep();
   const resident = tf.randomNormal([BATCH_SIZE, WIDTH]);
   for (let i = 0; i < 50; i++) step(resident);
@@ -84,7 +81,7 @@ interface Fed {
   readonly nextMs: readonly number[];
 }
 
-async function fedLoop(loader: ReturnType<typeof createLoaderWith>, step: (xs: tf.Tensor) => void): Promise<Fed> {
+async function fedLoop(loader: Loader, step: (xs: tf.Tensor) => void): Promise<Fed> {
   const iterator = await loader.iterator();
   const first = await iterator.next(); // starting an epoch is not feeding
   first.value?.[Symbol.dispose]();
@@ -111,7 +108,6 @@ async function fedLoop(loader: ReturnType<typeof createLoaderWith>, step: (xs: t
 
 /** Twenty epochs in a budget, in a process of their own: resident memory, tensors and open files after each epoch. */
 async function steadiness(note: (line: string) => void): Promise<Figure[]> {
-  await buildPackage();
   await using data = await makeFloatData(WIDTH, 307);
   await using small = await makeFloatData(WIDTH, 4);
   const memory = 256 * MiB;

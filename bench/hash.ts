@@ -3,15 +3,14 @@
  * alone against plain reads into reused buffers. And how much is read: of a large shard before its first batch, by all ranks.
  */
 import { open } from "node:fs/promises";
-import { createWorkerReads } from "../src/loader/fetch/worker-reads.ts";
 import { createArena } from "../src/loader/fetch/arena.ts";
 import { sideMemoryOf } from "../src/loader/fetch/side-memory.ts";
-import { createTileReader } from "../src/loader/fetch/tile-reader.ts";
 import type { BatchSegment, ShardPlace } from "../src/loader/fetch/layout.ts";
 import { createHostLoader } from "../src/loader/host-loader.ts";
 import { DEFAULT_PORTS } from "../src/loader/internal.ts";
 import { hashBytes } from "../src/merkle/hash.ts";
 import { schemaFromCanonical } from "../src/shards/schema.ts";
+import { buildPackage, built } from "./built.ts";
 import { counted, makeFloatData, type FloatData } from "./float-data.ts";
 import { alternate, b3sum, timed, type Run } from "./peers.ts";
 import { type Figure, latency, rate } from "./report.ts";
@@ -44,6 +43,10 @@ async function plainReads(files: readonly string[], bytes: number, look?: (piece
 async function openDecoder({ version, bytes }: FloatData): Promise<{ run(): Promise<Run>; close(): Promise<void> }> {
   const { dataset, version: number, stores } = version;
   const where = { dataset, version: number };
+  const { createWorkerReads } =
+    await built<typeof import("../src/loader/fetch/worker-reads.ts")>("loader/fetch/worker-reads.ts");
+  const { createTileReader } =
+    await built<typeof import("../src/loader/fetch/tile-reader.ts")>("loader/fetch/tile-reader.ts");
   const reads = createWorkerReads({ where, stores, hashing: "blake3", signal: never, warn: noWarning });
   const schema = schemaFromCanonical(version.schema);
   const allocate = (size: number): Uint8Array => new Uint8Array(new SharedArrayBuffer(size) as unknown as ArrayBuffer);
@@ -75,7 +78,10 @@ async function openDecoder({ version, bytes }: FloatData): Promise<{ run(): Prom
 async function throughput(note: (line: string) => void): Promise<Figure[]> {
   await using data = await makeFloatData(64, 307);
   const { version, files, bytes, rows } = data;
-  await using loader = createHostLoader(version, { xs: "x", batchSize: 256, shuffle: false }, DEFAULT_PORTS);
+  await buildPackage();
+  const { createHostLoader: shipped } =
+    await built<typeof import("../src/loader/host-loader.ts")>("loader/host-loader.ts");
+  await using loader = shipped(version, { xs: "x", batchSize: 256, shuffle: false }, DEFAULT_PORTS);
   const epoch = (): Promise<Run> =>
     timed(async () => {
       const iterator = loader.iterate();

@@ -4,7 +4,8 @@
  */
 import type { ConfirmedVersion } from "../src/client/types.ts";
 import { DEFAULT_PORTS, type LoaderPorts } from "../src/loader/internal.ts";
-import { createLoaderWith, type Loader } from "../src/tfjs/loader.ts";
+import type { Loader } from "../src/tfjs/loader.ts";
+import { buildPackage, built } from "./built.ts";
 import { makeFloatData, type FloatData } from "./float-data.ts";
 import { alternate, pythonPeers, timed, type Measured, type Run } from "./peers.ts";
 import { type Figure, rate } from "./report.ts";
@@ -20,8 +21,11 @@ const UNIT = "samples/s";
 
 type Strength = "none" | "window";
 
-const open = (version: ConfirmedVersion, strength: Strength, ports: LoaderPorts): Loader =>
-  createLoaderWith(version, { xs: "x", batchSize: BATCH_SIZE, shuffle: strength, seed: 7 }, ports);
+/** Of the package as it is shipped: sources that are transformed at run time run at a third of its speed. */
+async function open(version: ConfirmedVersion, strength: Strength, ports: LoaderPorts): Promise<Loader> {
+  const { createLoaderWith } = await built<typeof import("../src/tfjs/loader.ts")>("tfjs/loader.ts");
+  return createLoaderWith(version, { xs: "x", batchSize: BATCH_SIZE, shuffle: strength, seed: 7 }, ports);
+}
 
 /** The samples of one epoch, tensors made and disposed. */
 const epoch = (loader: Loader, rows: number): Promise<Run> =>
@@ -36,8 +40,8 @@ async function compare(data: FloatData, strength: Strength, note: (line: string)
   const { version, rows, width } = data;
   const [file] = data.files as [string];
   const shuffled = strength === "window";
-  await using ours = open(version, strength, DEFAULT_PORTS);
-  await using unhashed = open(version, strength, UNVERIFIED);
+  await using ours = await open(version, strength, DEFAULT_PORTS);
+  await using unhashed = await open(version, strength, UNVERIFIED);
   const rates = await alternate(RUNS, {
     ours: () => epoch(ours, rows),
     unhashed: () => epoch(unhashed, rows),
@@ -72,8 +76,8 @@ const PYTHON: readonly { readonly peer: string; readonly strength: Strength; rea
 async function comparePython(data: FloatData, note: (line: string) => void): Promise<Figure[]> {
   const { version, rows, width } = data;
   const [file] = data.files as [string];
-  await using contiguous = open(version, "none", DEFAULT_PORTS);
-  await using window = open(version, "window", DEFAULT_PORTS);
+  await using contiguous = await open(version, "none", DEFAULT_PORTS);
+  await using window = await open(version, "window", DEFAULT_PORTS);
   const measure = () => alternate(RUNS, { none: () => epoch(contiguous, rows), window: () => epoch(window, rows) });
   const before = await measure();
   const peers = await pythonPeers(file, "x", BATCH_SIZE, RUNS, note);
@@ -89,6 +93,7 @@ async function comparePython(data: FloatData, note: (line: string) => void): Pro
 }
 
 export async function benchLoader(note: (line: string) => void): Promise<Figure[]> {
+  await buildPackage();
   const figures: Figure[] = [];
   for (const width of [64, 784]) {
     await using data = await makeFloatData(width, MEGABYTES);

@@ -8,6 +8,7 @@ import { benchConfirm } from "./confirm.ts";
 import { benchFailover } from "./failover.ts";
 import { benchFeeding } from "./feeding.ts";
 import { benchHash } from "./hash.ts";
+import { benchImages } from "./images.ts";
 import { benchLoader } from "./loader.ts";
 import { benchPublish } from "./publish.ts";
 import { type Figure, printTable } from "./report.ts";
@@ -19,6 +20,7 @@ const BENCHES: Readonly<Record<string, (note: (line: string) => void) => Promise
   failover: benchFailover,
   loader: benchLoader,
   hash: benchHash,
+  images: benchImages,
   feeding: benchFeeding,
   publish: benchPublish,
   scale: benchScale,

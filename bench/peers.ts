@@ -21,7 +21,7 @@ const ENVIRONMENTS: Readonly<
 > = {
   "bench-datasets": { packages: ["datasets==5.2.*", "numpy", "pyarrow"], peers: ["hugging_face"] },
   "bench-torch": {
-    packages: ["torch", "mosaicml-streaming==0.13.*", "numpy", "pyarrow"],
+    packages: ["torch", "mosaicml-streaming==0.13.*", "numpy", "pyarrow", "pillow"],
     peers: ["torch_loaders", "mosaic"],
   },
 };
@@ -67,6 +67,24 @@ export async function pythonPeers(
     }
   }
   return found;
+}
+
+/** What torch with Pillow reaches over a folder of JPEG files; CPU microseconds an image. Nobody when it can't be had. */
+export async function imagePeers(
+  folder: string,
+  batchRows: number,
+  runs: number,
+  note: (line: string) => void,
+): Promise<readonly Peer[]> {
+  const script = fileURLToPath(new URL("./peers_images.py", import.meta.url));
+  try {
+    const binary = await environment("bench-torch", ENVIRONMENTS["bench-torch"]?.packages ?? [], note);
+    const { stdout } = await run(binary, [script, folder, String(batchRows), String(runs)], { timeout: 600_000 });
+    return stdout.split("\n").flatMap((line) => (line.startsWith("{") ? (JSON.parse(line) as Peer) : []));
+  } catch (error) {
+    note(`without torch: ${error instanceof Error ? error.message.split("\n")[0] : String(error)}`);
+    return [];
+  }
 }
 
 setFlagsFromString("--expose-gc");

@@ -33,7 +33,8 @@ export async function decodeImages(
   const decode = async (row: number, encoded: EncodedImage): Promise<void> => {
     const pixels = await decodeOne(sharp, plan, image, encoded);
     const at = row * plan.width;
-    for (let i = 0; i < plan.width; i++) out[at + i] = (pixels[i] as number) * image.scale;
+    out.set(pixels, at);
+    if (image.scale !== 1) scaleBy(image.scale, out, at, at + plan.width);
   };
   const running = new Set<Promise<void>>();
   let pixelsRunning = 0;
@@ -92,6 +93,10 @@ function checkHeader(
   if (!resize && header.pixels !== null && isOther)
     throw otherShape(plan, place, [header.height, header.width, channels]);
   return header;
+}
+
+function scaleBy(scale: number, values: Float32Array, from: number, to: number): void {
+  for (let i = from; i < to; i++) values[i] = (values[i] as number) * scale;
 }
 
 async function decodeOne(
