@@ -192,6 +192,7 @@ describe.each(["raft", "paxos"] as const)("damage of a replica's log on %s", (en
     await group.kill(id);
     const behind = group.disk(id).state?.lastIndex ?? 0;
     await proposeMany(group, 30, "later");
+    await group.agreed(); // what is not applied yet would be read, and remembered, by whoever leads next
     // Nobody holds them in memory after a restart: whoever leads reads them from its log.
     const others = group.ids.filter((other) => other !== id);
     for (const other of others) await group.kill(other);
