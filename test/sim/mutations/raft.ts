@@ -57,7 +57,7 @@ export const RAFT_MUTATIONS: readonly Mutation[] = [
   {
     name: "mismatched-acknowledgement",
     bug: "a follower acknowledges its whole log, also what the leader never compared",
-    seedsMax: 40,
+    seedsMax: 120,
     edits: [
       {
         file: "src/consensus/raft/following.ts",
