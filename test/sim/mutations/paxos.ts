@@ -58,7 +58,8 @@ export const PAXOS_MUTATIONS: readonly Mutation[] = [
   {
     name: "phase-1-own-first",
     bug: "a new leader prefers what it has accepted itself to what the others report",
-    seedsMax: 200,
+    seedsMax: 100,
+    faults: ["isolate", "split", "crash"],
     edits: [
       {
         file: "src/consensus/paxos/campaign.ts",
