@@ -68,7 +68,7 @@ beforeAll(async () => {
       if (!entry) throw new Error("no file");
       return { ...entry, name: `part-${String(i).padStart(6, "0")}.arrow` };
     });
-    const { session } = client();
+    const { session } = await client();
     const draft = await draftVersion(dataset, null, { ...prepared, shards: shardList(entries) }, "");
     await putObjects(session, draft.objects, {});
     await commitDraft(session, draft, {});
@@ -93,7 +93,8 @@ interface Traffic {
 
 let clients = 0;
 
-function client(): { session: Session; traffic: Traffic } {
+/** One that knows who leads: looking for the leader would cost what chance says. */
+async function client(): Promise<{ session: Session; traffic: Traffic }> {
   const traffic: Traffic = { messages: 0, bytes: 0, objects: [], put: new Map() };
   const inner = bus.connect(`client-${clients++}`);
   const count = (data: Uint8Array): void => {
@@ -143,6 +144,7 @@ function client(): { session: Session; traffic: Traffic } {
     actor: "ada",
     onNotice: () => undefined,
   });
+  session.hintLeader(await cluster.leader());
   return { session, traffic };
 }
 
@@ -169,7 +171,7 @@ async function cheapest<T extends { readonly bytes: number }>(measure: () => Pro
 }
 
 async function opened(dataset: string) {
-  const { session, traffic } = client();
+  const { session, traffic } = await client();
   await open(session, dataset);
   return snapshot(traffic);
 }
@@ -183,7 +185,7 @@ test("open asks for as much, however many shards there are", async () => {
 
 /** From an opened version to the first batch of rank 0 of 64. Windows of one block a lane: what they touch is one rank's. */
 async function firstBatch(dataset: string) {
-  const { session, traffic } = client();
+  const { session, traffic } = await client();
   const version = await open(session, dataset);
   const before = snapshot(traffic);
   await using loader = createHostLoader(version, {
@@ -207,7 +209,7 @@ test("the first batch of one rank asks for the pages of its own window, of all p
 
 /** Ten new files on top: what the client sends, and what one replica's log and tables take. */
 async function append(dataset: string) {
-  const { session, traffic } = client();
+  const { session, traffic } = await client();
   const disk = disks.get("r1");
   if (!disk) throw new Error("r1 has a disk");
   const folder = path.join(dir.path, `append-${dataset}`);
