@@ -29,16 +29,44 @@ import { makeVersion, type TestVersion } from "./support/version.ts";
 const RUNS = Number(process.env["SHARDPACT_PROPERTY_RUNS"] ?? 40);
 const SEED = process.env["SHARDPACT_PROPERTY_SEED"];
 
-const datasetDraw = fc.record({
-  columns: fc.array(columnDraw, { minLength: 1, maxLength: 4 }),
-  rows: fc.integer({ min: 1, max: 90 }),
-  batchRows: fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 4 }),
-  /** Bytes that a row has beside its columns: with many of them, a selection has many blocks. */
-  fillerBytes: fc.constantFrom(0, 40, 20_000, 80_000),
-  splits: fc.constantFrom<readonly string[]>([""], ["train", "val"], ["a", "b", "c"]),
-  shardBytes: fc.constantFrom(1, 5_000, 1_000_000, 64 * 1024 * 1024),
-  pageShards: fc.constantFrom(1, 3, 100),
-});
+type Shares = Readonly<Record<string, number>>;
+
+/** Shares of positional splits: given whole, or with what the others leave over. */
+const sharesDraw = fc.oneof(
+  fc.constantFrom<Shares>({ train: 0.6, val: 0.4 }, { train: 0.7, val: 0.2, test: 0.1 }, { all: 1 }, { val: 0.002 }),
+  fc
+    .tuple(fc.integer({ min: 1, max: 499_990 }), fc.integer({ min: 1, max: 499_990 }))
+    .map(([val, test]): Shares => ({ val: val / 1_000_000, test: test / 1_000_000 })),
+);
+
+/** Folders of the files, with rows in each; shares are cut from files that lie in no split's folder. */
+const splitsDraw = fc.oneof(
+  fc.record({
+    folders: fc.constantFrom<readonly string[]>([""], ["train", "val"], ["a", "b", "c"]),
+    shares: fc.constant(null),
+  }),
+  fc.record({ folders: fc.constantFrom<readonly string[]>([""], ["a", "b", "c"]), shares: sharesDraw }),
+);
+
+const datasetDraw = fc
+  .record({
+    columns: fc.array(columnDraw, { minLength: 1, maxLength: 4 }),
+    rows: fc.integer({ min: 1, max: 90 }),
+    batchRows: fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 4 }),
+    /** Bytes that a row has beside its columns: with many of them, a selection has many blocks. */
+    fillerBytes: fc.constantFrom(0, 40, 20_000, 80_000),
+    splits: splitsDraw,
+    shardBytes: fc.constantFrom(1, 5_000, 1_000_000, 64 * 1024 * 1024),
+    pageShards: fc.constantFrom(1, 3, 100),
+    /** So many times the rows: files of several stripes. */
+    times: fc.constantFrom(1, 1, 1, 30),
+  })
+  .map(({ times, ...draw }) => ({
+    ...draw,
+    rows: draw.rows * times,
+    batchRows: draw.batchRows.map((rows) => rows * times),
+    fillerBytes: Math.ceil(draw.fillerBytes / times),
+  }));
 
 const loadDraw = fc.record({
   split: fc.nat(2),
@@ -85,19 +113,16 @@ async function publish(
   draw: DatasetDraw,
   images: ImagePool,
 ): Promise<{ data: TestVersion; wanted: Record<string, WantedColumn[]> }> {
-  const names = draw.splits.length === 2 && draw.splits[0] === "" ? [""] : draw.splits;
-  const columns = draw.columns.map((column, i) => makeColumn(`c${i}`, column, draw.rows * names.length, images));
-  const splits = Object.fromEntries(names.map((name, i) => [name, batchesOf(columns, draw, i * draw.rows)]));
+  const { folders, shares } = draw.splits;
+  const columns = draw.columns.map((column, i) => makeColumn(`c${i}`, column, draw.rows * folders.length, images));
+  const splits = Object.fromEntries(folders.map((name, i) => [name, batchesOf(columns, draw, i * draw.rows)]));
   const asked = columns.filter(({ classes }) => classes).map(({ slow }) => slow.name);
-  const positional = draw.splits.length === 2 && draw.splits[0] === "" ? { positional: { train: 0.6, val: 0.4 } } : {};
-  const options = {
-    splits,
-    shardBytes: draw.shardBytes,
-    pageShards: draw.pageShards,
-    classes: [...new Set(asked)],
-    ...positional,
-  };
-  const data = await makeVersion(options);
+  const { shardBytes, pageShards } = draw;
+  const classes = [...new Set(asked)];
+  const data = await makeVersion({
+    ...{ splits, shardBytes, pageShards, classes },
+    ...(shares === null ? {} : { positional: shares }),
+  });
   const found = await readSplits(
     data,
     columns.map(({ slow }) => slow.name),
@@ -119,10 +144,10 @@ async function follow(
   columns: readonly WantedColumn[],
   xsCount: number,
   stepsMax: number,
+  refusals: ReadonlySet<string>,
 ): Promise<boolean> {
   const { plan } = loader;
   const [xs, ys] = [columns.slice(0, xsCount), columns.slice(xsCount)];
-  const refusals = slowRefusals(columns);
   const { epoch, offset } = loader.state();
   const done: { step: SlowStep; columns: ReturnType<typeof slowBatch> }[] = [];
   let iterator = loader.iterate();
@@ -156,6 +181,9 @@ async function load({ data, wanted }: Awaited<ReturnType<typeof publish>>, draw:
   const all = data.version.splits;
   const { name: split } = all[draw.split % all.length] as (typeof all)[number];
   const columns = wanted[split] ?? [];
+  // Rows are looked at in blocks, as they lie in the file: also those between them that a positional split holds out.
+  const isCut = data.version.splitRule.kind === "positional";
+  const refusals = slowRefusals(isCut ? Object.values(wanted).flat() : columns);
   const xsCount = 1 + (draw.xs % columns.length);
   const cols = (some: readonly WantedColumn[]) => Object.fromEntries(some.map(({ slow }) => [slow.name, slow.options]));
   const ys = columns.slice(xsCount);
@@ -186,9 +214,9 @@ async function load({ data, wanted }: Awaited<ReturnType<typeof publish>>, draw:
   const rows = columns[0]?.cells.length ?? 0;
   const resume = { ...fresh, epoch: draw.epoch, offset: Math.floor(draw.offset * rows) };
   await using loader = at({ ...draw, resume });
-  if (!(await follow(loader, columns, xsCount, draw.steps))) return;
+  if (!(await follow(loader, columns, xsCount, draw.steps, refusals))) return;
   await using next = at({ ...draw.then, resume: loader.state() });
-  await follow(next, columns, xsCount, 6);
+  await follow(next, columns, xsCount, 6, refusals);
 }
 
 test("every batch, receipt and digest is the slow reference's", { timeout: 600_000 }, async () => {

@@ -1,30 +1,11 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { hashAs, hashBytes } from "../../src/merkle/hash.ts";
-import { concatBytes, formatDigest, parseDigest, u32le, u64le, utf8 } from "../../src/model/bytes.ts";
+import { hashBytes } from "../../src/merkle/hash.ts";
+import { formatDigest, u32le } from "../../src/model/bytes.ts";
 import { positionalRows, positionalTotals, type PositionalRule } from "../../src/shards/positional.ts";
-import { slowPermute } from "../loader/support/slow-order.ts";
+import { slowSplits } from "../loader/support/slow-splits.ts";
 
 const digestOf = (i: number) => formatDigest(hashBytes(u32le(i)));
-
-/** The split of every row, as the text says it. */
-function slowSplits(rule: PositionalRule, rows: number, digest: ReturnType<typeof digestOf>): (string | null)[] {
-  const names = Object.keys(rule.ppm).sort();
-  return Array.from({ length: rows }, (_, row) => {
-    const stripe = Math.floor(row / 1024);
-    const start = stripe * 1024;
-    const end = Math.min(rows, start + 1024);
-    const key = hashAs("splitPosition", concatBytes([parseDigest(digest), utf8(rule.salt), u64le(stripe)]));
-    const place = slowPermute(end - start, key, row - start);
-    let bound = 0;
-    for (const name of names) {
-      const ppm = BigInt(rule.ppm[name] ?? 0);
-      bound += Number((ppm * BigInt(end)) / 1_000_000n - (ppm * BigInt(start)) / 1_000_000n);
-      if (place < Math.min(bound, end - start)) return name;
-    }
-    return null;
-  });
-}
 
 const rules = fc
   .record({ salt: fc.string({ maxLength: 8 }), a: fc.nat(1_000_000), b: fc.nat(1_000_000), both: fc.boolean() })

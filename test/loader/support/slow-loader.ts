@@ -22,6 +22,7 @@ import { canonicalJson } from "../../../src/model/commands.ts";
 import { cellsOf, type Cell } from "./arrow-data.ts";
 import { Refused, slowRow, type SlowColumn } from "./slow-columns.ts";
 import { slowOrder, slowSlice } from "./slow-order.ts";
+import { slowSplits } from "./slow-splits.ts";
 import type { TestVersion } from "./version.ts";
 
 /** A column of a loader, and its cells in the order of the selection. */
@@ -32,18 +33,25 @@ export interface WantedColumn {
   readonly cells: readonly Cell[];
 }
 
-/** The cells of columns in each split's files, in manifest order. */
+/** The cells of columns in each split, in manifest order: that of whole files, or of rows where splits are positional. */
 export async function readSplits(data: TestVersion, paths: readonly string[]): Promise<Record<string, Cell[][]>> {
   const { version } = data;
-  const found: Record<string, Cell[][]> = {};
+  const { splits, splitRule: rule } = version;
+  const rest = splits.find(({ name }) => rule.kind === "positional" && !Object.hasOwn(rule.ppm, name))?.name ?? "";
+  const found = Object.fromEntries(splits.map(({ name }) => [name, paths.map((): Cell[] => [])]));
   const pages = (await version.manifest()).length;
   for (let p = 0; p < pages; p++) {
-    for (const { digest, split } of await version.page(p)) {
+    for (const { digest, split, rows } of await version.page(p)) {
       const hex = toHex(parseDigest(digest));
       const table = tableFromIPC(await readFile(join(data.store, "b3", hex.slice(0, 2), hex)));
-      const name = version.splits[split]?.name ?? "";
-      const columns = (found[name] ??= paths.map(() => []));
-      for (const batch of table.batches) paths.forEach((path, c) => columns[c]?.push(...cellsOf(batch, path)));
+      const splitOf =
+        rule.kind === "positional"
+          ? slowSplits(rule, rows, digest).map((name) => name ?? rest)
+          : Array<string>(rows).fill(splits[split]?.name ?? "");
+      paths.forEach((path, c) => {
+        const cells = table.batches.flatMap((batch) => [...cellsOf(batch, path)]);
+        cells.forEach((cell, row) => found[splitOf[row] as string]?.[c]?.push(cell));
+      });
     }
   }
   return found;
