@@ -1,8 +1,9 @@
 /**
- * Owns a batch on the host: columns as fresh typed arrays, before tensors are made of them.
+ * Owns a batch on the host: columns as typed arrays, before tensors are made of them.
  */
 import { u32le, utf8 } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
+import type { BatchMemory } from "./batch-memory.ts";
 import { gatherColumn, gatherPresent, gatherRows, type BatchArray, type Runs } from "./columns/gather.ts";
 import { decodeImages } from "./columns/images.ts";
 import type { WhereIs } from "./columns/refusals.ts";
@@ -44,6 +45,7 @@ export async function assembleBatch(
   { runs }: Located,
   blocks: readonly Block[],
   mask: Float32Array | null,
+  memory: BatchMemory,
 ): Promise<Columns> {
   const where: WhereIs = (source, row) => {
     const tile = blocks[source]?.tile;
@@ -68,7 +70,7 @@ export async function assembleBatch(
     const present = plan.nulls === "mask" ? new Float32Array(runs.rows).fill(1) : null;
     const data =
       plan.image === null
-        ? gatherColumn(plan, sources, runs, where, present)
+        ? gatherColumn(plan, sources, runs, where, present, memory)
         : await decodeImages(plan, plan.image, gatherImages(plan, sources, runs, where), present);
     into[plan.name] = { data, shape, dtype: plan.dtype };
     const items = plan.pad ? gatherPresent(plan, sources, runs) : present;

@@ -10,6 +10,8 @@ import type { Digest } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { abortError, untilAborted } from "../shards/until-aborted.ts";
 import { assembleBatch, batchBytes, checkColumns, type BatchShape, type Columns } from "./batch.ts";
+import type { BatchArray } from "./columns/gather.ts";
+import type { BatchMemory } from "./batch-memory.ts";
 import type { Block, BlockCache } from "./fetch/block-cache.ts";
 import { ASSEMBLED_MAX } from "./fetch/budget.ts";
 import { createBoundedQueue } from "./fetch/bounded-queue.ts";
@@ -48,6 +50,8 @@ export interface HostBatch {
   /** Row numbers in the selection, in the order of the batch. */
   readonly ids: Float64Array;
   readonly origin: BatchOrigin;
+  /** Says that an array of the columns is not looked at any more: later batches may use it. A map's arrays are its own. */
+  recycle(array: BatchArray): void;
 }
 
 export interface Feed {
@@ -65,6 +69,7 @@ export interface FeedInput {
   readonly columns: Digest;
   readonly locator: Locator;
   readonly cache: BlockCache;
+  readonly memory: BatchMemory;
   readonly map: MapColumns | undefined;
   readonly withDigest: boolean;
   readonly epoch: number;
@@ -143,16 +148,26 @@ export function startFeed(input: FeedInput): Feed {
 
 /** The columns of a planned batch, after its reads. */
 async function finish(
-  { plan, shape, columns: asked, map, order, epoch, withDigest }: FeedInput,
+  { plan, shape, columns: asked, map, memory, order, epoch, withDigest }: FeedInput,
   { step, rows, mask, located, blocks }: Planned,
 ): Promise<HostBatch> {
-  const columns = await assembleBatch(shape, located, blocks, mask);
+  const columns = await assembleBatch(shape, located, blocks, mask, memory);
   const digest = withDigest ? batchDigest(batchBytes(columns)) : null;
   const from = step.from;
   const to = Math.min(step.to, order.rows);
   const origin = originOf(plan, asked, { epoch, from, to, bytes: digest });
   // Written out, in this file's hot loop: a literal that begins with a spread gets a hidden class of its own each time.
-  const batchOf = (given: Columns): HostBatch => ({ columns: given, epoch, from, to, digest, ids: rows, origin });
+  const recycle = map ? () => undefined : (array: BatchArray) => memory.give(array.buffer);
+  const batchOf = (given: Columns): HostBatch => ({
+    columns: given,
+    epoch,
+    from,
+    to,
+    digest,
+    ids: rows,
+    origin,
+    recycle,
+  });
   if (!map) return batchOf(columns);
   const key = epochKey(order.root, order.selection, order.order, epoch);
   const rng = (i: number): Rng => createRng(subKey(key, "augment", rows[i] ?? 0));

@@ -49,7 +49,7 @@ export function createEvaluationWith(version: ConfirmedVersion, options: EvalOpt
         const tf = await loadTfjs();
         const batch = await iterator.next();
         if (batch === null) return { done: true, value: undefined };
-        const tensors = toTensors(tf, batch.columns);
+        const tensors = toTensors(tf, batch);
         return { done: false, value: { ...tensors, [Symbol.dispose]: () => disposeTensors(tensors) } };
       },
       async return() {

@@ -142,7 +142,7 @@ function tensorIterator(host: HostLoader, repeats: boolean): BatchIterator {
         batch = await epoch.next();
       }
       if (batch === null) return { done: true, value: undefined };
-      return { done: false, value: toBatch(host, batch, toTensors(tf, batch.columns)) };
+      return { done: false, value: toBatch(host, batch, toTensors(tf, batch)) };
     },
     async return() {
       await epoch.return();

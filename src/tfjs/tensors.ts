@@ -1,11 +1,13 @@
 /**
  * Owns making tensors of host columns. tfjs is loaded when the first batch is, so a loader can be made without it.
  *
- * The tensors alias the batch's arrays, which nobody else holds: a batch's memory is never used again.
+ * The tensors alias the batch's arrays, which nobody else holds; where the backend has copied one, it is given back.
  */
 import type * as Tfjs from "@tensorflow/tfjs-core";
-import type { ColumnArray, ColumnArrays, Columns } from "../loader/batch.ts";
+import type { ColumnArray, ColumnArrays } from "../loader/batch.ts";
+import type { HostBatch } from "../loader/feed.ts";
 import { ShardpactError } from "../model/errors.ts";
+import { copyNow } from "./backend-copy.ts";
 import { findTfjsCore } from "./core-module.ts";
 
 export type TfjsCore = typeof Tfjs;
@@ -54,21 +56,26 @@ async function importCore(): Promise<TfjsCore> {
   }
 }
 
-/** Tensors of a batch; the caller disposes them. */
-export function toTensors(tf: TfjsCore, { xs, ys, mask }: Columns): BatchTensors {
-  const tensors = { xs: toTensor(tf, xs), ys: toTensor(tf, ys) };
-  return mask ? { ...tensors, mask: one(tf, mask) as Tfjs.Tensor1D } : tensors;
+type Recycle = HostBatch["recycle"];
+
+/** Tensors of a batch; the caller disposes them, and does not look at the batch's arrays any more. */
+export function toTensors(tf: TfjsCore, { columns: { xs, ys, mask }, recycle }: HostBatch): BatchTensors {
+  const tensors = { xs: toTensor(tf, xs, recycle), ys: toTensor(tf, ys, recycle) };
+  return mask ? { ...tensors, mask: one(tf, mask, recycle) as Tfjs.Tensor1D } : tensors;
 }
 
-function toTensor(tf: TfjsCore, columns: ColumnArrays): Tensors {
+function toTensor(tf: TfjsCore, columns: ColumnArrays, recycle: Recycle): Tensors {
   const all = Object.entries(columns);
   const [first] = all;
-  if (all.length === 1 && first) return one(tf, first[1]);
-  return Object.fromEntries(all.map(([name, column]) => [name, one(tf, column)]));
+  if (all.length === 1 && first) return one(tf, first[1], recycle);
+  return Object.fromEntries(all.map(([name, column]) => [name, one(tf, column, recycle)]));
 }
 
-function one(tf: TfjsCore, { data, texts, shape, dtype }: ColumnArray): Tfjs.Tensor {
-  return texts ? tf.tensor([...texts], [...shape], "string") : tf.tensor(data, [...shape], dtype as "float32");
+function one(tf: TfjsCore, { data, texts, shape, dtype }: ColumnArray, recycle: Recycle): Tfjs.Tensor {
+  if (texts) return tf.tensor([...texts], [...shape], "string");
+  const tensor = tf.tensor(data, [...shape], dtype as "float32");
+  if (copyNow(tf.backend(), tensor, data)) recycle(data);
+  return tensor;
 }
 
 export function disposeTensors({ xs, ys, mask }: BatchTensors): void {

@@ -27,15 +27,17 @@ export interface Budget {
   /** Bytes that tiles may take, and bytes of unused ones up to which they are kept. */
   readonly tileBytesMax: number;
   readonly tileBytesKept: number;
+  /** Bytes of all batches on their way. */
+  readonly batchBytes: number;
 }
 
 export function divideMemory(plan: LoaderPlan, shape: BatchShape, hasThread: boolean): Budget {
   const { memoryMaxBytes, memoryNeededBytes, memoryKeptBytes, orderBytes } = plan;
-  const batches = BATCHES_ON_THEIR_WAY * batchBytesOf(plan, shape);
-  const beside = GARBAGE_BYTES + SIDE_BYTES + batches + (hasThread ? THREAD_BYTES : 0);
+  const batchBytes = BATCHES_ON_THEIR_WAY * batchBytesOf(plan, shape);
+  const beside = GARBAGE_BYTES + SIDE_BYTES + batchBytes + (hasThread ? THREAD_BYTES : 0);
   const least = Math.max(Math.min(memoryNeededBytes, memoryMaxBytes), memoryMaxBytes * TILES_SHARE_MIN);
   const tileBytesMax = Math.floor(Math.max(memoryMaxBytes - beside, least)) - orderBytes;
-  return { tileBytesMax, tileBytesKept: Math.min(memoryKeptBytes - orderBytes, tileBytesMax) };
+  return { tileBytesMax, tileBytesKept: Math.min(memoryKeptBytes - orderBytes, tileBytesMax), batchBytes };
 }
 
 /** Numbers of one batch; texts are not counted, nobody knows how long they are. */

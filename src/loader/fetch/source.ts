@@ -9,6 +9,7 @@ import type { LoaderPorts } from "../internal.ts";
 import type { LoaderPlan } from "../plan.ts";
 import { createArena } from "./arena.ts";
 import { createBlockCache, type BlockCache } from "./block-cache.ts";
+import { createBatchMemory, type BatchMemory } from "../batch-memory.ts";
 import { divideMemory, SIDE_BYTES } from "./budget.ts";
 import { createInlineReads } from "./inline-reads.ts";
 import { loadLayout } from "./layout.ts";
@@ -23,6 +24,8 @@ const WORKER_BYTES_MIN = 16 * 1024 * 1024;
 export interface Source {
   readonly locator: Locator;
   readonly cache: BlockCache;
+  /** What batches are gathered into. */
+  readonly memory: BatchMemory;
   /** Forgets all verified bytes, as between epochs. */
   clear(): Promise<void>;
   close(): Promise<void>;
@@ -39,7 +42,7 @@ export async function openSource(
   const layout = await loadLayout(version, plan.split, signal);
   const schema = schemaFromCanonical(version.schema);
   const { reads, hasThread } = openReads(version, plan, signal, ports);
-  const { tileBytesMax, tileBytesKept } = divideMemory(plan, shape, hasThread);
+  const { tileBytesMax, tileBytesKept, batchBytes } = divideMemory(plan, shape, hasThread);
   const columns = [...new Set(shape.plans.map(({ path }) => path[0] as number))].sort((a, b) => a - b);
   const plans = shape.plans.map((column) => {
     const [top, ...below] = column.path;
@@ -70,6 +73,7 @@ export async function openSource(
   return {
     locator: createLocator(layout, tiles),
     cache,
+    memory: createBatchMemory(batchBytes),
     clear: async () => {
       cache.clear();
       await tiles.forget();
