@@ -2,109 +2,41 @@
  * Bytes per second, verified: the loader against one thread of `b3sum` over the same files, and reading, hashing and decoding
  * alone against plain reads into reused buffers. And how much is read: of a large shard before its first batch, by all ranks.
  */
-import { open } from "node:fs/promises";
-import { createArena } from "../src/loader/fetch/arena.ts";
-import { sideMemoryOf } from "../src/loader/fetch/side-memory.ts";
-import type { BatchSegment, ShardPlace } from "../src/loader/fetch/layout.ts";
 import { createHostLoader } from "../src/loader/host-loader.ts";
 import { DEFAULT_PORTS } from "../src/loader/internal.ts";
-import { hashBytes } from "../src/merkle/hash.ts";
-import { schemaFromCanonical } from "../src/shards/schema.ts";
-import { buildPackage, built } from "./built.ts";
-import { counted, makeFloatData, type FloatData } from "./float-data.ts";
-import { alternate, b3sum, timed, type Run } from "./peers.ts";
+import { buildPackage } from "./built.ts";
+import { counted, makeFloatData } from "./float-data.ts";
+import { startClient } from "./loader-clients.ts";
+import { alternate, b3sum } from "./peers.ts";
 import { type Figure, latency, rate } from "./report.ts";
 
 const RUNS = 5;
 const MiB = 1024 * 1024;
-const IN_FLIGHT = 4;
 const UNIT = "bytes/s";
-
-const never = new AbortController().signal;
-const noWarning = (): void => undefined;
-
-/** `fh.read` into one reused buffer of 1 MiB, nothing looked at. */
-async function plainReads(files: readonly string[], bytes: number, look?: (piece: Uint8Array) => void): Promise<Run> {
-  const buffer = new Uint8Array(MiB);
-  const startedMs = performance.now();
-  for (const file of files) {
-    await using handle = await open(file);
-    for (let at = 0; ;) {
-      const { bytesRead } = await handle.read(buffer, 0, MiB, at);
-      if (bytesRead === 0) break;
-      look?.(buffer.subarray(0, bytesRead));
-      at += bytesRead;
-    }
-  }
-  return { amount: bytes, ms: performance.now() - startedMs };
-}
-
-/** Every record batch read, hashed and decoded by what the loader uses, into reused shared memory; nothing gathered. */
-async function openDecoder({ version, bytes }: FloatData): Promise<{ run(): Promise<Run>; close(): Promise<void> }> {
-  const { dataset, version: number, stores } = version;
-  const where = { dataset, version: number };
-  const { createWorkerReads } =
-    await built<typeof import("../src/loader/fetch/worker-reads.ts")>("loader/fetch/worker-reads.ts");
-  const { createTileReader } =
-    await built<typeof import("../src/loader/fetch/tile-reader.ts")>("loader/fetch/tile-reader.ts");
-  const reads = createWorkerReads({ where, stores, hashing: "blake3", signal: never, warn: noWarning });
-  const schema = schemaFromCanonical(version.schema);
-  const allocate = (size: number): Uint8Array => new Uint8Array(new SharedArrayBuffer(size) as unknown as ArrayBuffer);
-  const memory = sideMemoryOf(createArena(4 * MiB));
-  const reader = createTileReader({ reads, schema, wanted: new Set([0]), tileBytes: MiB, blockRows: 0, memory });
-  const buffers = Array.from({ length: IN_FLIGHT }, () => allocate(2 * MiB));
-  const segments: BatchSegment[] = [];
-  for (const entry of await version.page(0)) {
-    const shard: ShardPlace = { entry, firstRow: 0, rows: entry.rows, fileRow: null, batches: null };
-    segments.push(...(await reader.open(shard)));
-  }
-  const run = async (): Promise<Run> => {
-    const startedMs = performance.now();
-    let next = 0;
-    await Promise.all(
-      buffers.map(async (buffer) => {
-        for (let at = next++; at < segments.length; at = next++) {
-          const segment = segments[at] as BatchSegment;
-          const { tiles } = reader.tilesOf(segment) ?? (await reader.loadTiles(segment));
-          for (const tile of tiles) await reader.read(tile, buffer);
-        }
-      }),
-    );
-    return { amount: bytes, ms: performance.now() - startedMs };
-  };
-  return { run, close: () => reads.close() };
-}
 
 async function throughput(note: (line: string) => void): Promise<Figure[]> {
   await using data = await makeFloatData(64, 307);
-  const { version, files, bytes, rows } = data;
+  const { files, bytes } = data;
   await buildPackage();
-  const { createHostLoader: shipped } =
-    await built<typeof import("../src/loader/host-loader.ts")>("loader/host-loader.ts");
-  await using loader = shipped(version, { xs: "x", batchSize: 256, shuffle: false }, DEFAULT_PORTS);
-  const epoch = (): Promise<Run> =>
-    timed(async () => {
-      const iterator = loader.iterate();
-      let seen = 0;
-      for (let batch = await iterator.next(); batch; batch = await iterator.next()) seen += batch.to - batch.from;
-      return bytes * (seen / rows);
-    });
-  const decoder = await openDecoder(data);
+  const asked = { batchSize: 256, strength: "none", hashing: "blake3", ends: "arrays", counts: "bytes" } as const;
+  await using loader = startClient({ kind: "loader", data: data.data, ...asked });
+  await using reading = startClient({ kind: "reads", files, hashed: false });
+  await using hashing = startClient({ kind: "reads", files, hashed: true });
+  await using decoder = startClient({ kind: "decoder", data: data.data });
   const hasB3sum = (await b3sum(files, bytes)) !== null;
   if (!hasB3sum) note("no b3sum here: BLAKE3 of @napi-rs/blake-hash in one thread, after plain reads, stands for it");
   const found = await alternate(RUNS, {
-    epoch,
-    reads: () => plainReads(files, bytes),
-    b3sum: async () => (await b3sum(files, bytes)) ?? plainReads(files, bytes, hashBytes),
+    epoch: loader.run,
+    reads: reading.run,
+    b3sum: async () => (await b3sum(files, bytes)) ?? (await hashing.run()),
     decoded: decoder.run,
   });
-  await decoder.close();
   for (const [name, { cpuNs }] of Object.entries(found)) note(`${name}: ${(cpuNs * 1000).toFixed(0)} CPU µs a MB`);
-  const hashing = hasB3sum ? "b3sum --num-threads 1" : "one thread of @napi-rs/blake-hash";
+  const hasher = hasB3sum ? "b3sum --num-threads 1" : "one thread of @napi-rs/blake-hash";
   const plain = "fh.read, one reused 1 MiB buffer";
   const { epoch: ours, decoded: read, reads, b3sum: theirs } = found;
   return [
-    rate("hash", "loader, contiguous, verified", UNIT, ours.rate, { name: hashing, value: theirs.rate }, 0.8),
+    rate("hash", "loader, contiguous, verified", UNIT, ours.rate, { name: hasher, value: theirs.rate }, 0.8),
     rate("hash", "read + hash + decode", UNIT, read.rate, { name: plain, value: reads.rate }, 0.5),
   ];
 }

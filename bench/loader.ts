@@ -1,52 +1,41 @@
 /**
  * Loader samples per second, verified, over rows of 64 and of 784 float32 from a warm page cache, beside the same loader with
- * a null hasher and beside other loaders over the same rows. All end with an owned dense float32 batch, every byte written.
+ * a null hasher and beside other loaders over the same rows, each in a process of its own. All end with an owned dense float32 batch, every byte written.
  */
-import type { ConfirmedVersion } from "../src/client/types.ts";
-import { DEFAULT_PORTS, type LoaderPorts } from "../src/loader/internal.ts";
-import type { Loader } from "../src/tfjs/loader.ts";
-import { buildPackage, built } from "./built.ts";
+import type { Strength } from "../src/loader/order/spec.ts";
+import { buildPackage } from "./built.ts";
 import { makeFloatData, type FloatData } from "./float-data.ts";
-import { alternate, pythonPeers, timed, type Measured, type Run } from "./peers.ts";
+import { startClient, type LoaderClient } from "./loader-clients.ts";
+import { alternate, pythonPeers, type Measured } from "./peers.ts";
 import { type Figure, rate } from "./report.ts";
-import { measureReadyTensors, measureTfData } from "./tfdata.ts";
 
 const MEGABYTES = 307; // more than the shuffle window, so that windows are really used
 const BATCH_SIZE = 256;
 const RUNS = 5;
 const TFDATA_ROWS = 20_000;
 
-const UNVERIFIED: LoaderPorts = { ...DEFAULT_PORTS, hashing: "none" };
 const UNIT = "samples/s";
 
-type Strength = "none" | "window";
-
-/** Of the package as it is shipped: sources that are transformed at run time run at a third of its speed. */
-async function open(version: ConfirmedVersion, strength: Strength, ports: LoaderPorts): Promise<Loader> {
-  const { createLoaderWith } = await built<typeof import("../src/tfjs/loader.ts")>("tfjs/loader.ts");
-  return createLoaderWith(version, { xs: "x", batchSize: BATCH_SIZE, shuffle: strength, seed: 7 }, ports);
-}
-
-/** The samples of one epoch, tensors made and disposed. */
-const epoch = (loader: Loader, rows: number): Promise<Run> =>
-  timed(async () => {
-    for await (const batch of loader) batch[Symbol.dispose]();
-    return rows;
-  });
+/** Ours in a process of its own, tensors made and disposed. */
+const ours = ({ data }: FloatData, strength: Strength, hashing: "blake3" | "none" = "blake3"): LoaderClient =>
+  startClient({ kind: "loader", data, batchSize: BATCH_SIZE, strength, hashing, ends: "tensors", counts: "samples" });
 
 const cpuText = (name: string, { cpuNs }: Measured): string => `${name} ${cpuNs.toFixed(0)}`;
 
 async function compare(data: FloatData, strength: Strength, note: (line: string) => void): Promise<Figure[]> {
-  const { version, rows, width } = data;
+  const { width } = data;
   const [file] = data.files as [string];
   const shuffled = strength === "window";
-  await using ours = await open(version, strength, DEFAULT_PORTS);
-  await using unhashed = await open(version, strength, UNVERIFIED);
+  const tfData = { file, column: "x", width, batchSize: BATCH_SIZE, rowsMax: TFDATA_ROWS, shuffle: shuffled };
+  await using verified = ours(data, strength);
+  await using unverified = ours(data, strength, "none");
+  await using rows = startClient({ kind: "rows", ...tfData });
+  await using ready = startClient({ kind: "ready", ...tfData });
   const rates = await alternate(RUNS, {
-    ours: () => epoch(ours, rows),
-    unhashed: () => epoch(unhashed, rows),
-    rows: () => measureTfData(file, "x", width, BATCH_SIZE, TFDATA_ROWS, shuffled),
-    ready: () => measureReadyTensors(file, "x", width, BATCH_SIZE),
+    ours: verified.run,
+    unhashed: unverified.run,
+    rows: rows.run,
+    ready: ready.run,
   });
   const name = `${width}×f32 ${shuffled ? "window-shuffled" : "contiguous"}, verified`;
   note(
@@ -65,7 +54,11 @@ async function compare(data: FloatData, strength: Strength, note: (line: string)
 }
 
 /** What the design asks for beside each Python peer, by the start of its name; `shuffled` is what ours is compared in. */
-const PYTHON: readonly { readonly peer: string; readonly strength: Strength; readonly reach: number | null }[] = [
+const PYTHON: readonly {
+  readonly peer: string;
+  readonly strength: "none" | "window";
+  readonly reach: number | null;
+}[] = [
   { peer: "HF datasets, Arrow + copy", strength: "none", reach: 1.5 },
   { peer: "HF datasets, shuffled", strength: "window", reach: 5 },
   { peer: "MosaicML streaming", strength: "window", reach: 20 },
@@ -74,11 +67,11 @@ const PYTHON: readonly { readonly peer: string; readonly strength: Strength; rea
 ];
 
 async function comparePython(data: FloatData, note: (line: string) => void): Promise<Figure[]> {
-  const { version, rows, width } = data;
+  const { width } = data;
   const [file] = data.files as [string];
-  await using contiguous = await open(version, "none", DEFAULT_PORTS);
-  await using window = await open(version, "window", DEFAULT_PORTS);
-  const measure = () => alternate(RUNS, { none: () => epoch(contiguous, rows), window: () => epoch(window, rows) });
+  await using contiguous = ours(data, "none");
+  await using window = ours(data, "window");
+  const measure = () => alternate(RUNS, { none: contiguous.run, window: window.run });
   const before = await measure();
   const peers = await pythonPeers(file, "x", BATCH_SIZE, RUNS, note);
   if (peers.length === 0) return [];
@@ -101,7 +94,7 @@ export async function benchLoader(note: (line: string) => void): Promise<Figure[
       `${data.rows.toLocaleString("en")} rows of ${width} float32, batches of ${BATCH_SIZE}, ${RUNS} alternating runs`,
     );
     for (const strength of ["none", "window"] as const) figures.push(...(await compare(data, strength, note)));
-    if (width === 64) figures.push(...(await comparePython(data, note)));
+    figures.push(...(await comparePython(data, note)));
   }
   return figures;
 }

@@ -5,17 +5,25 @@
 import { readFile } from "node:fs/promises";
 import * as tf from "@tensorflow/tfjs-node";
 import { tableFromIPC } from "apache-arrow";
-import type { Run } from "./peers.ts";
 
-/** At most `rowsMax` rows: every row a Float32Array element, batched by tf.data. */
-export async function measureTfData(
-  file: string,
-  column: string,
-  width: number,
-  batchSize: number,
-  rowsMax: number,
-  shuffle: boolean,
-): Promise<Run> {
+export interface TfDataInput {
+  readonly file: string;
+  readonly column: string;
+  readonly width: number;
+  readonly batchSize: number;
+  readonly rowsMax: number;
+  readonly shuffle: boolean;
+}
+
+/** At most `rowsMax` rows in each run: every row a Float32Array element, batched by tf.data. Runs resolve with their samples. */
+export async function openTfData({
+  file,
+  column,
+  width,
+  batchSize,
+  rowsMax,
+  shuffle,
+}: TfDataInput): Promise<() => Promise<number>> {
   const table = tableFromIPC(await readFile(file));
   const rows = Math.min(rowsMax, table.numRows);
   const chunks = table.getChild(column)!.data.map((d) => d.children[0]!.values as Float32Array);
@@ -26,25 +34,11 @@ export async function measureTfData(
     }
   }
   const plain = tf.data.generator(elements as unknown as () => Generator<tf.TensorContainer>);
-  const dataset = (shuffle ? plain.shuffle(10_000, "7") : plain).batch(batchSize);
-  const startedMs = performance.now();
-  let samples = 0;
-  await dataset.forEachAsync((batch) => {
-    const tensor = batch as tf.Tensor;
-    samples += tensor.shape[0]!;
-    tensor.dispose();
-  });
-  return { amount: samples, ms: performance.now() - startedMs };
+  return () => samplesOf((shuffle ? plain.shuffle(10_000, "7") : plain).batch(batchSize));
 }
 
 /** tf.data at its fastest: a generator of ready tensors, a copy of `batchSize` rows each, over the whole file, in order. */
-export async function measureReadyTensors(
-  file: string,
-  column: string,
-  width: number,
-  batchSize: number,
-): Promise<Run> {
-  const startedMs = performance.now();
+export async function measureReadyTensors({ file, column, width, batchSize }: TfDataInput): Promise<number> {
   const table = tableFromIPC(await readFile(file)); // read in each run, as the loader reads in each epoch
   const chunks = table.getChild(column)!.data.map((d) => d.children[0]!.values as Float32Array);
   function* tensors(): Generator<tf.Tensor> {
@@ -55,11 +49,15 @@ export async function measureReadyTensors(
       }
     }
   }
+  return samplesOf(tf.data.generator(tensors as unknown as () => Generator<tf.TensorContainer>));
+}
+
+async function samplesOf(dataset: tf.data.Dataset<tf.TensorContainer>): Promise<number> {
   let samples = 0;
-  await tf.data.generator(tensors as unknown as () => Generator<tf.TensorContainer>).forEachAsync((batch) => {
+  await dataset.forEachAsync((batch) => {
     const tensor = batch as tf.Tensor;
     samples += tensor.shape[0]!;
     tensor.dispose();
   });
-  return { amount: samples, ms: performance.now() - startedMs };
+  return samples;
 }

@@ -1,0 +1,169 @@
+/**
+ * Owns one loader of a bench in a process of its own, ours or one of TensorFlow.js, as Python's loaders have theirs: the
+ * built package, and no other heap for the collector to mark. Forked by `loader-clients.ts`, told what to load; each
+ * further message asks for a run.
+ */
+import { open } from "node:fs/promises";
+import type { ConfirmedVersion } from "../src/client/types.ts";
+import type { BatchSegment } from "../src/loader/fetch/layout.ts";
+import type { Hashing } from "../src/loader/fetch/reads.ts";
+import type { Strength } from "../src/loader/order/spec.ts";
+import type { VersionData } from "../test/loader/support/version.ts";
+import { built } from "./built.ts";
+import type { Run } from "./peers.ts";
+import { measureReadyTensors, openTfData, type TfDataInput } from "./tfdata.ts";
+
+const MiB = 1024 * 1024;
+/** A run takes as many epochs as begin in this time. */
+const RUN_MS = 400;
+const DECODES_IN_FLIGHT = 4;
+
+export interface LoaderJob {
+  readonly kind: "loader";
+  readonly data: VersionData;
+  readonly batchSize: number;
+  readonly strength: Strength;
+  readonly hashing: Hashing;
+  /** What an epoch ends in; amounts are samples, or bytes of all of the version. */
+  readonly ends: "tensors" | "arrays";
+  readonly counts: "samples" | "bytes";
+}
+
+export type Job =
+  | LoaderJob
+  | ({ readonly kind: "rows" | "ready" } & TfDataInput)
+  /** Record batches read, hashed and decoded by what the loader uses, nothing gathered. */
+  | { readonly kind: "decoder"; readonly data: VersionData }
+  /** Plain reads into one reused buffer, looked at by the hasher or by nobody. */
+  | { readonly kind: "reads"; readonly files: readonly string[]; readonly hashed: boolean };
+
+/** Does all of it once; resolves with how much that was. */
+type Work = () => Promise<number>;
+
+async function versionOf({ manifest, pages, store, ...facts }: VersionData): Promise<ConfirmedVersion> {
+  const { openDirectoryStore } =
+    await built<typeof import("../src/shards/directory-store.ts")>("shards/directory-store.ts");
+  return {
+    ...facts,
+    dataset: "things",
+    version: 1,
+    index: 7,
+    stores: [await openDirectoryStore(store)],
+    manifest: async () => manifest,
+    page: async (position: number) => pages[position] ?? [],
+    reconfirm: async () => facts.confirmation,
+  } as Partial<ConfirmedVersion> as ConfirmedVersion;
+}
+
+async function loaderWork({ data, batchSize, strength, hashing, ends, counts }: LoaderJob): Promise<Work> {
+  const { DEFAULT_PORTS } = await built<typeof import("../src/loader/internal.ts")>("loader/internal.ts");
+  const version = await versionOf(data);
+  const options = { xs: "x", batchSize, shuffle: strength, seed: 7 } as const;
+  const ports = { ...DEFAULT_PORTS, hashing };
+  const amount = counts === "samples" ? data.rows : data.bytes;
+  if (ends === "arrays") {
+    const { createHostLoader } = await built<typeof import("../src/loader/host-loader.ts")>("loader/host-loader.ts");
+    const loader = createHostLoader(version, options, ports, "at row 0");
+    return async () => {
+      const iterator = loader.iterate();
+      for (let batch = await iterator.next(); batch; batch = await iterator.next()) {
+        const { x } = batch.columns.xs;
+        if (x) batch.recycle(x.data); // written, and done with
+      }
+      return amount;
+    };
+  }
+  const { createLoaderWith } = await built<typeof import("../src/tfjs/loader.ts")>("tfjs/loader.ts");
+  const loader = createLoaderWith(version, options, ports);
+  return async () => {
+    for await (const batch of loader) batch[Symbol.dispose]();
+    return amount;
+  };
+}
+
+async function decoderWork(data: VersionData): Promise<Work> {
+  const { createArena } = await built<typeof import("../src/loader/fetch/arena.ts")>("loader/fetch/arena.ts");
+  const { sideMemoryOf } =
+    await built<typeof import("../src/loader/fetch/side-memory.ts")>("loader/fetch/side-memory.ts");
+  const { schemaFromCanonical } = await built<typeof import("../src/shards/schema.ts")>("shards/schema.ts");
+  const { createTileReader } =
+    await built<typeof import("../src/loader/fetch/tile-reader.ts")>("loader/fetch/tile-reader.ts");
+  const { createWorkerReads } =
+    await built<typeof import("../src/loader/fetch/worker-reads.ts")>("loader/fetch/worker-reads.ts");
+  const version = await versionOf(data);
+  const reads = createWorkerReads({
+    where: { dataset: version.dataset, version: version.version },
+    stores: version.stores,
+    hashing: "blake3",
+    signal: new AbortController().signal,
+    warn: () => undefined,
+  });
+  const memory = sideMemoryOf(createArena(4 * MiB));
+  const schema = schemaFromCanonical(data.schema);
+  const reader = createTileReader({ reads, schema, wanted: new Set([0]), tileBytes: MiB, blockRows: 0, memory });
+  const shared = (): Uint8Array => new Uint8Array(new SharedArrayBuffer(2 * MiB) as unknown as ArrayBuffer);
+  const buffers = Array.from({ length: DECODES_IN_FLIGHT }, shared);
+  const segments: BatchSegment[] = [];
+  for (const entry of await version.page(0)) {
+    segments.push(...(await reader.open({ entry, firstRow: 0, rows: entry.rows, fileRow: null, batches: null })));
+  }
+  return async () => {
+    let next = 0;
+    const decode = async (buffer: Uint8Array): Promise<void> => {
+      for (let at = next++; at < segments.length; at = next++) {
+        const segment = segments[at] as BatchSegment;
+        const { tiles } = reader.tilesOf(segment) ?? (await reader.loadTiles(segment));
+        for (const tile of tiles) await reader.read(tile, buffer);
+      }
+    };
+    await Promise.all(buffers.map(decode));
+    return data.bytes;
+  };
+}
+
+async function plainReads(files: readonly string[], hashed: boolean): Promise<number> {
+  const { hashBytes } = await built<typeof import("../src/merkle/hash.ts")>("merkle/hash.ts");
+  const buffer = new Uint8Array(MiB);
+  let bytes = 0;
+  for (const file of files) {
+    await using handle = await open(file);
+    for (let at = 0, got = -1; got !== 0; at += got) {
+      got = (await handle.read(buffer, 0, MiB, at)).bytesRead;
+      if (hashed) hashBytes(buffer.subarray(0, got));
+      bytes += got;
+    }
+  }
+  return bytes;
+}
+
+async function workOf(job: Job): Promise<Work> {
+  switch (job.kind) {
+    case "loader":
+      return loaderWork(job);
+    case "rows":
+      return openTfData(job);
+    case "ready":
+      return () => measureReadyTensors(job);
+    case "decoder":
+      return decoderWork(job.data);
+    case "reads":
+      return () => plainReads(job.files, job.hashed);
+  }
+}
+
+async function measure(work: Work): Promise<Run> {
+  const before = process.cpuUsage();
+  const startedMs = performance.now();
+  let amount = 0;
+  do amount += await work();
+  while (performance.now() - startedMs < RUN_MS);
+  const { user, system } = process.cpuUsage(before);
+  return { amount, ms: performance.now() - startedMs, cpuMs: (user + system) / 1000 };
+}
+
+process.once("message", (job: Job) => {
+  const opening = workOf(job);
+  process.on("message", () => {
+    void opening.then(measure).then((run) => process.send?.(run));
+  });
+});
