@@ -125,7 +125,8 @@ function corruptIndex({ entry, where }: FetchIndexOptions, got: string, store: R
 function missing({ entry, where, stores }: FetchIndexOptions): ShardpactError {
   return new ShardpactError(
     "not_found",
-    `${where.dataset}@v${where.version}: the segment index of shard ${entry.name} is in none of ${stores.length} stores`,
+    `${where.dataset}@v${where.version}: the segment index of shard ${entry.name} is in none of ${stores.length} stores: ` +
+      stores.map((s) => s.url).join(", "),
     {
       details: { ...where, shard: entry.name, digest: entry.segmentIndex, stores: stores.map((s) => s.url) },
       hint: "Name a store that holds the shard and its segment index.",

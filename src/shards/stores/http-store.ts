@@ -9,6 +9,7 @@ import type { Digest } from "../../model/bytes.ts";
 import { ShardpactError } from "../../model/errors.ts";
 import { LIMITS } from "../../model/limits.ts";
 import type { ObjectHandle, ObjectInfo, ShardStore } from "../port.ts";
+import { fillFrom } from "./deadline.ts";
 import { createGuard, keyOf } from "./guard.ts";
 
 const TRIES_MAX = 3;
@@ -107,13 +108,7 @@ async function readRange(address: URL, target: Uint8Array, from: number, signal?
     const said = answer.status === 200 ? "the server ignores ranges" : `HTTP ${answer.status}`;
     throw new HttpFailure(answer.status, said);
   }
-  let at = 0;
-  for await (const chunk of answer.body as unknown as AsyncIterable<Uint8Array>) {
-    if (at + chunk.byteLength > target.byteLength) throw new HttpFailure(206, "more bytes came than were asked for");
-    target.set(chunk, at);
-    at += chunk.byteLength;
-  }
-  if (at < target.byteLength) throw new HttpFailure(206, `${at} of ${target.byteLength} bytes came`);
+  await fillFrom(answer.body as unknown as AsyncIterable<Uint8Array>, target);
 }
 
 /** With a deadline for the whole answer, its body included. */

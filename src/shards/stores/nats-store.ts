@@ -17,12 +17,16 @@ import { LIMITS } from "../../model/limits.ts";
 import { checkPut, createObjectDigest } from "../object-digest.ts";
 import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "../port.ts";
 import { createGuard, digestOf, type Guard, hexOf, throwIfAborted } from "./guard.ts";
+import { type NatsLine, watchLine } from "./nats-line.ts";
 import { isWholeCopy } from "./whole-copy.ts";
 
 const PIECE_BYTES = 1024 * 1024;
 /** Pieces of one open object that are kept: reads of neighbouring leaves fall into the same one. */
 const PIECES_KEPT = 4;
 const CONNECT_TIMEOUT_MS = 5_000;
+const RECONNECT_WAIT_MS = 100;
+/** A server that is silent for three of these is taken for gone. The client's default is two minutes. */
+const PING_INTERVAL_MS = 10_000;
 
 const entrySchema = z.object({
   bytes: z.number().int().nonnegative(),
@@ -32,6 +36,7 @@ const entrySchema = z.object({
 type Entry = z.infer<typeof entrySchema>;
 
 interface Buckets {
+  readonly line: NatsLine;
   readonly entries: ObjectStore;
   readonly pieces: ObjectStore;
   readonly quarantine: ObjectStore;
@@ -83,6 +88,8 @@ async function connectTo(address: string, bucket: string, { seed }: NatsStoreOpt
     name: `shardpact store ${bucket}`,
     timeout: CONNECT_TIMEOUT_MS,
     maxReconnectAttempts: -1,
+    reconnectTimeWait: RECONNECT_WAIT_MS,
+    pingInterval: PING_INTERVAL_MS,
     ...(seed === undefined ? {} : { authenticator: nkeyAuthenticator(utf8(seed)) }),
   });
   try {
@@ -93,7 +100,7 @@ async function connectTo(address: string, bucket: string, { seed }: NatsStoreOpt
     const [entries, pieces, quarantine] = await Promise.all(
       ["", "-pieces", "-quarantine"].map((suffix) => views.os(`${bucket}${suffix}`, options)),
     );
-    return { nc, entries, pieces, quarantine } as Connected;
+    return { nc, line: watchLine(nc), entries, pieces, quarantine } as Connected;
   } catch (error) {
     await nc.close();
     throw error;
@@ -119,23 +126,23 @@ function natsStore(url: string, connection: Connection): ShardStore {
     open: (digest, signal) =>
       run(`opening ${digest}`, async (buckets) => {
         throwIfAborted(signal);
-        const entry = await entryOf(buckets.entries, digest);
+        const entry = await entryOf(buckets, digest, signal);
         if (!entry) throw new Missing("not there");
         return openedObject(buckets, guard, digest, entry, signal);
       }),
     stat: (digest) =>
-      run(`looking for ${digest}`, async ({ entries }) => {
-        const entry = await entryOf(entries, digest);
+      run(`looking for ${digest}`, async (buckets) => {
+        const entry = await entryOf(buckets, digest);
         return entry && { digest, bytes: entry.bytes };
       }),
     put: (digest, source, options = {}) =>
       run(`storing ${digest}`, (buckets) => putObject(buckets, store, digest, source, options)),
     async *list() {
-      yield* await run("listing", ({ entries }) => Promise.resolve(listObjects(entries, guard)));
+      yield* await run("listing", (buckets) => Promise.resolve(listObjects(buckets, guard)));
     },
     quarantine: (digest, reason) =>
-      run(`quarantining ${digest}`, async ({ entries, quarantine }) => {
-        const bytes = await timed(entries.getBlob(hexOf(digest)));
+      run(`quarantining ${digest}`, async ({ line, entries, quarantine }) => {
+        const bytes = await line.read(() => entries.getBlob(hexOf(digest)));
         if (bytes === null) return; // somebody else was first
         const name = `${hexOf(digest)}.${randomBytes(4).toString("hex")}`;
         await quarantine.putBlob({ name, description: `${new Date().toISOString()} ${reason}` }, bytes);
@@ -147,13 +154,13 @@ function natsStore(url: string, connection: Connection): ShardStore {
   return store;
 }
 
-async function entryOf(entries: ObjectStore, digest: Digest): Promise<Entry | null> {
-  const bytes = await timed(entries.getBlob(hexOf(digest)));
+async function entryOf({ line, entries }: Buckets, digest: Digest, signal?: AbortSignal): Promise<Entry | null> {
+  const bytes = await line.read(() => entries.getBlob(hexOf(digest)), signal);
   return bytes && entrySchema.parse(JSON.parse(new TextDecoder().decode(bytes)));
 }
 
 function openedObject(
-  { pieces }: Buckets,
+  { line, pieces }: Buckets,
   guard: Guard,
   digest: Digest,
   { bytes, pieceBytes, upload }: Entry,
@@ -176,7 +183,7 @@ function openedObject(
   }
 
   async function fetchPiece(n: number): Promise<Uint8Array> {
-    const found = await timed(pieces.getBlob(pieceName(digest, upload, n)));
+    const found = await line.read(() => pieces.getBlob(pieceName(digest, upload, n)), signal);
     const expected = Math.min(pieceBytes, bytes - n * pieceBytes);
     if (found?.byteLength !== expected) {
       throw new Error(`piece ${n} has ${found?.byteLength ?? "no"} bytes and not ${expected}`);
@@ -205,12 +212,13 @@ function openedObject(
 }
 
 async function putObject(
-  { entries, pieces }: Buckets,
+  buckets: Buckets,
   store: ShardStore,
   digest: Digest,
   source: AsyncIterable<Uint8Array>,
   options: PutOptions,
 ): Promise<"stored" | "present"> {
+  const { entries, pieces } = buckets;
   const { bytes, signal, onBytes, ...rest } = options;
   throwIfAborted(signal);
   if (bytes !== undefined && (await isWholeCopy(store, digest, bytes, options))) return "present";
@@ -230,7 +238,7 @@ async function putObject(
     checkPut(store.url, digest, hash.digest(), written);
     const isThere = await isWholeCopy(store, digest, written, { ...rest, ...(signal ? { signal } : {}) });
     if (!isThere) {
-      const before = await entryOf(entries, digest).catch(() => null);
+      const before = await entryOf(buckets, digest).catch(() => null);
       const entry: Entry = { bytes: written, pieceBytes: PIECE_BYTES, upload };
       await entries.putBlob({ name: hexOf(digest) }, utf8(JSON.stringify(entry)));
       count = 0;
@@ -266,28 +274,15 @@ async function* cutInPieces(source: AsyncIterable<Uint8Array>): AsyncGenerator<U
   if (filled > 0) yield piece.subarray(0, filled);
 }
 
-async function* listObjects(entries: ObjectStore, guard: Guard): AsyncGenerator<ObjectInfo> {
-  for (const { name, deleted } of await guard.run("listing", () => entries.list())) {
+async function* listObjects(buckets: Buckets, guard: Guard): AsyncGenerator<ObjectInfo> {
+  const { line, entries } = buckets;
+  for (const { name, deleted } of await guard.run("listing", () => line.read(() => entries.list()))) {
     const digest = digestOf(name);
-    const entry = digest && !deleted ? await guard.run("listing", () => entryOf(entries, digest)) : null;
+    const entry = digest && !deleted ? await guard.run("listing", () => entryOf(buckets, digest)) : null;
     if (digest && entry) yield { digest, bytes: entry.bytes };
   }
 }
 
 function pieceName(digest: Digest, upload: string, n: number): string {
   return `${hexOf(digest)}/${upload}/${n}`;
-}
-
-/** The client waits for ever for an object whose server is gone. */
-async function timed<T>(work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    const ms = LIMITS.storeRequestTimeoutMs;
-    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

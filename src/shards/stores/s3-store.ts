@@ -9,6 +9,7 @@ import type { Digest } from "../../model/bytes.ts";
 import { ShardpactError } from "../../model/errors.ts";
 import { LIMITS } from "../../model/limits.ts";
 import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "../port.ts";
+import { fillFrom, withDeadline } from "./deadline.ts";
 import { createGuard, digestOf, type Guard, hexOf, keyOf, throwIfAborted } from "./guard.ts";
 import { aborting, loadS3, type S3Place } from "./s3-sdk.ts";
 import { uploadToS3 } from "./s3-upload.ts";
@@ -16,6 +17,7 @@ import { isWholeCopy } from "./whole-copy.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const ATTEMPTS_MAX = 4;
+const BODIES_MAX = 3;
 
 /** @throws ShardpactError `config_invalid`, `setup_failed` (the SDK is not installed) */
 export async function openS3Store(address: string): Promise<ShardStore> {
@@ -29,7 +31,9 @@ export async function openS3Store(address: string): Promise<ShardStore> {
     // Our own digests prove the bytes; not every S3 server knows the SDK's default checksums.
     requestChecksumCalculation: "WHEN_REQUIRED",
     responseChecksumValidation: "WHEN_REQUIRED",
-    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, requestTimeout: LIMITS.storeRequestTimeoutMs },
+    // For puts, which may take long on a slow line: no silence longer than this. Reads have a deadline (`withDeadline`); the
+    // SDK's own `requestTimeout` only warns.
+    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: LIMITS.storeRequestTimeoutMs },
   });
   return s3Store({ sdk, client, bucket, prefix }, address);
 }
@@ -77,11 +81,15 @@ function s3Store(place: S3Place, url: string): ShardStore {
     codeOf: (error) => (error instanceof Error ? error.name : ""),
   });
   const at = (digest: Digest) => ({ Bucket: bucket, Key: prefix + keyOf(digest) });
+  const sizeOf = (digest: Digest, signal?: AbortSignal): Promise<number> =>
+    withDeadline(signal, async (ending) => {
+      const { ContentLength } = await client.send(new sdk.HeadObjectCommand(at(digest)), aborting(ending));
+      return ContentLength ?? 0;
+    });
   const stat = (digest: Digest): Promise<ObjectInfo | null> =>
     guard.run(`looking for ${digest}`, async () => {
       try {
-        const { ContentLength } = await client.send(new sdk.HeadObjectCommand(at(digest)));
-        return { digest, bytes: ContentLength ?? 0 };
+        return { digest, bytes: await sizeOf(digest) };
       } catch (error) {
         if (isMissing(error)) return null;
         throw error;
@@ -97,8 +105,7 @@ function s3Store(place: S3Place, url: string): ShardStore {
     open: (digest, signal) =>
       guard.run(`opening ${digest}`, async () => {
         throwIfAborted(signal);
-        const head = await client.send(new sdk.HeadObjectCommand(at(digest)), aborting(signal));
-        return openedObject(place, guard, digest, head.ContentLength ?? 0, signal);
+        return openedObject(place, guard, digest, await sizeOf(digest, signal), signal);
       }),
     stat,
     put: (digest, source, options = {}) =>
@@ -119,21 +126,28 @@ function openedObject(
   signal: AbortSignal | undefined,
 ): ObjectHandle {
   const close = (): Promise<void> => Promise.resolve();
+  /** The SDK tries a request again, but not a body that breaks off. */
+  async function read(target: Uint8Array, position: number, ending: AbortSignal): Promise<void> {
+    const Range = `bytes=${position}-${position + target.byteLength - 1}`;
+    const input = { Bucket: bucket, Key: prefix + keyOf(digest), Range };
+    for (let tries = 1; ; tries++) {
+      const { Body } = await client.send(new sdk.GetObjectCommand(input), aborting(ending));
+      try {
+        await fillFrom(Body as AsyncIterable<Uint8Array>, target);
+        return;
+      } catch (error) {
+        if (tries >= BODIES_MAX || ending.aborted) throw error;
+      }
+    }
+  }
   return {
     bytes,
     readInto: (target, position) =>
       guard.run(`reading ${digest}`, async () => {
         const length = Math.min(target.byteLength, bytes - position);
         if (length <= 0) return 0;
-        const range = `bytes=${position}-${position + length - 1}`;
-        const input = { Bucket: bucket, Key: prefix + keyOf(digest), Range: range };
-        const { Body } = await client.send(new sdk.GetObjectCommand(input), aborting(signal));
-        let filled = 0;
-        for await (const chunk of Body as AsyncIterable<Uint8Array>) {
-          target.set(chunk.subarray(0, length - filled), filled);
-          filled = Math.min(length, filled + chunk.byteLength);
-        }
-        return filled;
+        await withDeadline(signal, (ending) => read(target.subarray(0, length), position, ending));
+        return length;
       }),
     close,
     [Symbol.asyncDispose]: close,
@@ -166,7 +180,9 @@ async function* listObjects({ sdk, client, bucket, prefix }: S3Place, guard: Gua
   let ContinuationToken: string | undefined;
   do {
     const input = { Bucket: bucket, Prefix: `${prefix}b3/`, ...(ContinuationToken ? { ContinuationToken } : {}) };
-    const page = await guard.run("listing", () => client.send(new sdk.ListObjectsV2Command(input)));
+    const page = await guard.run("listing", () =>
+      withDeadline(undefined, (ending) => client.send(new sdk.ListObjectsV2Command(input), aborting(ending))),
+    );
     for (const { Key, Size } of page.Contents ?? []) {
       const digest = digestOf(Key ?? "");
       if (digest) yield { digest, bytes: Size ?? 0 };

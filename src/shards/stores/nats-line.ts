@@ -1,0 +1,62 @@
+/**
+ * Owns what a broken connection means for reads from a NATS store: what was under way is asked again once the line is back,
+ * and a line that stays down is told at once. The client itself waits for answers to requests that went down with the line.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { Events, type NatsConnection } from "nats";
+import { abortError, untilAborted } from "../until-aborted.ts";
+import { withDeadline } from "./deadline.ts";
+
+/** How long reads wait for a line to come back. */
+const DOWN_MS_MAX = 5_000;
+
+export interface NatsLine {
+  /** Resolves as `work` does, which may run more than once. @throws what it throws, or that no answer came */
+  read<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+}
+
+/** Follows the connection until it is closed. */
+export function watchLine(nc: NatsConnection): NatsLine {
+  let broken = new AbortController();
+  let back = new AbortController();
+  let downSinceMs: number | null = null;
+
+  async function follow(): Promise<void> {
+    for await (const { type } of nc.status()) {
+      if (type === Events.Disconnect && downSinceMs === null) {
+        downSinceMs = performance.now();
+        back = new AbortController();
+        broken.abort();
+      } else if (type === Events.Reconnect) {
+        downSinceMs = null;
+        broken = new AbortController();
+        back.abort();
+      }
+    }
+  }
+
+  async function untilWhole(ending: AbortSignal): Promise<void> {
+    while (downSinceMs !== null) {
+      if (ending.aborted) throw abortError(ending);
+      const leftMs = downSinceMs + DOWN_MS_MAX - performance.now();
+      if (leftMs <= 0) throw new Error("the connection is down");
+      await sleep(leftMs, null, { signal: AbortSignal.any([ending, back.signal]) }).catch(() => undefined);
+    }
+  }
+
+  void follow();
+  return {
+    read: (work, signal) =>
+      withDeadline(signal, async (ending) => {
+        for (;;) {
+          await untilWhole(ending);
+          const cut = broken.signal;
+          try {
+            return await untilAborted(AbortSignal.any([ending, cut]), work());
+          } catch (error) {
+            if (ending.aborted || !cut.aborted) throw error;
+          }
+        }
+      }),
+  };
+}
