@@ -35,7 +35,7 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   pg: /^src\/(storage\/postgres\/|cli\/embedded\/postgres\.ts|cli\/audit)/,
   "pg-copy-streams": /^src\/storage\/postgres\//,
   "drizzle-orm": /^src\/storage\/postgres\//,
-  nats: /^src\/(transport\/nats[^/]*\.ts|shards\/stores\/nats-store\.ts|model\/keys\.ts)$/,
+  nats: /^src\/(transport\/nats[^/]*\.ts|shards\/stores\/nats-[a-z]+\.ts|model\/keys\.ts)$/,
   "@aws-sdk/client-s3": /^src\/shards\/stores\/s3-/,
   "@duckdb/node-api": /^src\/import\/duckdb/,
   sharp: /^src\/loader\/columns\/images\.ts$/,
