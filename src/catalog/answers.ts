@@ -5,11 +5,12 @@
  * representation of bytes) is decided here and nowhere else.
  */
 import type { CatalogAnswer, QueryKind, RevocationAnswer, VersionAnswer } from "../model/api.ts";
-import { formatDigest } from "../model/bytes.ts";
+import { type Digest, formatDigest } from "../model/bytes.ts";
 import { decodeCommand, readStamp } from "../model/commands.ts";
 import { LIMITS } from "../model/limits.ts";
 import { nearestNames } from "../model/nearest.ts";
 import { hashBytes } from "../merkle/hash.ts";
+import { packLeaves } from "../merkle/manifest.ts";
 import type { LedgerRow } from "./apply.ts";
 import type {
   DatasetRow,
@@ -53,14 +54,25 @@ export function revocationAnswer({ subject, index, timeMs, actor, reason }: Revo
   return { subject, index, timeMs, actor, reason };
 }
 
+/** What an answer tells of a version's page. */
+export type PlacedPage = Pick<VersionPageRow, "position" | "page" | "totals">;
+
 /** Manifest entries by position. */
-export function pagesAnswer(rows: readonly VersionPageRow[]): CatalogAnswer {
-  const sorted = rows.toSorted((a, b) => a.position - b.position);
-  const entries = sorted.map(({ page, totals }) => ({
+export function pagesAnswer(rows: readonly PlacedPage[]): CatalogAnswer {
+  const entries = byPosition(rows).map(({ page, totals }) => ({
     page,
     totals: totals.map(({ split, rows: count, bytes, shards }) => ({ split, rows: count, bytes, shards })),
   }));
   return { kind: "pages", entries };
+}
+
+/** The same packed, and the frontier before the first. */
+export function leavesAnswer(rows: readonly PlacedPage[], frontier: readonly Digest[]): CatalogAnswer {
+  return { kind: "leaves", frontier: [...frontier], leaves: packLeaves(byPosition(rows)) };
+}
+
+function byPosition(rows: readonly PlacedPage[]): readonly PlacedPage[] {
+  return rows.toSorted((a, b) => a.position - b.position);
 }
 
 export function objectAnswer({ kind, bytes }: PageRow): CatalogAnswer {

@@ -80,7 +80,7 @@ async function diff(context: Context, fromText: string, toText: string): Promise
 async function openSide({ session, timeoutMs, signal }: Context, text: string): Promise<Side> {
   const resolved = await resolve(session, parseRef(text), { timeoutMs, signal });
   const { version, confirmation } = resolved;
-  const head: VersionHead = { ...version, asOf: confirmation.index, splitCount: version.splits.length };
+  const head: VersionHead = { ...version, asOf: confirmation.index };
   return { resolved, head, manifest: await fetchManifest(session, head, { timeoutMs, signal }) };
 }
 

@@ -75,7 +75,7 @@ async function* pagesOf(
   { session, timeoutMs, signal }: Context,
   { version, confirmation }: Resolved,
 ): AsyncGenerator<readonly ShardEntry[]> {
-  const head: VersionHead = { ...version, asOf: confirmation.index, splitCount: version.splits.length };
+  const head: VersionHead = { ...version, asOf: confirmation.index };
   const manifest = await fetchManifest(session, head, { timeoutMs, signal });
   for (const [position, page] of manifest.entries()) {
     yield await fetchPage(session, head, position, page, { timeoutMs, signal });

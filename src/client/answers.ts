@@ -2,16 +2,30 @@
  * Owns reading catalog answers as they come over the wire: validated by zod, `not_found` turned into its error.
  */
 import { z } from "zod";
-import { errorReply, manifestEntry, versionAnswer, type CatalogQuery, type VersionAnswer } from "../model/api.ts";
+import {
+  digest,
+  errorReply,
+  manifestEntry,
+  versionAnswer,
+  type CatalogQuery,
+  type VersionAnswer,
+} from "../model/api.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { formatRef } from "../model/names.ts";
 
+/** One hash for each one bit of a page count. */
+const FRONTIER_MAX = 32;
 const row = z.record(z.string(), z.unknown());
 export type AnswerRow = Readonly<Record<string, unknown>>;
 
 const catalogAnswer = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("version"), version: versionAnswer }),
   z.object({ kind: z.literal("pages"), entries: z.array(manifestEntry) }),
+  z.object({
+    kind: z.literal("leaves"),
+    frontier: z.array(digest).max(FRONTIER_MAX),
+    leaves: z.instanceof(Uint8Array),
+  }),
   z.object({ kind: z.literal("object"), objectKind: z.string(), bytes: z.instanceof(Uint8Array) }),
   z.object({ kind: z.literal("rows"), rows: z.array(row) }),
   z.object({ kind: z.literal("not_found"), what: z.string(), nearest: z.array(z.string()) }),
@@ -25,6 +39,15 @@ export type AnswerOf<K extends AnswerKind> = Extract<WireAnswer, { kind: K }>;
  * @throws ShardpactError `not_found` with the nearest names, `damaged` when the answer has no valid shape
  */
 export function expectAnswer<K extends AnswerKind>(query: CatalogQuery, kind: K, value: unknown): AnswerOf<K> {
+  return expectOneOf(query, [kind], value);
+}
+
+/** The same for a question that has several kinds of answers. */
+export function expectOneOf<K extends AnswerKind>(
+  query: CatalogQuery,
+  kinds: readonly K[],
+  value: unknown,
+): AnswerOf<K> {
   const parsed = catalogAnswer.safeParse(value);
   if (!parsed.success) {
     throw new ShardpactError("damaged", `an answer to '${query.kind}' does not validate`, {
@@ -32,7 +55,7 @@ export function expectAnswer<K extends AnswerKind>(query: CatalogQuery, kind: K,
     });
   }
   if (parsed.data.kind === "not_found") throw notFound(query, parsed.data.what, parsed.data.nearest);
-  if (parsed.data.kind !== kind) {
+  if (!kinds.some((kind) => kind === parsed.data.kind)) {
     throw new ShardpactError("damaged", `an answer to '${query.kind}' is of kind '${parsed.data.kind}'`);
   }
   return parsed.data as AnswerOf<K>;

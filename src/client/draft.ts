@@ -6,13 +6,22 @@ import { formatDigest, type Digest } from "../model/bytes.ts";
 import { canonicalJson, type ObjectKind, type SplitRule } from "../model/commands.ts";
 import { invariant, isShardpactError, ShardpactError } from "../model/errors.ts";
 import { createPageCutter, encodePage, pageDigest, pageTotals, type PageEntry } from "../merkle/page.ts";
-import { summarizeManifest, type ManifestEntry } from "../merkle/manifest.ts";
+import { manifestLeaf, type ManifestEntry } from "../merkle/manifest.ts";
 import { computeRoot, objectDigest } from "../merkle/root.ts";
+import { sumTotals } from "../merkle/totals.ts";
+import { frontierAppend, rootOfFrontier } from "../merkle/tree.ts";
 import type { PreparedVersion } from "../shards/prepare.ts";
 import { firstSchemaDifference } from "../shards/schema.ts";
 import { compareUtf8 } from "../shards/vocabulary.ts";
 import type { CallOptions } from "./confirm.ts";
-import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
+import {
+  fetchLastPage,
+  fetchManifest,
+  fetchObject,
+  fetchPage,
+  type ManifestRest,
+  type VersionHead,
+} from "./manifest.ts";
 import { resolve } from "./open.ts";
 import type { Session } from "./session.ts";
 import type { ManifestPage, ShardEntry } from "./types.ts";
@@ -21,13 +30,14 @@ import type { ManifestPage, ShardEntry } from "./types.ts";
 export interface Base {
   readonly version: number;
   readonly index: number;
-  readonly manifest: readonly ManifestPage[];
+  /** What the draft's pages are compared with: all of its pages, or, for an append, its last one. */
+  readonly rest: ManifestRest;
   readonly schema: Uint8Array;
   /** Encoded class vocabularies. */
   readonly classes: Uint8Array;
   readonly splits: readonly string[];
   readonly splitRule: SplitRule;
-  /** Entries of its last page, which an append fills up; null when nothing is appended. */
+  /** Entries of its last page, which an append fills up; null when nothing is appended. Then `rest` is all. */
   readonly tail: readonly ShardEntry[] | null;
   /** Shares of its positional splits, if it has those: what the next version has unless told otherwise. */
   readonly positional: Readonly<Record<string, number>> | undefined;
@@ -74,24 +84,36 @@ export async function findBase(
     expected === undefined ? ({ kind: "head" } as const) : ({ kind: "version", version: expected } as const);
   try {
     const { version, splitRule, confirmation } = await resolve(session, { dataset, target }, o);
-    const head: VersionHead = { ...version, asOf: confirmation.index, splitCount: version.splits.length };
+    const head: VersionHead = { ...version, asOf: confirmation.index };
     const reads = { ...callsOf(o), asOf: head.asOf };
     const name = `${dataset}@v${version.version}`;
-    const [manifest, schema, classes] = await Promise.all([
-      fetchManifest(session, head, callsOf(o)),
+    const [{ rest, tail }, schema, classes] = await Promise.all([
+      o.append === true ? fetchTail(session, head, callsOf(o)) : fetchAll(session, head, callsOf(o)),
       fetchObject(session, "schema", version.schema, { ...reads, what: `the schema of ${name}` }),
       fetchObject(session, "classes", version.classes, { ...reads, what: `the class vocabularies of ${name}` }),
     ]);
-    const last = manifest.at(-1);
-    const tail =
-      o.append === true && last ? await fetchPage(session, head, manifest.length - 1, last, callsOf(o)) : null;
     const { splits, index } = version;
     const positional = splitRule.kind === "positional" ? sharesOf(splits, splitRule.ppm) : undefined;
-    return { version: version.version, index, manifest, schema, classes, splits, splitRule, tail, positional };
+    return { version: version.version, index, rest, schema, classes, splits, splitRule, tail, positional };
   } catch (error) {
     if (isShardpactError(error, "not_found") && expected === undefined) return null;
     throw error;
   }
+}
+
+type BasePages = Pick<Base, "rest" | "tail">;
+
+async function fetchAll(session: Session, head: VersionHead, o: CallOptions): Promise<BasePages> {
+  const pages = await fetchManifest(session, head, o);
+  return { rest: { position: 0, frontier: [], totals: [], pages }, tail: null };
+}
+
+/** An append needs one page and the frontier before it, however many there are. */
+async function fetchTail(session: Session, head: VersionHead, o: CallOptions): Promise<BasePages> {
+  const rest = await fetchLastPage(session, head, o);
+  const [last] = rest.pages;
+  invariant(last, "a version has a last page");
+  return { rest, tail: await fetchPage(session, head, rest.position, last, o) };
 }
 
 function callsOf({ timeoutMs, signal }: CallOptions): CallOptions {
@@ -104,6 +126,8 @@ function sharesOf(splits: readonly string[], ppm: Readonly<Record<string, number
   const rest = splits.find((name) => !Object.hasOwn(ppm, name));
   return Object.fromEntries(rest === undefined || left <= 0 ? heldOut : [[rest, left / 1_000_000], ...heldOut]);
 }
+
+const NO_PAGES: ManifestRest = { position: 0, frontier: [], totals: [], pages: [] };
 
 /**
  * Pages, root and delta of the prepared shards on top of `base`. Pages that the base starts with are kept. With a base that
@@ -119,12 +143,16 @@ export async function draftVersion(
 ): Promise<Draft> {
   if (base) requireLineage(dataset, base, prepared);
   const splits = splitsAfter(base, prepared.splits);
-  const before = base?.tail ? base.manifest.slice(0, -1) : [];
-  const manifest: ManifestEntry[] = [...before];
+  const rest = base?.rest ?? NO_PAGES;
+  const pages: ManifestEntry[] = [];
+  let frontier = rest.frontier;
   for await (const { digest, totals } of pagesOf(entriesAfter(dataset, base, prepared, splits))) {
-    manifest.push({ page: digest, totals });
+    const entry = { page: digest, totals };
+    frontier = frontierAppend(frontier, rest.position + pages.length, manifestLeaf(entry));
+    pages.push(entry);
   }
-  const { treeHash, totals } = summarizeManifest(manifest);
+  const pageCount = rest.position + pages.length;
+  const totals = sumTotals([rest.totals, ...pages.map((page) => page.totals)]);
   const schema = objectDigest("schema", prepared.schema);
   const classes = objectDigest("classes", prepared.classes);
   const { splitRule } = prepared;
@@ -133,12 +161,12 @@ export async function draftVersion(
     classes,
     splits,
     splitRule,
-    pageCount: manifest.length,
-    treeHash: formatDigest(treeHash),
+    pageCount,
+    treeHash: formatDigest(rootOfFrontier(frontier, pageCount)),
     totals,
   });
-  const kept = commonPrefix(base?.manifest ?? [], manifest);
-  const held = new Set<Digest>(base?.manifest.map((entry) => entry.page));
+  const same = commonPrefix(rest.pages, pages);
+  const held = new Set<Digest>(rest.pages.map((entry) => entry.page));
   if (base) held.add(objectDigest("schema", base.schema)).add(objectDigest("classes", base.classes));
   async function* objects(): AsyncGenerator<DraftObject> {
     if (!held.has(schema)) yield { kind: "schema", digest: schema, bytes: prepared.schema };
@@ -152,8 +180,8 @@ export async function draftVersion(
     message,
     expectedHead: base && { version: base.version, index: base.index },
     root,
-    kept,
-    added: manifest.slice(kept).map((entry) => entry.page),
+    kept: rest.position + same,
+    added: pages.slice(same).map((entry) => entry.page),
     schema,
     classes,
     splits,

@@ -13,7 +13,7 @@ import { expectAnswer, refuseRevoked } from "./answers.ts";
 import { confirm, type CallOptions, type Stragglers } from "./confirm.ts";
 import { requireHistory } from "./history.ts";
 import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
-import { type PagesInUse, requireNoneRevokedSince, requireShardsNotRevoked } from "./revoked.ts";
+import { createPageGate, type PagesInUse, requireNoneRevokedSince } from "./revoked.ts";
 import { runCalls } from "./run-calls.ts";
 import type { Session } from "./session.ts";
 import { summarizeSplits } from "./splits.ts";
@@ -84,7 +84,7 @@ export async function confirmedVersion(
   const { version, splitRule, confirmation } = resolved;
   const name = `${version.dataset}@v${version.version}`;
   refuseRevoked(name, resolved.revocation);
-  const head: VersionHead = { ...version, asOf: confirmation.index, splitCount: version.splits.length };
+  const head: VersionHead = { ...version, asOf: confirmation.index };
   const reads = { ...o, asOf: head.asOf };
   const [schema, classes] = await Promise.all([
     fetchObject(session, "schema", version.schema, { ...reads, what: `the schema of ${name}` }),
@@ -131,6 +131,7 @@ function pageReader(session: Session, head: VersionHead): { pages: PageReader; i
   let manifest: readonly ManifestPage[] | null = null;
   const kept = new Map<number, readonly ShardEntry[]>();
   const positions = new Set<number>();
+  const gate = createPageGate(session, name);
   const calls = (signal?: AbortSignal): CallOptions => (signal === undefined ? {} : { signal });
   const fetchEntries = async (position: number, signal?: AbortSignal): Promise<readonly ShardEntry[]> => {
     const known = kept.get(position);
@@ -144,9 +145,8 @@ function pageReader(session: Session, head: VersionHead): { pages: PageReader; i
     page: async (position, signal) => {
       const known = kept.get(position);
       if (known) return known;
-      const entries = await fetchEntries(position, signal);
       positions.add(position);
-      await requireShardsNotRevoked(session, name, entries, calls(signal));
+      const entries = await gate.pass(fetchEntries(position, signal), calls(signal));
       const [oldest] = kept.keys();
       if (kept.size >= PAGES_KEPT && oldest !== undefined) kept.delete(oldest);
       kept.set(position, entries);

@@ -23,6 +23,13 @@ export function frontierOf(leaves: readonly Hash[]): Hash[] {
   return frontier;
 }
 
+/** True when the list is as long as the frontier of `size` leaves is: one hash for each one bit. */
+export function isFrontier(frontier: readonly Hash[], size: number): boolean {
+  let ones = 0;
+  for (let rest = size; rest > 0; rest = half(rest)) ones += rest % 2;
+  return frontier.length === ones;
+}
+
 /** The frontier of `size` + 1 leaves; the one given stays as it is. */
 export function frontierAppend(frontier: readonly Hash[], size: number, leaf: Hash): Hash[] {
   requireFrontier(frontier, size);
@@ -118,9 +125,7 @@ function pushLeaf(frontier: Hash[], size: number, leaf: Hash): void {
 }
 
 function requireFrontier(frontier: readonly Hash[], size: number): void {
-  let ones = 0;
-  for (let rest = size; rest > 0; rest = half(rest)) ones += rest % 2;
-  invariant(frontier.length === ones, `a frontier of ${frontier.length} hashes is not one of ${size} leaves`);
+  invariant(isFrontier(frontier, size), `a frontier of ${frontier.length} hashes is not one of ${size} leaves`);
 }
 
 function rangeHash(leaves: readonly Hash[], from: number, to: number): Hash {

@@ -7,6 +7,7 @@
  */
 import { Packr } from "msgpackr";
 import { z } from "zod";
+import type { Digest } from "./bytes.ts";
 import { ShardpactError } from "./errors.ts";
 import { genesis, memberInfo } from "./group.ts";
 import { LIMITS } from "./limits.ts";
@@ -14,7 +15,7 @@ import { datasetName, ref, runId } from "./names.ts";
 
 export { genesis, memberInfo, type Genesis, type MemberInfo } from "./group.ts";
 
-const digest = z.templateLiteral(["b3:", z.string().regex(/^[0-9a-f]{64}$/)]);
+export const digest = z.templateLiteral(["b3:", z.string().regex(/^[0-9a-f]{64}$/)]);
 const count = z.number().int().nonnegative();
 const limit = z.number().int().positive().max(LIMITS.apiRowsMax);
 
@@ -22,8 +23,18 @@ const limit = z.number().int().positive().max(LIMITS.apiRowsMax);
 export const catalogQuery = z.discriminatedUnion("kind", [
   /** One version: by head, number, tag or root. */
   z.object({ kind: z.literal("resolve"), ref }),
-  /** Manifest entries of a version from a page position on. */
-  z.object({ kind: z.literal("pages"), dataset: datasetName, version: count, from: count, limit }),
+  /**
+   * Manifest entries of a version from a page position on. `packed`: as leaves, with the frontier before them; a replica of an
+   * older release does not know the word and answers entries.
+   */
+  z.object({
+    kind: z.literal("pages"),
+    dataset: datasetName,
+    version: count,
+    from: count,
+    limit,
+    packed: z.literal(true).optional(),
+  }),
   /** The bytes of a page, schema or class vocabulary. */
   z.object({ kind: z.literal("object"), digest }),
   z.object({ kind: z.literal("datasets"), after: z.string(), limit }),
@@ -92,6 +103,8 @@ export type ManifestEntryAnswer = z.infer<typeof manifestEntry>;
 export type CatalogAnswer =
   | { readonly kind: "version"; readonly version: VersionAnswer }
   | { readonly kind: "pages"; readonly entries: readonly ManifestEntryAnswer[] }
+  /** `frontier`: of the tree over the leaves before these; `leaves`: `packLeaves`. */
+  | { readonly kind: "leaves"; readonly frontier: readonly Digest[]; readonly leaves: Uint8Array }
   | { readonly kind: "object"; readonly objectKind: string; readonly bytes: Uint8Array }
   | { readonly kind: "rows"; readonly rows: readonly Readonly<Record<string, unknown>>[] }
   | { readonly kind: "not_found"; readonly what: string; readonly nearest: readonly string[] };

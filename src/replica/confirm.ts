@@ -151,7 +151,10 @@ function checkRequest({ answerTo, query }: z.infer<typeof confirmRequest>): void
   if (!/^_INBOX\.[A-Za-z0-9_.-]+$/.test(answerTo)) {
     throw new ShardpactError("invalid_argument", "answerTo must be an inbox (_INBOX.…)");
   }
-  if (query.kind === "object") {
-    throw new ShardpactError("invalid_argument", "objects are read and checked by their digest, not confirmed");
+  if (query.kind === "object" || (query.kind === "pages" && query.packed)) {
+    throw new ShardpactError(
+      "invalid_argument",
+      "objects and leaves are read and checked by their digest, not confirmed",
+    );
   }
 }

@@ -9,9 +9,11 @@ import type { LedgerRow } from "../catalog/apply.ts";
 import {
   type ListKind,
   type ListRows,
+  leavesAnswer,
   notFoundAnswer,
   objectAnswer,
   pagesAnswer,
+  type PlacedPage,
   rowsAnswer,
   versionAnswer,
 } from "../catalog/answers.ts";
@@ -25,7 +27,6 @@ import type {
   RunRow,
   TagMoveRow,
   TagRow,
-  VersionPageRow,
   VersionRow,
 } from "../catalog/rows.ts";
 import type { LogIndex } from "../consensus/engine.ts";
@@ -52,7 +53,9 @@ export interface CatalogSource {
   datasets(after: string, limit: number): Maybe<readonly DatasetRow[]>;
   versions(dataset: string, after: number, limit: number): Maybe<readonly VersionFound[]>;
   /** Pages of a version that is there, from a position on. */
-  pages(dataset: string, version: number, from: number, limit: number): Maybe<readonly VersionPageRow[]>;
+  pages(dataset: string, version: number, from: number, limit: number): Maybe<readonly PlacedPage[]>;
+  /** Frontier of the tree before a page of such a version; null when it has none at the position. */
+  frontierBefore(dataset: string, version: number, position: number): Maybe<readonly Digest[] | null>;
   object(digest: Digest): Maybe<PageRow | null>;
   tags(dataset: string, limit: number): Maybe<readonly TagRow[]>;
   tagMoves(dataset: string, after: number, limit: number): Maybe<readonly TagMoveRow[]>;
@@ -149,12 +152,17 @@ export async function answerQuery(source: CatalogSource, query: CatalogQuery): P
 
 type PagesQuery = Extract<CatalogQuery, { kind: "pages" }>;
 
-async function pagesOf(source: CatalogSource, { dataset, version, from, limit }: PagesQuery): Promise<CatalogAnswer> {
+async function pagesOf(source: CatalogSource, query: PagesQuery): Promise<CatalogAnswer> {
+  const { dataset, version, from, limit } = query;
   const target = { kind: "version", version } as const;
   const found = await source.version(dataset, target);
-  return found
-    ? pagesAnswer(await source.pages(dataset, version, from, limit))
-    : await notFound(source, { dataset, target });
+  if (!found) return await notFound(source, { dataset, target });
+  if (!query.packed) return pagesAnswer(await source.pages(dataset, version, from, limit));
+  const [rows, frontier] = await Promise.all([
+    source.pages(dataset, version, from, limit),
+    from === 0 ? [] : source.frontierBefore(dataset, version, from),
+  ]);
+  return leavesAnswer(rows, frontier ?? []);
 }
 
 /** A run's row as it stood: its end may lie after the index. */

@@ -1,8 +1,10 @@
 import { expect, test } from "vitest";
 import { type Base, draftVersion } from "../../src/client/draft.ts";
-import { summarizeManifest } from "../../src/merkle/manifest.ts";
+import { manifestLeaf, summarizeManifest, type ManifestEntry } from "../../src/merkle/manifest.ts";
 import { cutPages, encodePage, type PageEntry, pageDigest, pageTotals } from "../../src/merkle/page.ts";
 import { computeRoot, objectDigest } from "../../src/merkle/root.ts";
+import { sumTotals } from "../../src/merkle/totals.ts";
+import { frontierOf } from "../../src/merkle/tree.ts";
 import { formatDigest, utf8 } from "../../src/model/bytes.ts";
 import { hashBytes } from "../../src/merkle/hash.ts";
 import type { PreparedVersion } from "../../src/shards/prepare.ts";
@@ -32,7 +34,7 @@ function prepared(names: readonly string[], splits = ["train"]): PreparedVersion
 const names = (count: number): string[] =>
   Array.from({ length: count }, (_, i) => `part-${String(i).padStart(6, "0")}.arrow`);
 
-function baseOf(count: number): { base: Base; all: PageEntry[] } {
+function baseOf(count: number): { base: Base; all: PageEntry[]; manifest: ManifestEntry[] } {
   const all = entries(names(count));
   const pages = cutPages(all);
   const manifest = pages.map((page) => ({ page: pageDigest(encodePage(page)), totals: pageTotals(page) }));
@@ -43,7 +45,14 @@ function baseOf(count: number): { base: Base; all: PageEntry[] } {
     splitRule: { kind: "none" as const },
     positional: undefined,
   };
-  return { base: { ...head, manifest, schema, classes, tail: pages.at(-1) ?? [] }, all };
+  const before = manifest.slice(0, -1);
+  const rest = {
+    position: before.length,
+    frontier: frontierOf(before.map(manifestLeaf)),
+    totals: sumTotals(before.map(({ totals }) => totals)),
+    pages: manifest.slice(-1),
+  };
+  return { base: { ...head, rest, schema, classes, tail: pages.at(-1) ?? [] }, all, manifest };
 }
 
 test("an append writes the last page anew and what comes after it, and has the root of the whole", async () => {
@@ -53,7 +62,7 @@ test("an append writes the last page anew and what comes after it, and has the r
     [1_020, 10, 2],
     [3, 1, 1],
   ] as const) {
-    const { base, all } = baseOf(count);
+    const { base, all, manifest: old } = baseOf(count);
     const draft = await draftVersion("d", base, prepared(names(added)), "");
     expect(
       (await collect(draft.objects)).filter(({ kind }) => kind === "page").length,
@@ -69,9 +78,7 @@ test("an append writes the last page anew and what comes after it, and has the r
     });
     expect(draft.root).toBe(root);
     expect([draft.rows, draft.shards]).toEqual([(count + added) * 3, count + added]);
-    expect([...base.manifest.slice(0, draft.kept).map((p) => p.page), ...draft.added]).toEqual(
-      manifest.map((p) => p.page),
-    );
+    expect([...old.slice(0, draft.kept).map((p) => p.page), ...draft.added]).toEqual(manifest.map((p) => p.page));
   }
 });
 
@@ -89,7 +96,8 @@ test("what is appended keeps its split's folder in front, and meets no name that
 });
 
 test("without an append the version holds the new shards and no others", async () => {
-  const { base } = baseOf(2_500);
-  const draft = await draftVersion("d", { ...base, tail: null }, prepared(names(2_500)), "");
+  const { base, manifest } = baseOf(2_500);
+  const rest = { position: 0, frontier: [], totals: [], pages: manifest };
+  const draft = await draftVersion("d", { ...base, rest, tail: null }, prepared(names(2_500)), "");
   expect([draft.kept, (await collect(draft.objects)).length, draft.shards]).toEqual([3, 0, 2_500]);
 });

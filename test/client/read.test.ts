@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { formatDigest, type Digest } from "../../src/model/bytes.ts";
-import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "../../src/client/manifest.ts";
+import { fetchLastPage, fetchManifest, fetchObject, fetchPage, type VersionHead } from "../../src/client/manifest.ts";
 import { encodePage, pageDigest, pageTotals, type PageEntry } from "../../src/merkle/page.ts";
-import { summarizeManifest, type ManifestEntry } from "../../src/merkle/manifest.ts";
+import { manifestLeaf, packLeaves, summarizeManifest, type ManifestEntry } from "../../src/merkle/manifest.ts";
+import { sumTotals } from "../../src/merkle/totals.ts";
+import { frontierOf } from "../../src/merkle/tree.ts";
 import type { CatalogAnswer, CatalogQuery } from "../../src/model/api.ts";
 import { startResponders } from "./responders.ts";
 
@@ -16,6 +18,19 @@ const entriesOf = (page: number): PageEntry[] =>
     digest: digestOf(page),
     segmentIndex: digestOf(page + 100),
   }));
+
+type PagesQuery = Extract<CatalogQuery, { kind: "pages" }>;
+
+/** As a replica of this release answers. */
+function leavesFrom(manifest: readonly ManifestEntry[], { from, limit }: PagesQuery): CatalogAnswer {
+  const frontier = frontierOf(manifest.slice(0, from).map(manifestLeaf)).map(formatDigest);
+  return { kind: "leaves", frontier, leaves: packLeaves(manifest.slice(from, from + limit)) };
+}
+
+/** As one of an older release does: it does not know leaves. */
+function entriesFrom(manifest: readonly ManifestEntry[], { from, limit }: PagesQuery): CatalogAnswer {
+  return { kind: "pages", entries: manifest.slice(from, from + limit) as never };
+}
 
 function makeVersion(pageCount: number) {
   const pages = Array.from({ length: pageCount }, (_, p) => entriesOf(p));
@@ -33,12 +48,9 @@ function makeVersion(pageCount: number) {
     pageCount,
     totals,
     asOf: 7,
-    splitCount: 2,
   };
   const answer = (query: CatalogQuery): CatalogAnswer => {
-    if (query.kind === "pages") {
-      return { kind: "pages", entries: manifest.slice(query.from, query.from + query.limit) as never };
-    }
+    if (query.kind === "pages") return leavesFrom(manifest, query);
     const found = query.kind === "object" ? bytes.get(query.digest) : undefined;
     return found
       ? { kind: "object", objectKind: "page", bytes: found }
@@ -97,16 +109,91 @@ describe("reads from any replica", () => {
       [a, b, { ...c, totals: b.totals }],
       [a, b, c, c],
     ];
-    for (const entries of bad) {
+    for (const [entries, answer] of bad.flatMap((each) => [
+      [each, leavesFrom] as const,
+      [each, entriesFrom] as const,
+    ])) {
       const group = startResponders(3);
       group.answer = (query) =>
         query.kind === "pages"
-          ? { kind: "pages", entries: entries.slice(query.from) as never }
+          ? answer(entries, { ...query, limit: entries.length })
           : { kind: "not_found", what: "", nearest: [] };
       await expect(fetchManifest(group.session(), head, { timeoutMs: 1_000 })).rejects.toMatchObject({
         code: "root_mismatch",
       });
     }
+  });
+
+  it("takes entries from a replica that does not know leaves", async () => {
+    const group = startResponders(3);
+    const { head, manifest, answer } = makeVersion(1_500);
+    group.answer = (query) => (query.kind === "pages" ? entriesFrom(manifest, query) : answer(query));
+    expect(await fetchManifest(group.session(), head)).toEqual(manifest);
+  });
+
+  it.each([1, 2, 3, 64, 977])("proves the last of %i pages by the frontier before it", async (pageCount) => {
+    const group = startResponders(3);
+    const { head, manifest, answer } = makeVersion(pageCount);
+    group.answer = answer;
+    const before = manifest.slice(0, -1);
+    expect(await fetchLastPage(group.session(), head)).toEqual({
+      position: pageCount - 1,
+      frontier: frontierOf(before.map(manifestLeaf)),
+      totals: sumTotals(before.map(({ totals }) => totals)),
+      pages: manifest.slice(-1),
+    });
+  });
+
+  it("refuses a last page with another frontier, another size or nothing", async () => {
+    const { head, manifest, answer } = makeVersion(6);
+    const [first, ...others] = manifest;
+    const last = manifest.at(-1);
+    if (!first || !last) throw new Error("six pages");
+    const right = leavesFrom(manifest, { kind: "pages", dataset: "mnist", version: 1, from: 5, limit: 1 });
+    if (right.kind !== "leaves") throw new Error("leaves");
+    const { frontier, leaves } = right;
+    const bad: Record<string, CatalogAnswer> = {
+      "a hash changed": { ...right, frontier: [frontier[0] ?? digestOf(1), digestOf(2)] },
+      "hashes swapped": { ...right, frontier: frontier.toReversed() },
+      "a hash missing": { ...right, frontier: frontier.slice(1) },
+      "a hash too many": { ...right, frontier: [...frontier, digestOf(2)] },
+      "no frontier": { ...right, frontier: [] },
+      "the frontier of all pages": { ...right, frontier: frontierOf(manifest.map(manifestLeaf)).map(formatDigest) },
+      "the page before": leavesFrom(manifest, { kind: "pages", dataset: "mnist", version: 1, from: 4, limit: 1 }),
+      "another page": { ...right, leaves: packLeaves([first]) },
+      "other totals": { ...right, leaves: packLeaves([{ ...last, totals: first.totals }]) },
+      "two pages": { ...right, leaves: packLeaves([last, last]) },
+      "no page": { ...right, leaves: new Uint8Array(0) },
+      "half a page": { ...right, leaves: leaves.subarray(0, leaves.byteLength - 1) },
+      "the manifest without its first page": leavesFrom(others, {
+        ...{ kind: "pages", dataset: "mnist", version: 1, from: 4, limit: 1 },
+      }),
+    };
+    for (const [what, wrong] of Object.entries(bad)) {
+      const group = startResponders(3);
+      group.answer = (query) => (query.kind === "pages" ? wrong : answer(query));
+      const all = fetchLastPage(group.session(), head, { timeoutMs: 1_000 });
+      await expect(all, what).rejects.toMatchObject({ code: expect.stringMatching(/root_mismatch|damaged/) });
+      // One that is right is found.
+      const [, second] = group.replicas;
+      if (second) second.answerRead = answer;
+      expect((await fetchLastPage(group.session(), head)).pages, what).toEqual([last]);
+    }
+  });
+
+  it("asks others for a frontier when a replica does not know any", async () => {
+    const group = startResponders(3);
+    const { head, manifest, answer } = makeVersion(6);
+    group.answer = (query) => (query.kind === "pages" ? entriesFrom(manifest, query) : answer(query));
+    const none = fetchLastPage(group.session(), head, { timeoutMs: 200 });
+    await expect(none).rejects.toMatchObject({
+      code: "unavailable",
+      cause: { hint: "Bring all replicas to this release." },
+    });
+    const [, second] = group.replicas;
+    if (second) second.answerRead = answer;
+    expect((await fetchLastPage(group.session(), head)).pages).toEqual(manifest.slice(-1));
+    expect(group.notices).toEqual([]);
   });
 
   it("goes on to the next replica when one is down, and is unavailable when all are", async () => {

@@ -142,3 +142,54 @@ it("one that a single voter knows of, after what was agreed, counts too", async 
   if (r1) r1.tamper = (said) => ({ ...said, own: { ...said.own, laterRevocation } });
   await expect(version.reconfirm()).rejects.toMatchObject({ code: "revoked" });
 });
+
+it("pages that are wanted together cost one question, and none about their shards", async () => {
+  const group = startGroup();
+  const version = await openWith(group);
+  await version.manifest();
+  asked = [];
+  await Promise.all([0, 1, 2, 3].map((page) => version.page(page)));
+  expect(asked.filter((kind) => kind === "revocations_since").length).toBeLessThanOrEqual(group.replicas.length);
+  expect(new Set(asked)).toEqual(new Set(["object", "revocations_since"]));
+});
+
+it("a page is refused for what was revoked before it was asked for, also while other pages are on their way", async () => {
+  const group = startGroup();
+  const version = await openWith(group);
+  await version.page(0);
+  const first = version.page(1);
+  await new Promise((done) => setImmediate(done));
+  revoke(group, digestOf(nameOf(2 * 1_024 + 5)));
+  const error = { code: "revoked", message: expect.stringContaining(nameOf(2 * 1_024 + 5)) as string };
+  await expect(version.page(2)).rejects.toMatchObject(error);
+  expect(await first).toHaveLength(1_024);
+  // Remembered, and looked for on every page.
+  revoke(group, digestOf("no shard of this version"));
+  await expect(version.page(2)).rejects.toMatchObject(error);
+  expect(await version.page(3)).toHaveLength(1_024);
+});
+
+it("where very much is revoked, a page's shards are asked about", async () => {
+  const group = startGroup();
+  for (let i = 0; i < 3_000; i++) revoke(group, digestOf(`other ${i}`));
+  revoke(group, digestOf(nameOf(1_024)));
+  for (let i = 0; i < 300; i++) revoke(group, digestOf(`another ${i}`));
+  const version = await openWith(group);
+  expect(await version.page(0)).toHaveLength(1_024);
+  await expect(version.page(1)).rejects.toMatchObject({ code: "revoked" });
+  expect(asked).toContain("revoked_shards");
+  asked = [];
+  expect(await version.page(2)).toHaveLength(1_024);
+  expect(asked).not.toContain("revocations_since");
+});
+
+it("what a single voter says of a page's shards counts, and is forgotten when it says so no more", async () => {
+  const group = startGroup();
+  const version = await openWith(group);
+  const [r1] = group.replicas;
+  const laterRevocation = { subject: digestOf(nameOf(9)), index: 99, timeMs: 0, actor: "eve", reason: "bad" };
+  if (r1) r1.tamper = (said) => ({ ...said, own: { ...said.own, laterRevocation } });
+  await expect(version.page(0)).rejects.toMatchObject({ code: "revoked" });
+  if (r1) r1.tamper = null;
+  expect(await version.page(0)).toHaveLength(1_024);
+});

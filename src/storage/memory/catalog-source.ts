@@ -27,6 +27,15 @@ export function createMemorySource(disk: MemoryDisk, asOf: LogIndex): CatalogSou
       latest.set(tag, { table: "tag", dataset, tag, version, index });
     return sorted([...latest.values()], (row) => row.tag);
   };
+  const pagesOf = (dataset: string, version: number, where: (position: number) => boolean) =>
+    all(
+      "version_page",
+      (row) =>
+        row.dataset === dataset &&
+        where(row.position) &&
+        row.fromVersion <= version &&
+        (row.untilVersion === null || row.untilVersion > version),
+    );
   const datasetsAll = () =>
     sorted(
       all("dataset", (row) => row.createdIndex <= asOf).flatMap((row) => {
@@ -58,16 +67,11 @@ export function createMemorySource(disk: MemoryDisk, asOf: LogIndex): CatalogSou
         .slice(0, limit)
         .map(found),
     pages: (dataset, version, from, limit) =>
-      all(
-        "version_page",
-        (row) =>
-          row.dataset === dataset &&
-          row.position >= from &&
-          row.fromVersion <= version &&
-          (row.untilVersion === null || row.untilVersion > version),
-      )
+      pagesOf(dataset, version, (position) => position >= from)
         .toSorted((a, b) => a.position - b.position)
         .slice(0, limit),
+    frontierBefore: (dataset, version, at) =>
+      pagesOf(dataset, version, (position) => position === at)[0]?.frontierBefore ?? null,
     object: (digest) => all("page", (row) => row.digest === digest && row.putIndex <= asOf)[0] ?? null,
     tags: (dataset, limit) => tagsOf(dataset).slice(0, limit),
     tagMoves: (dataset, after, limit) =>

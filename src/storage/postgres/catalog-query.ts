@@ -7,8 +7,8 @@
 import { and, asc, desc, eq, gt, inArray, isNull, lt, lte, or, sql, type SQL } from "drizzle-orm";
 import { drizzle, type NodePgDatabase } from "drizzle-orm/node-postgres";
 import type pg from "pg";
+import type { PlacedPage } from "../../catalog/answers.ts";
 import type { AppliedEntry, LedgerRow } from "../../catalog/apply.ts";
-import type { VersionPageRow } from "../../catalog/rows.ts";
 import type { LogIndex } from "../../consensus/engine.ts";
 import type { CatalogAnswer, CatalogQuery } from "../../model/api.ts";
 import { LIMITS } from "../../model/limits.ts";
@@ -79,6 +79,13 @@ function sourceAsOf(db: NodePgDatabase, prepared: Prepared, asOf: LogIndex, witn
       return rows.map(versionFound);
     },
     pages: (dataset, version, from, limit) => readPages(db, dataset, version, from, limit),
+    frontierBefore: async (dataset, version, position) => {
+      const [row] = await db
+        .select({ frontier: versionPages.frontierBefore })
+        .from(versionPages)
+        .where(and(eq(versionPages.position, position), pagesOfVersion(dataset, version)));
+      return row?.frontier ?? null;
+    },
     object: async (digest) => {
       const [found] = await prepared.object.execute({ target: digest, asOf });
       if (!found) return null;
@@ -204,21 +211,29 @@ async function readDatasets(db: NodePgDatabase, asOf: LogIndex, which: SQL, limi
   return rows.map((row) => ({ table: "dataset" as const, ...row }));
 }
 
-async function readPages(
+/** Frontiers are left out: for a thousand pages they are most of the bytes, and whoever wants one asks for one. */
+function readPages(
   db: NodePgDatabase,
   dataset: string,
   version: number,
   from: number,
   limit: number,
-): Promise<readonly VersionPageRow[]> {
-  const wanted = and(
+): Promise<readonly PlacedPage[]> {
+  const { position, page, totals } = versionPages;
+  return db
+    .select({ position, page, totals })
+    .from(versionPages)
+    .where(and(sql`${position} >= ${from}`, pagesOfVersion(dataset, version)))
+    .orderBy(asc(position))
+    .limit(limit);
+}
+
+function pagesOfVersion(dataset: string, version: number): SQL | undefined {
+  return and(
     eq(versionPages.dataset, dataset),
-    sql`${versionPages.position} >= ${from}`,
     lte(versionPages.fromVersion, version),
     or(isNull(versionPages.untilVersion), gt(versionPages.untilVersion, version)),
   );
-  const rows = await db.select().from(versionPages).where(wanted).orderBy(asc(versionPages.position)).limit(limit);
-  return rows.map((row) => ({ table: "version_page", ...row }));
 }
 
 type StoredLedgerRow = typeof ledger.$inferSelect;
