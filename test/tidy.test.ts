@@ -86,6 +86,21 @@ describe("layers", () => {
     expect(findings).toEqual([]);
   });
 
+  test("a thread that scans or uploads files loads no package but BLAKE3: each thread pays for its modules again", () => {
+    const byPath = new Map(files.map((file) => [file.path, file]));
+    const loaded = new Set(["src/shards/file-worker.ts"]);
+    const packages = new Set<string>();
+    for (const path of loaded) {
+      for (const { file, specifier, typeOnly } of byPath.get(path)?.imports ?? []) {
+        if (typeOnly) continue;
+        if (file !== null) loaded.add(file);
+        else if (!specifier.startsWith("node:")) packages.add(specifier);
+      }
+    }
+    expect(loaded).toContain("src/shards/directory-store.ts");
+    expect([...packages]).toEqual(["@napi-rs/blake-hash"]);
+  });
+
   test("relative imports name a file of src, with .ts", () => {
     const known = new Set(files.map(({ path }) => path));
     const findings = imports().filter(({ target }) => target !== null && !known.has(target));

@@ -16,6 +16,13 @@ export function hashBytes(bytes: Uint8Array): Uint8Array {
   return fromHex(hex);
 }
 
+/** `hashBytes` into `target`, from byte `at` on. */
+export function hashBytesInto(bytes: Uint8Array, target: Buffer, at: number): void {
+  const hex = plain.update(bytes).digest();
+  plain.reset();
+  target.write(hex, at, "hex");
+}
+
 /** Contexts of `derive_key`; a change of any is a new format. */
 export const CONTEXTS = {
   chain: "shardpact chain/1",

@@ -9,6 +9,7 @@ import { DataType, Field, makeData, MetadataVersion, RecordBatch, Schema, Struct
 import { VectorLoader } from "apache-arrow/visitor/vectorloader";
 import { ShardpactError, invariant } from "../model/errors.ts";
 import type { SegmentIndex } from "../merkle/segment-index.ts";
+import { layoutColumnsOf } from "./arrow-columns.ts";
 import { createContentChecker, type IndexMaxima } from "./content.ts";
 import { FlatError } from "./flat.ts";
 import { layoutBatch, LayoutError, type BatchLayout } from "./layout.ts";
@@ -115,7 +116,11 @@ export function layoutOf(
 ): { header: BatchHeader; layout: BatchLayout; bodyAt: number } {
   const header = headerOf(segment, "batch");
   try {
-    return { header, layout: layoutBatch(schema.fields, header), bodyAt: metadataLength(segment) ?? 0 };
+    return {
+      header,
+      layout: layoutBatch(layoutColumnsOf(schema.fields), header),
+      bodyAt: metadataLength(segment) ?? 0,
+    };
   } catch (error) {
     if (error instanceof LayoutError) throw refused(error.message);
     throw error;
@@ -134,7 +139,7 @@ function openSegment(segment: Uint8Array, kind: BatchHeader["kind"], fields: rea
 
 function checkBody(fields: readonly Field[], known: Dictionaries, header: BatchHeader, body: Uint8Array): BatchLayout {
   try {
-    const layout = layoutBatch(fields, header);
+    const layout = layoutBatch(layoutColumnsOf(fields), header);
     const maxima: IndexMaxima = new Map();
     createContentChecker(layout.checks, maxima).feed(body);
     for (const [dictionary, max] of maxima) {

@@ -5,7 +5,8 @@ import { closeSync, fstatSync, openSync, readSync, type Stats } from "node:fs";
 import { open } from "node:fs/promises";
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
 
-type Maybe<T> = T | Promise<T>;
+/** Blocking reads have their result at once. */
+export type Maybe<T> = T | Promise<T>;
 
 export interface FileReads {
   /** A read blocks the thread: reading ahead gains nothing. */

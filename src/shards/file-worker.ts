@@ -3,10 +3,9 @@
  */
 import type { PageEntry } from "../merkle/page.ts";
 import type { ShardStore, StoreSpec } from "./port.ts";
-import { scanShard, type ScannedShard } from "./scan.ts";
-import { openStoreAgain } from "./store-again.ts";
+import { scanFile, type ScannedShard } from "./scan-file.ts";
 import { serveCalls } from "./threads.ts";
-import { type Uploaded, uploadShard } from "./upload.ts";
+import type { Uploaded } from "./upload.ts";
 
 /** What a thread needs to put one shard. */
 export interface UploadCall {
@@ -17,12 +16,16 @@ export interface UploadCall {
 }
 export type FileCall = { readonly kind: "scan"; readonly path: string } | ({ readonly kind: "upload" } & UploadCall);
 
+/** Not every publish copies; loading what does takes a thread some milliseconds. */
+const uploading = () => Promise.all([import("./store-again.ts"), import("./upload.ts")]);
+
 /** By URL; they live as long as the thread. */
 const stores = new Map<string, Promise<ShardStore>>();
 
 serveCalls<FileCall, ScannedShard | Uploaded>(async (call, onBytes) => {
-  if (call.kind === "scan") return scanShard(call.path, { onBytes, reads: "blocking" });
+  if (call.kind === "scan") return scanFile(call.path, { onBytes, reads: "blocking" });
   const { spec, entry, path, index } = call;
+  const [{ openStoreAgain }, { uploadShard }] = await uploading();
   let store = stores.get(spec.url);
   if (!store) stores.set(spec.url, (store = openStoreAgain(spec)));
   const shard = { entry, path, readIndex: () => Promise.resolve(index) };

@@ -3,15 +3,8 @@
  * Source: format/Schema.fbs.
  */
 import { FlatError, type FlatTable } from "./flat.ts";
-import {
-  DEPTH_MAX,
-  makeField,
-  meaningfulMetadata,
-  type FieldSpec,
-  type PlainKind,
-  type TypeSpec,
-} from "./schema-spec.ts";
-import { FLOAT_BITS, INTERVAL_UNITS, TIME_UNITS } from "./schema-types.ts";
+import type { FieldSpec, PlainKind, TypeSpec } from "./schema-form.ts";
+import { DEPTH_MAX, FLOAT_BITS, INTERVAL_UNITS, makeField, meaningfulMetadata, TIME_UNITS } from "./schema-spec.ts";
 
 export interface FlatSchema {
   readonly fields: readonly FieldSpec[];

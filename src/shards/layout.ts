@@ -6,7 +6,7 @@
  * content checks for `content.ts`, which scan and decode run alike. Digests prove agreement, not sanity.
  * Source: Arrow columnar format, "Physical memory layout".
  */
-import { DataType, IntervalUnit, Type, UnionMode, type Field } from "apache-arrow";
+import type { ColumnForm, LayoutColumn } from "./layout-columns.ts";
 import type { BatchHeader, BufferRegion, FieldNode } from "./message.ts";
 
 /** A batch whose header contradicts its schema or its body; the caller says where it stands. */
@@ -81,14 +81,14 @@ const ROWS_MAX = 2 ** 31 - 1;
 const KEPT_VALIDITY_BYTES_MAX = 32 * 1024 * 1024;
 
 /** @throws LayoutError */
-export function layoutBatch(fields: readonly Field[], header: BatchHeader): BatchLayout {
+export function layoutBatch(columns: readonly LayoutColumn[], header: BatchHeader): BatchLayout {
   if (header.rows > ROWS_MAX) throw new LayoutError(`${header.rows} rows in one batch; at most ${ROWS_MAX}`);
   const walk = new Walk(header);
-  for (const field of fields) {
-    walk.visit(field.type as DataType, field.name, header.rows);
-  }
+  for (const { name, form } of columns) walk.visit(form, name, header.rows);
   return walk.finish();
 }
+
+type Form<K extends ColumnForm["kind"]> = Extract<ColumnForm, { readonly kind: K }>;
 
 class Walk {
   readonly #header: BatchHeader;
@@ -119,38 +119,38 @@ class Walk {
   }
 
   /** One type: its node, its buffers, its children, in the order of the format. `length` is what its parent needs. */
-  visit(type: DataType, column: string, length: number, exact = true): void {
+  visit(form: ColumnForm, column: string, length: number, exact = true): void {
     const node = this.#node(column, length, exact);
     const rows = node.length;
-    if (DataType.isNull(type)) return;
-    if (DataType.isUnion(type)) return this.#union(type, column, rows);
+    if (form.kind === "null") return;
+    if (form.kind === "union") return this.#union(form, column, rows);
     const validity = this.#validity(column, node);
-    if (DataType.isDictionary(type)) {
-      const { bitWidth, isSigned: signed } = type.indices;
-      const width = bitWidth / 8;
-      const region = this.#sized(column, rows * width);
-      this.#keepable(column, validity);
-      const { id: dictionary } = type;
-      this.#check({
-        kind: "indices",
-        column,
-        from: region.offset,
-        bytes: region.length,
-        width,
-        signed,
-        dictionary,
-        validity,
-      });
-    } else if (DataType.isUtf8(type) || DataType.isBinary(type)) this.#variable(column, rows, 4);
-    else if (DataType.isLargeUtf8(type) || DataType.isLargeBinary(type)) this.#variable(column, rows, 8);
-    else if (DataType.isUtf8View(type) || DataType.isBinaryView(type)) this.#views(column, rows, validity);
-    else if (DataType.isList(type) || DataType.isMap(type)) this.#list(type.children[0], column, rows, 4);
-    else if (DataType.isLargeList(type)) this.#list(type.children[0], column, rows, 8);
-    else if (DataType.isFixedSizeList(type)) this.#child(type.children[0], column, rows * type.listSize);
-    else if (DataType.isStruct(type))
-      for (const field of type.children) this.#child(field, `${column}.${field.name}`, rows);
-    else if (DataType.isBool(type)) this.#sized(column, Math.ceil(rows / 8));
-    else this.#sized(column, rows * fixedWidth(type, column));
+    switch (form.kind) {
+      case "dictionary":
+        return this.#indices(form, column, rows, validity);
+      case "variable":
+        return this.#variable(column, rows, form.width);
+      case "views":
+        return this.#views(column, rows, validity);
+      case "list":
+        return this.#list(form.child, column, rows, form.width);
+      case "fixed_list":
+        return this.#child(form.child, column, rows * form.size);
+      case "struct":
+        for (const child of form.children) this.#child(child, `${column}.${child.name}`, rows);
+        return;
+      case "bits":
+        return void this.#sized(column, Math.ceil(rows / 8));
+      case "fixed":
+        return void this.#sized(column, rows * form.bytes);
+    }
+  }
+
+  #indices(form: Form<"dictionary">, column: string, rows: number, validity: BufferRegion | null): void {
+    const { id: dictionary, width, signed } = form;
+    const { offset: from, length: bytes } = this.#sized(column, rows * width);
+    this.#keepable(column, validity);
+    this.#check({ kind: "indices", column, from, bytes, width, signed, dictionary, validity });
   }
 
   #variable(column: string, rows: number, width: 4 | 8): void {
@@ -169,39 +169,34 @@ class Walk {
     this.#check({ kind: "views", column, from: region.offset, bytes: region.length, buffers, validity });
   }
 
-  #list(child: Field | undefined, column: string, rows: number, width: 4 | 8): void {
+  #list(child: LayoutColumn, column: string, rows: number, width: 4 | 8): void {
     const offsets = this.#offsets(column, rows, width);
     const childNode = this.#header.nodes[this.#nodes.length];
-    if (!child || !childNode) throw new LayoutError(`column ${column}: a list without values`);
+    if (!childNode) throw new LayoutError(`column ${column}: a list without values`);
     const limit = childNode.length;
     this.#check({ kind: "offsets", column, from: offsets.offset, bytes: offsets.length, width, limit });
-    this.visit(child.type as DataType, column, 0, false);
+    this.visit(child.form, column, 0, false);
   }
 
-  #union(
-    type: DataType & { mode: UnionMode; typeIds: ArrayLike<number>; children: Field[] },
-    column: string,
-    rows: number,
-  ) {
+  #union(form: Form<"union">, column: string, rows: number) {
     const ids = this.#sized(column, rows);
-    const allowed = Array.from(type.typeIds);
+    const allowed = form.typeIds;
     this.#check({ kind: "type_ids", column, from: ids.offset, bytes: ids.length, allowed });
-    if (type.mode === UnionMode.Sparse) {
-      for (const field of type.children) this.#child(field, `${column}.${field.name}`, rows);
+    if (!form.isDense) {
+      for (const child of form.children) this.#child(child, `${column}.${child.name}`, rows);
       return;
     }
     const offsets = this.#sized(column, rows * 4);
     let limit = 0;
-    for (const field of type.children) {
+    for (const child of form.children) {
       limit = Math.max(limit, this.#header.nodes[this.#nodes.length]?.length ?? 0);
-      this.visit(field.type as DataType, `${column}.${field.name}`, 0, false);
+      this.visit(child.form, `${column}.${child.name}`, 0, false);
     }
     this.#check({ kind: "union_offsets", column, from: offsets.offset, bytes: offsets.length, limit });
   }
 
-  #child(field: Field | undefined, column: string, length: number): void {
-    if (!field) throw new LayoutError(`column ${column}: no child`);
-    this.visit(field.type as DataType, column, length);
+  #child(child: LayoutColumn, column: string, length: number): void {
+    this.visit(child.form, column, length);
   }
 
   #node(column: string, length: number, exact: boolean): FieldNode {
@@ -267,17 +262,4 @@ class Walk {
   #check(check: ContentCheck): void {
     if (check.bytes > 0) this.#checks.push(check);
   }
-}
-
-/** Bytes of one value of a type without offsets. */
-export function fixedWidth(type: DataType, column: string): number {
-  if (DataType.isInt(type) || DataType.isTime(type) || DataType.isDecimal(type)) return type.bitWidth / 8;
-  if (DataType.isFloat(type)) return 2 << type.precision;
-  if (DataType.isFixedSizeBinary(type)) return type.byteWidth;
-  if (DataType.isDate(type)) return type.unit === 0 ? 4 : 8;
-  if (DataType.isTimestamp(type) || DataType.isDuration(type)) return 8;
-  if (DataType.isInterval(type)) {
-    return type.unit === IntervalUnit.YEAR_MONTH ? 4 : type.unit === IntervalUnit.DAY_TIME ? 8 : 16;
-  }
-  throw new LayoutError(`column ${column}: type ${Type[type.typeId]} is not supported`);
 }

@@ -13,7 +13,7 @@ import { ShardpactError, invariant } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import type { Classes } from "../merkle/classes.ts";
 import { type FileThreads, startFileThreads } from "./file-threads.ts";
-import type { ScannedShard } from "./scan.ts";
+import type { ScannedShard } from "./scan-file.ts";
 import { scanAll } from "./scan-all.ts";
 import { firstSchemaDifference } from "./schema.ts";
 import { findSources, type SourceFile } from "./sources.ts";

@@ -1,102 +1,19 @@
 /**
- * Owns a schema as plain data: what the canonical schema's JSON holds, and its validation.
+ * Owns schemas as plain data: making fields that are equal where they mean the same, the rules that types alone don't say, and
+ * the canonical bytes.
  *
  * Everything that two writers may do differently without meaning something else is not in it: dictionary ids, names of
- * list items and map entries, pandas and polars notes. `schema.ts` makes bytes and arrow-js schemas of it.
+ * list items and map entries, pandas and polars notes. `schema.ts` makes arrow-js schemas of it.
  */
-import { z } from "zod";
+import { utf8 } from "../model/bytes.ts";
+import { ShardpactError } from "../model/errors.ts";
+import { canonicalJson } from "../model/json.ts";
+import { LIMITS } from "../model/limits.ts";
+import type { FieldSpec, SchemaSpec } from "./schema-form.ts";
 
-const timeUnit = z.enum(["s", "ms", "us", "ns"]);
-const bits = z.union([z.literal(8), z.literal(16), z.literal(32), z.literal(64)]);
-const plain = [
-  "null",
-  "bool",
-  "utf8",
-  "large_utf8",
-  "utf8_view",
-  "binary",
-  "large_binary",
-  "binary_view",
-  "list",
-  "large_list",
-  "struct",
-] as const;
-
-const typeSpec = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.enum(plain) }),
-  z.strictObject({ kind: z.literal("int"), bits, signed: z.boolean() }),
-  z.strictObject({ kind: z.literal("float"), bits: z.union([z.literal(16), z.literal(32), z.literal(64)]) }),
-  z.strictObject({
-    kind: z.literal("decimal"),
-    precision: z.int().min(1).max(76),
-    scale: z.int().min(-128).max(128),
-    bits: z.union([z.literal(32), z.literal(64), z.literal(128), z.literal(256)]),
-  }),
-  z.strictObject({ kind: z.literal("date"), unit: z.enum(["day", "ms"]) }),
-  z.strictObject({ kind: z.literal("time"), unit: timeUnit, bits: z.union([z.literal(32), z.literal(64)]) }),
-  z.strictObject({ kind: z.literal("timestamp"), unit: timeUnit, timezone: z.string().nullable() }),
-  z.strictObject({ kind: z.literal("interval"), unit: z.enum(["year_month", "day_time", "month_day_nano"]) }),
-  z.strictObject({ kind: z.literal("duration"), unit: timeUnit }),
-  z.strictObject({
-    kind: z.literal("fixed_size_binary"),
-    bytes: z
-      .int()
-      .min(0)
-      .max(2 ** 31 - 1),
-  }),
-  z.strictObject({
-    kind: z.literal("fixed_size_list"),
-    size: z
-      .int()
-      .min(0)
-      .max(2 ** 31 - 1),
-  }),
-  z.strictObject({ kind: z.literal("map"), keysSorted: z.boolean() }),
-  z.strictObject({
-    kind: z.literal("union"),
-    mode: z.enum(["sparse", "dense"]),
-    typeIds: z.array(z.int().min(0).max(127)).max(128),
-  }),
-]);
-/** Types without parameters. */
-export type PlainKind = (typeof plain)[number];
-export type TypeSpec = z.infer<typeof typeSpec>;
-
-const metadata = z.record(z.string(), z.string());
-
-export interface FieldSpec {
-  readonly name: string;
-  /** Of a dictionary column: the type of its values. */
-  readonly type: TypeSpec;
-  readonly nullable: boolean;
-  readonly children?: readonly FieldSpec[] | undefined;
-  readonly dictionary?:
-    | { readonly bits: 8 | 16 | 32 | 64; readonly signed: boolean; readonly ordered: boolean }
-    | undefined;
-  readonly metadata?: Readonly<Record<string, string>> | undefined;
-}
-
-const fieldSpec: z.ZodType<FieldSpec> = z.lazy(() =>
-  z.strictObject({
-    name: z.string(),
-    type: typeSpec,
-    nullable: z.boolean(),
-    children: z.array(fieldSpec).optional(),
-    dictionary: z.strictObject({ bits, signed: z.boolean(), ordered: z.boolean() }).optional(),
-    metadata: metadata.optional(),
-  }),
-);
-
-export const schemaSpec = z.strictObject({
-  format: z.literal("shardpact-schema/1"),
-  fields: z.array(fieldSpec),
-  metadata: metadata.optional(),
-});
-export interface SchemaSpec {
-  readonly format: "shardpact-schema/1";
-  readonly fields: readonly FieldSpec[];
-  readonly metadata?: Readonly<Record<string, string>> | undefined;
-}
+export const TIME_UNITS = ["s", "ms", "us", "ns"] as const;
+export const INTERVAL_UNITS = ["year_month", "day_time", "month_day_nano"] as const;
+export const FLOAT_BITS = [16, 32, 64] as const;
 
 /** What writers note about themselves: it differs between writers of the same table. */
 const NOISE = /^(pandas|ARROW:schema|PARQUET:.*|_PL_.*|pl|polars.*)$/;
@@ -166,3 +83,23 @@ export function schemaProblem(fields: readonly FieldSpec[], inDictionary = false
 }
 
 export const DEPTH_MAX = 32;
+
+/** Canonical bytes of fields as plain data. @throws `invalid_argument`, `limit_exceeded` */
+export function encodeSchema(fields: readonly FieldSpec[], metadata: Iterable<readonly [string, string]>): Uint8Array {
+  const problem = schemaProblem(fields);
+  if (problem) throw new ShardpactError("invalid_argument", `a schema cannot be published: ${problem}`);
+  const kept = meaningfulMetadata(metadata);
+  const spec: SchemaSpec = { format: "shardpact-schema/1", fields, ...(kept ? { metadata: kept } : {}) };
+  const bytes = utf8(canonicalJson(spec));
+  if (bytes.byteLength > LIMITS.metaBytesMax) {
+    throw new ShardpactError("limit_exceeded", `a schema of ${bytes.byteLength} bytes; ${LIMITS.metaBytesMax} fit`, {
+      hint: "Put wide numeric columns into one FixedSizeList column.",
+    });
+  }
+  return bytes;
+}
+
+/** Dictionary columns of a schema, depth first. Position k has dictionary id k in `schemaFromCanonical`. */
+export function dictionaryFields(fields: readonly FieldSpec[]): readonly FieldSpec[] {
+  return fields.flatMap((field) => [...(field.dictionary ? [field] : []), ...dictionaryFields(field.children ?? [])]);
+}

@@ -34,11 +34,8 @@ import {
   type Field,
 } from "apache-arrow";
 import { invariant } from "../model/errors.ts";
-import type { FieldSpec, TypeSpec } from "./schema-spec.ts";
-
-export const TIME_UNITS = ["s", "ms", "us", "ns"] as const;
-export const INTERVAL_UNITS = ["year_month", "day_time", "month_day_nano"] as const;
-export const FLOAT_BITS = [16, 32, 64] as const;
+import type { FieldSpec, TypeSpec } from "./schema-form.ts";
+import { FLOAT_BITS, INTERVAL_UNITS, TIME_UNITS } from "./schema-spec.ts";
 
 /** The arrow-js type of a field; `id` is the dictionary's, of a dictionary column. */
 export function arrowType(field: FieldSpec, children: Field[], id: number): DataType {

@@ -6,32 +6,16 @@
  * has id k in the schemas made here, and `SegmentIndex.dictionaryIds` maps a file's own ids.
  */
 import { DataType, Field, Schema } from "apache-arrow";
-import { bytesEqual, utf8 } from "../model/bytes.ts";
-import { canonicalJson } from "../model/commands.ts";
+import { bytesEqual } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
-import { LIMITS } from "../model/limits.ts";
-import { schemaSpec, schemaProblem, makeField, meaningfulMetadata } from "./schema-spec.ts";
-import type { FieldSpec, SchemaSpec } from "./schema-spec.ts";
+import { canonicalJson } from "../model/json.ts";
+import { type FieldSpec, type SchemaSpec, schemaSpec } from "./schema-form.ts";
+import { encodeSchema, makeField, meaningfulMetadata, schemaProblem } from "./schema-spec.ts";
 import { arrowType, specOfType } from "./schema-types.ts";
 
 /** Canonical bytes of an arrow-js schema. @throws `type_unsupported`, `invalid_argument`, `limit_exceeded` */
 export function canonicalSchema(schema: Schema): Uint8Array {
   return encodeSchema(schema.fields.map(specOfField), schema.metadata);
-}
-
-/** Canonical bytes of fields as plain data. @throws `invalid_argument`, `limit_exceeded` */
-export function encodeSchema(fields: readonly FieldSpec[], metadata: Iterable<readonly [string, string]>): Uint8Array {
-  const problem = schemaProblem(fields);
-  if (problem) throw new ShardpactError("invalid_argument", `a schema cannot be published: ${problem}`);
-  const kept = meaningfulMetadata(metadata);
-  const spec: SchemaSpec = { format: "shardpact-schema/1", fields, ...(kept ? { metadata: kept } : {}) };
-  const bytes = utf8(canonicalJson(spec));
-  if (bytes.byteLength > LIMITS.metaBytesMax) {
-    throw new ShardpactError("limit_exceeded", `a schema of ${bytes.byteLength} bytes; ${LIMITS.metaBytesMax} fit`, {
-      hint: "Put wide numeric columns into one FixedSizeList column.",
-    });
-  }
-  return bytes;
 }
 
 /** @throws `damaged` on anything that `canonicalSchema` would not write */
@@ -66,16 +50,6 @@ export function arrowSchema(spec: SchemaSpec): Schema {
   const ids = { next: 0 };
   const fields = spec.fields.map((field) => arrowField(field, ids));
   return new Schema(fields, new Map(Object.entries(spec.metadata ?? {})));
-}
-
-/** Dictionary columns of a schema, depth first. Position k has dictionary id k in `schemaFromCanonical`. */
-export function dictionaryFields(fields: readonly FieldSpec[]): readonly FieldSpec[] {
-  return fields.flatMap((field) => [...(field.dictionary ? [field] : []), ...dictionaryFields(field.children ?? [])]);
-}
-
-/** A line for each column, for people. @throws `damaged` */
-export function describeSchema(bytes: Uint8Array): readonly string[] {
-  return decodeSchema(bytes).fields.map(describeField);
 }
 
 export interface SchemaDifference {

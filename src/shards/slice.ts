@@ -7,7 +7,8 @@
  * decoded and checked like any other. Source: Arrow columnar format, "Physical memory layout".
  */
 import { DataType, type Field } from "apache-arrow";
-import { fixedWidth, type BatchLayout } from "./layout.ts";
+import { fixedWidth } from "./arrow-columns.ts";
+import type { BatchLayout } from "./layout.ts";
 import type { BatchHeader, BufferRegion } from "./message.ts";
 
 /** One buffer of a slice: bytes [from, to) of the body. */
@@ -67,7 +68,7 @@ export function rowBytesOf(type: DataType): number | null {
     DataType.isLargeList(type) ||
     DataType.isMap(type) ||
     !canSlice(type);
-  return varies ? null : fixedWidth(type, "");
+  return varies ? null : fixedWidth(type);
 }
 
 /** Memory that `rows` rows of a column take at most when they are packed; null where rows vary. */
@@ -161,7 +162,7 @@ class Cutter {
       if (type.mode === 1) this.#take(null, 0); // dense: offsets into the children
       return this.#children(type, null);
     }
-    this.#fixed(range, fixedWidth(type, ""));
+    this.#fixed(range, fixedWidth(type));
   }
 
   #children(type: DataType, range: Range): void {

@@ -26,14 +26,27 @@ type Answer = { readonly id: number } & (
   | { readonly kind: "failed"; readonly failure: Failure }
 );
 
+/** Told at a time, and what is left with the result: a message costs both threads some microseconds. */
+const TOLD_BYTES = 8 * 1024 * 1024;
+
 /** In a thread: answers each call with what `handle` makes of it, several at a time. */
 export function serveCalls<I, O>(handle: (input: I, onBytes: (bytes: number) => void) => Promise<O>): void {
   invariant(parentPort, "calls are served in a thread");
   const port = parentPort;
   const answer = (message: Answer): void => port.postMessage(message);
   port.on("message", ({ id, input }: Call) => {
-    handle(input as I, (bytes) => answer({ id, kind: "bytes", bytes })).then(
-      (result) => answer({ id, kind: "result", result }),
+    let untold = 0;
+    const tell = (bytes: number, atLeast = TOLD_BYTES): void => {
+      untold += bytes;
+      if (untold < atLeast) return;
+      answer({ id, kind: "bytes", bytes: untold });
+      untold = 0;
+    };
+    handle(input as I, tell).then(
+      (result) => {
+        tell(0, 1);
+        answer({ id, kind: "result", result });
+      },
       (error: unknown) => {
         const { code, message, details, hint } = toShardpactError(error);
         answer({ id, kind: "failed", failure: { code, message, details, hint } });

@@ -13,9 +13,9 @@ import { LIMITS } from "../model/limits.ts";
 import { encodeClasses, type Classes } from "../merkle/classes.ts";
 import { decodeSegmentIndex, type Segment } from "../merkle/segment-index.ts";
 import { decodeBatch, decodeDictionaries } from "./decode.ts";
-import type { ScannedShard } from "./scan.ts";
+import type { ScannedShard } from "./scan-file.ts";
 import { decodeSchema, schemaFromCanonical } from "./schema.ts";
-import type { FieldSpec } from "./schema-spec.ts";
+import type { FieldSpec } from "./schema-form.ts";
 import { textReader } from "./texts.ts";
 
 export interface ClassColumn {

@@ -1,13 +1,16 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { tableFromIPC } from "apache-arrow";
+import { Bool, Decimal, Field, makeData, RecordBatch, Schema, Struct, tableFromIPC } from "apache-arrow";
 import { describe, expect, it } from "vitest";
 import { formatDigest } from "../../src/model/bytes.ts";
 import { hashBytes } from "../../src/merkle/hash.ts";
 import { decodeSegmentIndex, leafDigest, type SegmentIndex } from "../../src/merkle/segment-index.ts";
 import { decodeBatch, decodeDictionaries } from "../../src/shards/decode.ts";
+import { startFileThreads } from "../../src/shards/file-threads.ts";
+import { scanAll } from "../../src/shards/scan-all.ts";
 import { scanShard } from "../../src/shards/scan.ts";
 import { schemaFromCanonical } from "../../src/shards/schema.ts";
+import { collect } from "../support/collect.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { batchOf, bytesOf, fixture, valuesOf, wideBatches, writeArrowJs } from "./support.ts";
 
@@ -82,6 +85,68 @@ describe("scanShard", () => {
     const scanned = await scanShard(path, { onBytes: (n) => (bytes += n) });
     expect(bytes).toBe(scanned.bytes);
     expectTiled(decodeSegmentIndex(scanned.index), await bytesOf(path));
+  });
+
+  it("finds the same whether reads block or not, however segments lie in what is read at a time, several at once", async () => {
+    await using folder = await tempDir("scan");
+    const sizes = [[3.99], [4], [0.01, 3.97], [0.3, 5, 0.9, 1.7, 0.01, 3.2, 2.6], [1, 1, 1, 1, 1, 1, 1, 1, 1]];
+    const paths: string[] = [];
+    for (const [i, leaves] of sizes.entries()) {
+      const batches = leaves.flatMap((count) => wideBatches(1, count));
+      paths.push(await writeArrowJs(join(folder.path, `${i}.arrow`), batches));
+    }
+    const scanAllAs = (reads: "async" | "blocking") => Promise.all(paths.map((path) => scanShard(path, { reads })));
+    const [reading, blocking] = [await scanAllAs("async"), await scanAllAs("blocking")];
+    expect(blocking).toEqual(reading);
+    for (const [i, path] of paths.entries()) {
+      const bytes = await bytesOf(path);
+      expect(reading[i]?.digest).toBe(formatDigest(hashBytes(bytes)));
+      expectTiled(decodeSegmentIndex(reading[i]?.index ?? bytes), bytes);
+    }
+  });
+
+  it("reads metadata that goes on beyond what is read at a time", async () => {
+    await using folder = await tempDir("scan");
+    const fields = Array.from({ length: 3_300 }, (_, i) => new Field(String(i), new Bool(), true));
+    const data = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
+    const children = fields.map(() =>
+      makeData({ type: new Bool(), length: 3, nullCount: 1, nullBitmap: Uint8Array.of(5), data }),
+    );
+    const batch = new RecordBatch(
+      new Schema(fields),
+      makeData({ type: new Struct(fields), length: 3, nullCount: 0, children }),
+    );
+    const path = await writeArrowJs(
+      join(folder.path, "a.arrow"),
+      Array.from({ length: 40 }, () => batch),
+    );
+    for (const reads of ["async", "blocking"] as const) {
+      const scanned = await scanShard(path, { reads });
+      const index = decodeSegmentIndex(scanned.index);
+      const metadataBytes = 3_300 * 48;
+      const ends = index.segments.map(({ offset }) => 524_288 - (offset % 524_288)); // of the read that it starts in
+      expect(ends.some((bytes) => bytes >= 131_072 && bytes < metadataBytes)).toBe(true);
+      expect(scanned.rows).toBe(120);
+      expectTiled(index, await bytesOf(path));
+    }
+  });
+
+  it("refuses a schema that the format allows and that makes no sense, in a thread too", async () => {
+    await using folder = await tempDir("scan");
+    const type = new Decimal(0, 0, 128);
+    const schema = new Schema([new Field("x", type, false)]);
+    const x = makeData({ type, length: 1, nullCount: 0, data: new Uint32Array(4) });
+    const batch = new RecordBatch(schema, makeData({ type: new Struct(schema.fields), length: 1, children: [x] }));
+    const path = await writeArrowJs(join(folder.path, "a.arrow"), [batch]);
+    const refusal = { code: "shard_malformed", message: /its schema makes no sense/ };
+    await expect(scanShard(path)).rejects.toMatchObject(refusal);
+    const threads = startFileThreads(2, 2 ** 40);
+    try {
+      await expect(collect(scanAll([{ path }], threads, {}))).rejects.toMatchObject(refusal);
+      await expect(collect(scanAll([{ path }], null, {}))).rejects.toMatchObject(refusal);
+    } finally {
+      await threads?.close();
+    }
   });
 
   it("stops when it is aborted", async () => {
