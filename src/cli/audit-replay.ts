@@ -8,11 +8,11 @@ import { confirmedVersion, resolve } from "../client/open.ts";
 import { confirmedRows } from "../client/runs.ts";
 import { readRunEpoch } from "../client/run-calls.ts";
 import type { ConfirmedVersion, RunEpoch } from "../client/types.ts";
+import { type LoggedEntry, type LoggedReceipt, readReceipts } from "../loader/receipt-log.ts";
 import type { Receipt } from "../loader/receipt.ts";
 import {
   attemptsOf,
   holdsOrder,
-  parseReceipt,
   pathTo,
   replayBytes,
   seenRows,
@@ -95,7 +95,7 @@ interface ToldRun {
   readonly plan: RunPlan;
   /** Where the run follows its dataset: what the ranks agreed on. */
   readonly epochs: readonly RunEpoch[];
-  readonly receipts: readonly { readonly index: number; readonly receipt: Receipt }[];
+  readonly receipts: readonly LoggedReceipt[];
 }
 
 async function readRun(context: Context, run: string): Promise<ToldRun> {
@@ -108,12 +108,12 @@ async function readRun(context: Context, run: string): Promise<ToldRun> {
 }
 
 async function receiptsOf({ session, timeoutMs, signal }: Context, run: string): Promise<ToldRun["receipts"]> {
-  const receipts: { readonly index: number; readonly receipt: Receipt }[] = [];
+  const entries: LoggedEntry[] = [];
   for (;;) {
-    const query = { kind: "receipts", run, after: receipts.at(-1)?.index ?? 0 } as const;
+    const query = { kind: "receipts", run, after: entries.at(-1)?.index ?? 0 } as const;
     const { rows } = await confirmedRows(session, query, { timeoutMs, signal });
-    if (rows.length === 0) return receipts;
-    receipts.push(...rows.map((row) => ({ index: Number(row["index"]), receipt: parseReceipt(row["receipt"]) })));
+    if (rows.length === 0) return readReceipts(entries);
+    entries.push(...rows.map((row) => ({ index: Number(row["index"]), receipt: row["receipt"] })));
   }
 }
 

@@ -4,12 +4,11 @@
  * Attempts form a tree: each names the state that it resumed from. What a model saw is the path from its checkpoint to the
  * root of the tree, not the sum of all attempts: what an attempt trained after its last checkpoint is on no path.
  */
-import { z } from "zod";
 import type { ConfirmedVersion, SplitSummary } from "../client/types.ts";
 import { type Digest, formatDigest, parseDigest } from "../model/bytes.ts";
-import { orderSpec, type OrderSpec } from "../model/commands.ts";
+import type { OrderSpec } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
-import { loaderState, stateDigest } from "./cursor.ts";
+import { stateDigest } from "./cursor.ts";
 import type { HostBatch } from "./feed.ts";
 import { createHostLoader, type LoaderOptions } from "./host-loader.ts";
 import { createEpochOrder } from "./order/order.ts";
@@ -25,36 +24,6 @@ import {
   type TrainedVersion,
   versionOf,
 } from "./receipt.ts";
-
-const digest = z.templateLiteral(["b3:", z.string().regex(/^[0-9a-f]{64}$/)]);
-const count = z.number().int().nonnegative();
-const request = z.object({ name: z.string(), options: z.record(z.string(), z.unknown()) });
-const receiptSchema = z.object({
-  v: z.literal(1),
-  state: loaderState,
-  rank: count,
-  columns: z.object({ xs: z.array(request), ys: z.array(request) }),
-  spans: z.array(
-    z.object({
-      root: digest,
-      epoch: count,
-      epochs: z.number().int().positive(),
-      ...{ from: count, to: count, W: count, B: count, dropped: count, padded: count },
-    }),
-  ),
-  earlier: z.array(z.object({ dataset: z.string(), root: digest, order: orderSpec })).default([]),
-  orderDigest: digest,
-  bytesDigest: digest.nullable(),
-  checkpoint: digest.nullable().default(null),
-});
-
-/** @throws ShardpactError `damaged` on what is no receipt of this format */
-export function parseReceipt(value: unknown): Receipt {
-  const parsed = receiptSchema.safeParse(value);
-  if (parsed.success) return parsed.data as Receipt;
-  const issue = parsed.error.issues[0];
-  throw new ShardpactError("damaged", `a receipt does not decode: ${issue?.path.join(".")}: ${issue?.message}`);
-}
 
 /** One start of a training process, by the last receipt of its lowest rank, and those that name checkpoints. */
 export interface Attempt {

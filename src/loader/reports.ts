@@ -7,6 +7,7 @@ import type { Digest } from "../model/bytes.ts";
 import { toShardpactError, type ShardpactError } from "../model/errors.ts";
 import type { LoaderPorts } from "./internal.ts";
 import type { LoaderPlan } from "./plan.ts";
+import { splitReceipt } from "./receipt-log.ts";
 import type { Receipt } from "./receipt.ts";
 
 const RECEIPT_EVERY_MS = 30_000;
@@ -38,6 +39,7 @@ export function createReports(
   let sending: Promise<void> = Promise.resolve();
   let sentMs = -Infinity;
   let sentDigest = "";
+  let partsSent = 0;
 
   async function begin(id: string, epoch: number): Promise<void> {
     const [dataset = "", number = "0"] = plan.dataset.split("@v");
@@ -55,12 +57,22 @@ export function createReports(
     if (isKnown || body.spans.length === 0) return sending;
     sentMs = ports.nowMs();
     sending = sending
-      .then(() => version.sendReceipt(id, plan.rank, { ...body }))
+      .then(() => record(id, body))
       .then(
         () => void (sentDigest = body.orderDigest),
         (error: unknown) => ports.warn(notSent(id, toShardpactError(error))),
       );
     return sending;
+  }
+
+  /** Parts of a long receipt are recorded once, and before the receipt that names them. */
+  async function record(id: string, body: Receipt): Promise<void> {
+    const { parts, receipt: own } = splitReceipt(body);
+    for (const part of parts.slice(partsSent)) {
+      await version.sendReceipt(id, plan.rank, { ...part });
+      partsSent++;
+    }
+    await version.sendReceipt(id, plan.rank, { ...own });
   }
 
   return {

@@ -5,11 +5,14 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import * as tf from "@tensorflow/tfjs-node";
 import { expect, test } from "vitest";
-import { startLocalGroup } from "../../src/cli/embedded/local-group.ts";
+import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
 import { connect } from "../../src/index.ts";
+import type { Receipt } from "../../src/loader/receipt.ts";
+import { SPANS_PER_PART } from "../../src/loader/receipt-log.ts";
+import { LIMITS } from "../../src/model/limits.ts";
 import { checkpoint, restore } from "../../src/tfjs/index.ts";
 import { startCli } from "../cli/run-cli.ts";
-import { tinyShard } from "../support/group.ts";
+import { sql, tinyShard } from "../support/group.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 test("audit replay tells attempts, the path of a model, its rows, and that the bytes are these", async () => {
@@ -52,3 +55,50 @@ test("audit replay tells attempts, the path of a model, its rows, and that the b
   expect((await run("--checkpoint", saved)).stdout).toContain(`saw 1,000 rows in 1 attempt`);
   expect((await run("--checkpoint", "b3:00")).code).toBe(3);
 });
+
+test(
+  "a run that moved through more versions than an entry of the log holds is replayed whole",
+  { timeout: 300_000 },
+  async () => {
+    await using dir = await tempDir("audit-replay-long");
+    await using local = await startLocalGroup({ dir: path.join(dir.path, "group") });
+    await local.waitForLeader();
+    await using group = await connect({ url: local.url, onNotice: () => undefined });
+    const publish = async (version: number): Promise<void> =>
+      void (await group.publish(
+        "points",
+        await tinyShard(path.join(dir.path, "points"), `part-${version}`, version, 8),
+      ));
+    await publish(1);
+    await using points = await group.open("points@v1");
+    const options = { xs: { x: { shape: [1] } }, batchSize: 8, seed: 3, receipt: "bytes", follow: true } as const;
+    const loader = points.loader({ ...options, run: { id: "long" } });
+    const versions = SPANS_PER_PART + 5;
+    for (let version = 1; version <= versions; version++) {
+      for await (const batch of await loader.iterator()) {
+        batch.ack();
+        tf.dispose([batch.xs]);
+      }
+      if (version < versions) await publish(version + 1);
+    }
+    await loader.close();
+    const told = await startCli(["audit", "replay", "long", "--bytes", "--json"], {
+      ...{ cwd: dir.path, env: { SHARDPACT_URL: local.url }, timeoutMs: 120_000 },
+    });
+    expect(told.code, told.stdout + told.stderr).toBe(0);
+    const { attempts, rows, findings } = JSON.parse(told.stdout) as {
+      readonly attempts: readonly { readonly last: Receipt }[];
+      readonly rows: number;
+      readonly findings: unknown[];
+    };
+    expect([rows, findings]).toEqual([versions * 8, []]);
+    expect(attempts.map(({ last }) => last.spans.length)).toEqual([versions]);
+    const [{ postgresUrl }] = local.replicas as [LocalGroup["replicas"][number]];
+    const kinds = await sql(
+      postgresUrl,
+      "select coalesce(receipt->>'kind', 'whole') as kind, max(length(receipt::text)) as bytes from shardpact.receipts group by 1",
+    );
+    expect(kinds.map(({ kind }) => kind).sort()).toEqual(["part", "receipt", "whole"]); // whole: while it was short
+    for (const { bytes } of kinds) expect(Number(bytes)).toBeLessThan(LIMITS.commandBytesMax / 2);
+  },
+);

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { stateDigest } from "../../src/loader/cursor.ts";
 import { createHostLoader, type HostLoader, type LoaderOptions } from "../../src/loader/host-loader.ts";
+import { parseReceipt } from "../../src/loader/receipt-log.ts";
 import type { Receipt } from "../../src/loader/receipt.ts";
-import { attemptsOf, holdsOrder, parseReceipt, pathTo, replayBytes, seenRows } from "../../src/loader/replay.ts";
+import { attemptsOf, holdsOrder, pathTo, replayBytes, seenRows } from "../../src/loader/replay.ts";
 import { makeVersion, numberedBatches, type TestVersion } from "./support/version.ts";
 
 let data: TestVersion;
