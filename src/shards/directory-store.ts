@@ -2,32 +2,45 @@
  * Owns a shard store in a folder: `b3/ab/<64 hex digits>`, `tmp/` for what is being written, `quarantine/` for evidence.
  *
  * An object appears by rename, after its bytes were hashed and made durable, so whatever is under `b3/` is whole even
- * after SIGKILL or power loss. Many processes may share the folder.
+ * after SIGKILL or power loss. That its name lasts takes a sync of its folder: with each put, or for many at once (`settle`), before
+ * anything may rely on them. Many processes may share the folder.
  */
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readdir, rename, stat, unlink, writeFile, type FileHandle } from "node:fs/promises";
+import { readdir, rename, unlink, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseDigest, toHex, type Digest } from "../model/bytes.ts";
 import { ShardpactError, isShardpactError } from "../model/errors.ts";
+import { asyncFiles, blockingFiles, type DirectoryFiles, type OpenedFile } from "./directory-files.ts";
 import { checkPut, createObjectDigest } from "./object-digest.ts";
 import { makeFolder } from "./make-folder.ts";
+import { inParallel } from "./parallel.ts";
 import { isWholeCopy } from "./stores/whole-copy.ts";
 import { throwIfAborted } from "./stores/guard.ts";
 import { removeStaleTemps, tempName } from "./temp-files.ts";
 import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "./port.ts";
 
+const SYNCS_IN_FLIGHT = 4;
+
+export interface DirectoryOptions {
+  /** Files are worked on in blocking calls: for a thread that does nothing else. */
+  readonly isBlocking?: boolean;
+}
+
 /**
  * Opens (and makes, if need be) a store in a folder given as path or `file:` URL; clears away what dead writers left.
  * @throws `store_failed`
  */
-export async function openDirectoryStore(urlOrPath: string | URL): Promise<ShardStore> {
+export async function openDirectoryStore(
+  urlOrPath: string | URL,
+  { isBlocking = false }: DirectoryOptions = {},
+): Promise<ShardStore> {
   const root = rootOf(urlOrPath);
   await failing(`opening the store ${root}`, async () => {
     for (const folder of ["b3", "tmp", "quarantine"]) await makeFolder(join(root, folder));
     await removeStaleTemps(join(root, "tmp"));
   });
-  return directoryStore(root);
+  return directoryStore(root, isBlocking ? blockingFiles : asyncFiles);
 }
 
 function rootOf(urlOrPath: string | URL): string {
@@ -39,7 +52,7 @@ function rootOf(urlOrPath: string | URL): string {
   return resolve(text);
 }
 
-function directoryStore(root: string): ShardStore {
+function directoryStore(root: string, files: DirectoryFiles): ShardStore {
   const url = pathToFileURL(root).href;
   const pathOf = (digest: Digest) => {
     const hex = toHex(parseDigest(digest));
@@ -60,32 +73,34 @@ function directoryStore(root: string): ShardStore {
     open: (digest, signal) =>
       using(`opening ${digest}`, async () => {
         throwIfAborted(signal);
-        return objectHandle(await open(pathOf(digest), "r"), `${digest} in ${url}`);
+        return await objectHandle(await files.open(pathOf(digest), "r"), `${digest} in ${url}`);
       }),
-    stat: (digest) => using(`looking for ${digest}`, () => statObject(digest, pathOf(digest))),
+    stat: (digest) => using(`looking for ${digest}`, () => statObject(files, digest, pathOf(digest))),
     put: (digest, source, options = {}) =>
-      using(`storing ${digest}`, () => putObject(root, store, digest, pathOf(digest), source, options)),
-    list: () => listObjects(root, using),
-    quarantine: (digest, reason) => using(`quarantining ${digest}`, () => setAside(root, pathOf(digest), reason)),
+      using(`storing ${digest}`, () => putObject({ root, store, files }, digest, pathOf(digest), source, options)),
+    settle: () => using("settling", () => syncNames(files, join(root, "b3"))),
+    list: () => listObjects(root, files, using),
+    quarantine: (digest, reason) =>
+      using(`quarantining ${digest}`, () => setAside(root, files, pathOf(digest), reason)),
     close,
     [Symbol.asyncDispose]: close,
   };
   return store;
 }
 
-async function objectHandle(file: FileHandle, what: string): Promise<ObjectHandle> {
+async function objectHandle(file: OpenedFile, what: string): Promise<ObjectHandle> {
   const { size } = await file.stat();
   let closing: Promise<void> | null = null;
-  const close = () => (closing ??= file.close());
+  const close = () => (closing ??= Promise.resolve(file.close()));
   return {
     bytes: size,
     readInto: (target, position) =>
       failing(`reading ${what}`, async () => {
         let at = 0;
         while (at < target.byteLength) {
-          const { bytesRead } = await file.read(target, at, target.byteLength - at, position + at);
-          if (bytesRead === 0) break;
-          at += bytesRead;
+          const bytes = await file.read(target, at, position + at);
+          if (bytes === 0) break;
+          at += bytes;
         }
         return at;
       }),
@@ -94,27 +109,38 @@ async function objectHandle(file: FileHandle, what: string): Promise<ObjectHandl
   };
 }
 
-async function statObject(digest: Digest, path: string): Promise<ObjectInfo | null> {
-  const found = await stat(path).catch((error: unknown) => {
+async function statObject(files: DirectoryFiles, digest: Digest, path: string): Promise<ObjectInfo | null> {
+  try {
+    const found = await files.stat(path);
+    return found.isFile() ? { digest, bytes: found.size } : null;
+  } catch (error) {
     if (codeOf(error) === "ENOENT") return null;
     throw error;
-  });
-  return found?.isFile() ? { digest, bytes: found.size } : null;
+  }
+}
+
+interface Place {
+  readonly root: string;
+  readonly store: ShardStore;
+  readonly files: DirectoryFiles;
 }
 
 async function putObject(
-  root: string,
-  store: ShardStore,
+  { root, store, files }: Place,
   digest: Digest,
   path: string,
   source: AsyncIterable<Uint8Array>,
   options: PutOptions,
 ): Promise<"stored" | "present"> {
-  const { context, bytes, onBytes, signal } = options;
+  const { context, bytes, onBytes, signal, lasts = "put" } = options;
   throwIfAborted(signal);
-  if (bytes !== undefined && (await isWholeCopy(store, digest, bytes, options))) return "present";
+  const present = async (): Promise<"present"> => {
+    if (lasts === "put") await syncFolder(files, dirname(path)); // whoever placed it may have died before this
+    return "present";
+  };
+  if (bytes !== undefined && (await isWholeCopy(store, digest, bytes, options))) return await present();
   const temp = join(root, "tmp", tempName());
-  const file = await open(temp, "wx");
+  const file = await files.open(temp, "wx");
   let isPlaced = false;
   try {
     const hash = createObjectDigest(context);
@@ -123,19 +149,21 @@ async function putObject(
       for await (const chunk of source) {
         throwIfAborted(signal);
         hash.update(chunk);
-        for (let at = 0; at < chunk.byteLength;) at += (await file.write(chunk, at)).bytesWritten;
+        for (let at = 0; at < chunk.byteLength;) at += await file.write(chunk, at);
         written += chunk.byteLength;
         onBytes?.(chunk.byteLength);
       }
       checkPut(store.url, digest, hash.digest(), written);
       // Somebody else may have been first, and a size that was not given is known now.
       const { onBytes: _, ...quietly } = options;
-      if (await isWholeCopy(store, digest, written, quietly)) return "present";
+      if (await isWholeCopy(store, digest, written, quietly)) return await present();
       await file.sync();
     } finally {
       await file.close();
     }
-    await placeDurably(temp, path);
+    const made = await place(files, temp, path);
+    if (lasts === "put") await syncFolder(files, dirname(path));
+    if (lasts === "put" && made) await syncFolder(files, dirname(dirname(path)));
     isPlaced = true;
     return "stored";
   } finally {
@@ -143,16 +171,28 @@ async function putObject(
   }
 }
 
-/** Renames into a folder that may have to be made; after this the name survives a power loss. */
-async function placeDurably(from: string, to: string): Promise<void> {
-  const made = await mkdir(dirname(to), { recursive: true });
-  await rename(from, to);
-  await syncFolder(dirname(to));
-  if (made) await syncFolder(dirname(made));
+/** Renames into a folder that may have to be made; true when it was. The name lasts once the folder is synced. */
+async function place(files: DirectoryFiles, from: string, to: string): Promise<boolean> {
+  try {
+    await files.rename(from, to);
+    return false;
+  } catch (error) {
+    if (codeOf(error) !== "ENOENT") throw error;
+  }
+  await makeFolder(dirname(to));
+  await files.rename(from, to);
+  return true;
 }
 
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
+/** One sync of a folder for all names that came into it, whoever put them there. */
+async function syncNames(files: DirectoryFiles, objects: string): Promise<void> {
+  const prefixes = await readdir(objects);
+  await inParallel(prefixes, SYNCS_IN_FLIGHT, (prefix) => syncFolder(files, join(objects, prefix)));
+  await syncFolder(files, objects);
+}
+
+async function syncFolder(files: DirectoryFiles, path: string): Promise<void> {
+  const folder = await files.open(path, "r");
   try {
     await folder.sync();
   } finally {
@@ -162,6 +202,7 @@ async function syncFolder(path: string): Promise<void> {
 
 async function* listObjects(
   root: string,
+  files: DirectoryFiles,
   using: <T>(what: string, work: () => Promise<T>) => Promise<T>,
 ): AsyncGenerator<ObjectInfo> {
   const prefixes = await using("listing", () => readdir(join(root, "b3")));
@@ -169,13 +210,13 @@ async function* listObjects(
     const names = await using("listing", () => readdir(join(root, "b3", prefix)));
     for (const name of names.sort()) {
       if (!/^[0-9a-f]{64}$/.test(name)) continue;
-      const info = await using("listing", () => statObject(`b3:${name}`, join(root, "b3", prefix, name)));
+      const info = await using("listing", () => statObject(files, `b3:${name}`, join(root, "b3", prefix, name)));
       if (info) yield info;
     }
   }
 }
 
-async function setAside(root: string, path: string, reason: string): Promise<void> {
+async function setAside(root: string, files: DirectoryFiles, path: string, reason: string): Promise<void> {
   const kept = join(root, "quarantine", `${basename(path)}.${randomBytes(4).toString("hex")}`);
   try {
     await rename(path, kept);
@@ -184,8 +225,8 @@ async function setAside(root: string, path: string, reason: string): Promise<voi
     throw error;
   }
   await writeFile(`${kept}.reason.txt`, `${new Date().toISOString()} ${reason}\n`, { flush: true });
-  await syncFolder(dirname(kept));
-  await syncFolder(dirname(path));
+  await syncFolder(files, dirname(kept));
+  await syncFolder(files, dirname(path));
 }
 
 /** Runs file work; what the file system says becomes `not_found` or `store_failed`. */

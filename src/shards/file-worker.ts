@@ -2,7 +2,7 @@
  * Owns the entry of a thread that scans files, and opens stores for itself and puts shards into them. It reads synchronously.
  */
 import type { PageEntry } from "../merkle/page.ts";
-import type { ShardStore, StoreSpec } from "./port.ts";
+import type { Lasts, ShardStore, StoreSpec } from "./port.ts";
 import { scanFile, type ScannedShard } from "./scan-file.ts";
 import { serveCalls } from "./threads.ts";
 import type { Uploaded } from "./upload.ts";
@@ -13,6 +13,7 @@ export interface UploadCall {
   readonly entry: PageEntry;
   readonly path: string;
   readonly index: Uint8Array;
+  readonly lasts: Lasts;
 }
 export type FileCall = { readonly kind: "scan"; readonly path: string } | ({ readonly kind: "upload" } & UploadCall);
 
@@ -24,10 +25,10 @@ const stores = new Map<string, Promise<ShardStore>>();
 
 serveCalls<FileCall, ScannedShard | Uploaded>(async (call, onBytes) => {
   if (call.kind === "scan") return scanFile(call.path, { onBytes, reads: "blocking" });
-  const { spec, entry, path, index } = call;
+  const { spec, entry, path, index, lasts } = call;
   const [{ openStoreAgain }, { uploadShard }] = await uploading();
   let store = stores.get(spec.url);
-  if (!store) stores.set(spec.url, (store = openStoreAgain(spec)));
+  if (!store) stores.set(spec.url, (store = openStoreAgain(spec, { isBlocking: true })));
   const shard = { entry, path, readIndex: () => Promise.resolve(index) };
-  return uploadShard(await store, shard, { onBytes, reads: "blocking" });
+  return uploadShard(await store, shard, { onBytes, reads: "blocking", lasts });
 });

@@ -32,7 +32,14 @@ export interface PutOptions {
   /** Told of each piece of the source that was written, or of the copy there that was read. */
   readonly onBytes?: (bytes: number) => void;
   readonly signal?: AbortSignal;
+  /**
+   * From when on the object outlasts a power loss: once the put has ended (the default), or once the store is `settled`, for puts of
+   * many objects. Before, a power loss may take it away whole; part of one is never seen.
+   */
+  readonly lasts?: Lasts;
 }
+
+export type Lasts = "put" | "settled";
 
 /** What another thread of this process needs to open the same store: plain data, for `openStoreAgain`. */
 export type StoreSpec = { readonly kind: "directory"; readonly url: string };
@@ -53,6 +60,11 @@ export interface ShardStore extends AsyncDisposable {
    * else the source is written aside, hashed, made durable, then renamed. @throws `shard_corrupt` when the bytes do not hash to `digest`, `store_failed`
    */
   put(digest: Digest, source: AsyncIterable<Uint8Array>, options?: PutOptions): Promise<"stored" | "present">;
+  /**
+   * Makes everything last that any opening of this store has put to last when `settled`. Absent where puts last at once.
+   * @throws `store_failed`
+   */
+  settle?(): Promise<void>;
   list(): AsyncIterable<ObjectInfo>;
   /** Moves a bad copy aside, so that it is never read again; keeps it as evidence. */
   quarantine(digest: Digest, reason: string): Promise<void>;

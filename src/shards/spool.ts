@@ -20,8 +20,9 @@ export interface Spool extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** Small pieces are gathered before they are written. */
+/** Small pieces are gathered before they are written, and read with what comes after them: they are asked for in their order. */
 const GATHERED_BYTES = 256 * 1024;
+const AHEAD_FOR_BYTES_MAX = 16 * 1024;
 
 /** @throws `store_failed` when there is no room for it */
 export async function openSpool(): Promise<Spool> {
@@ -41,6 +42,21 @@ export async function openSpool(): Promise<Spool> {
     await write(gathered.subarray(0, waiting));
     waiting = 0;
   }
+  async function readFile({ from, bytes }: SpoolPlace): Promise<Uint8Array> {
+    const found = new Uint8Array(bytes);
+    const { bytesRead } = await file.read(found, 0, bytes, from);
+    if (bytesRead === bytes) return found;
+    throw new ShardpactError("store_failed", `${bytesRead} of ${bytes} bytes came back from ${folder}`);
+  }
+  let ahead: { readonly place: SpoolPlace; readonly read: Promise<Uint8Array> } | null = null;
+  async function readSmall({ from, bytes }: SpoolPlace): Promise<Uint8Array> {
+    if (!ahead || from < ahead.place.from || from + bytes > ahead.place.from + ahead.place.bytes) {
+      const place = { from, bytes: Math.min(GATHERED_BYTES, written - from) };
+      ahead = { place, read: readFile(place) };
+    }
+    const at = from - ahead.place.from;
+    return (await ahead.read).slice(at, at + bytes);
+  }
   const close = async (): Promise<void> => {
     await file.close();
     await rm(folder, { recursive: true, force: true });
@@ -57,12 +73,10 @@ export async function openSpool(): Promise<Spool> {
       }
       return { from, bytes: bytes.byteLength };
     },
-    async read({ from, bytes }) {
+    async read(place) {
+      const { from, bytes } = place;
       if (from >= written) return gathered.slice(from - written, from - written + bytes);
-      const found = new Uint8Array(bytes);
-      const { bytesRead } = await file.read(found, 0, bytes, from);
-      if (bytesRead === bytes) return found;
-      throw new ShardpactError("store_failed", `${bytesRead} of ${bytes} bytes came back from ${folder}`);
+      return bytes <= AHEAD_FOR_BYTES_MAX ? await readSmall(place) : await readFile(place);
     },
     close: closeOnce,
     [Symbol.asyncDispose]: closeOnce,

@@ -1,11 +1,13 @@
 /**
  * Owns bringing a prepared shard into a store: its bytes and its segment index, each checked against its digest on the way.
  */
+import { LIMITS } from "../model/limits.ts";
 import { filePieces, type ReadKind } from "./file-reads.ts";
-import type { ShardStore } from "./port.ts";
+import type { Lasts, ShardStore } from "./port.ts";
 import type { PreparedShard } from "./shard-list.ts";
 
-const CHUNK_BYTES = 1024 * 1024;
+/** A blocking read costs little: what it brought is still in the cache when it is hashed and written. */
+const CHUNK_BYTES = { async: 8 * LIMITS.leafBytes, blocking: LIMITS.leafBytes };
 
 export interface UploadOptions {
   readonly signal?: AbortSignal;
@@ -13,6 +15,8 @@ export interface UploadOptions {
   readonly onBytes?: (bytes: number) => void;
   /** Default `async`. */
   readonly reads?: ReadKind;
+  /** Of what is put. Default `put`. */
+  readonly lasts?: Lasts;
 }
 
 export type Uploaded = "stored" | "present";
@@ -25,19 +29,19 @@ export type Uploaded = "stored" | "present";
 export async function uploadShard(
   store: ShardStore,
   { entry, path, readIndex }: PreparedShard,
-  { signal, onBytes, reads = "async" }: UploadOptions = {},
+  { signal, onBytes, reads = "async", lasts = "put" }: UploadOptions = {},
 ): Promise<Uploaded> {
   const index = await readIndex();
-  const aborting = signal ? { signal } : {};
-  await store.put(entry.segmentIndex, once(index), { context: "segmentIndex", bytes: index.byteLength, ...aborting });
+  const options = { lasts, ...(signal ? { signal } : {}) };
+  await store.put(entry.segmentIndex, once(index), { context: "segmentIndex", bytes: index.byteLength, ...options });
   let left = entry.bytes; // a copy that is read and found bad would count twice
   const count = (bytes: number): void => {
     const counted = Math.min(bytes, left);
     left -= counted;
     if (counted > 0) onBytes?.(counted);
   };
-  const pieces = filePieces(path, CHUNK_BYTES, reads);
-  return store.put(entry.digest, pieces, { bytes: entry.bytes, onBytes: count, ...aborting });
+  const pieces = filePieces(path, CHUNK_BYTES[reads], reads);
+  return store.put(entry.digest, pieces, { bytes: entry.bytes, onBytes: count, ...options });
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

@@ -49,6 +49,21 @@ export function shardStoreContract(name: string, openStore: () => Promise<StoreU
       expect(await t.store.put(digest, untouched, { bytes: 5000 })).toBe("present");
     });
 
+    it("takes objects that are to last once it is settled, and has them before and after", async () => {
+      await using t = await openStore();
+      const objects = [5, 6, 7].map((seed) => someBytes(1000 * seed, seed));
+      const digests = objects.map((bytes) => formatDigest(hashBytes(bytes)));
+      for (const result of ["stored", "present"]) {
+        for (const [i, bytes] of objects.entries()) {
+          const options = { bytes: bytes.byteLength, lasts: "settled" } as const;
+          expect(await t.store.put(digests[i] as Digest, chunks(bytes, 999), options)).toBe(result);
+        }
+        await t.store.settle?.();
+        const listed = (await all(t.store.list())).map(({ digest }) => digest);
+        expect(listed.sort()).toEqual([...digests].sort());
+      }
+    });
+
     it("refuses bytes of another digest, and shows nothing of them", async () => {
       await using t = await openStore();
       const digest = formatDigest(hashBytes(someBytes(10, 3)));

@@ -1,10 +1,11 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile, utimes, writeFile } from "node:fs/promises";
+import { type FileHandle, open, readdir, readFile, readlink, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
+import { Readable } from "node:stream";
 import { pathToFileURL } from "node:url";
-import { expect, it } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 import { formatDigest, toHex, parseDigest, type Digest } from "../../src/model/bytes.ts";
 import { hashBytes } from "../../src/merkle/hash.ts";
 import { openDirectoryStore } from "../../src/shards/directory-store.ts";
@@ -16,18 +17,64 @@ function pathIn(folder: string, digest: Digest): string {
   return join(folder, "b3", hex.slice(0, 2), hex);
 }
 
-shardStoreContract("a folder", async () => {
-  const folder = await tempDir("store");
-  const store = await openDirectoryStore(folder.path);
-  return {
-    store,
-    damage: (digest, bytes) => writeFile(pathIn(folder.path, digest), bytes),
-    async [Symbol.asyncDispose]() {
-      await store.close();
-      await folder.remove();
-    },
-  };
-});
+for (const isBlocking of [false, true]) {
+  shardStoreContract(isBlocking ? "a folder, of a thread of its own" : "a folder", async () => {
+    const folder = await tempDir("store");
+    const store = await openDirectoryStore(folder.path, { isBlocking });
+    return {
+      store,
+      damage: (digest, bytes) => writeFile(pathIn(folder.path, digest), bytes),
+      async [Symbol.asyncDispose]() {
+        await store.close();
+        await folder.remove();
+      },
+    };
+  });
+}
+
+/** What is synced from now on: paths below `folder`, of files that are being written `tmp`. */
+async function syncsBelow(folder: string): Promise<string[]> {
+  const synced: string[] = [];
+  await using probe = await open(folder, "r");
+  const files = Object.getPrototypeOf(probe) as FileHandle;
+  const { sync } = files;
+  vi.spyOn(files, "sync").mockImplementation(async function (this: FileHandle) {
+    const path = relative(folder, await readlink(`/proc/self/fd/${this.fd}`));
+    synced.push(path.startsWith("tmp/") ? "tmp" : path);
+    await sync.call(this);
+  });
+  return synced;
+}
+afterEach(() => void vi.restoreAllMocks());
+
+it.runIf(process.platform === "linux")(
+  "syncs an object before it appears, and its name with the put or when it is settled",
+  async () => {
+    await using folder = await tempDir("store");
+    await using store = await openDirectoryStore(folder.path);
+    const objects = [1, 2, 3].map((seed) => someBytes(100, seed));
+    const digests = objects.map((bytes) => formatDigest(hashBytes(bytes)));
+    const folders = digests.map((digest) => `b3/${digest.slice(3, 5)}`);
+    expect(new Set(folders).size).toBe(3);
+    const synced = await syncsBelow(folder.path);
+    const put = (i: number, lasts: "put" | "settled") =>
+      store.put(digests[i] as Digest, Readable.from([objects[i]]), { bytes: 100, lasts });
+    const taken = () => synced.splice(0);
+
+    expect(await put(0, "put")).toBe("stored");
+    expect(taken()).toEqual(["tmp", folders[0], "b3"]);
+    expect(await put(0, "put")).toBe("present"); // whoever put it may have died before its name lasted
+    expect(taken()).toEqual([folders[0]]);
+
+    expect(await put(1, "settled")).toBe("stored");
+    expect(await put(2, "settled")).toBe("stored");
+    expect(await put(0, "settled")).toBe("present");
+    expect(taken()).toEqual(["tmp", "tmp"]);
+    await store.settle?.();
+    expect(synced.slice(0, -1).sort()).toEqual([...folders].sort());
+    expect(synced.at(-1)).toBe("b3");
+  },
+);
 
 it("makes the folders above it, and says at once where none can be made", async () => {
   await using folder = await tempDir("store");

@@ -80,7 +80,13 @@ it("puts shards into a store that a thread opens for itself, and refuses a file 
   const pool = start();
   const callOf = async (path = "") => {
     const { index, indexDigest, ...scanned } = await pool.scan(path);
-    return { spec, path, index, entry: { ...scanned, name: path, split: 0, segmentIndex: indexDigest } };
+    return {
+      spec,
+      path,
+      index,
+      lasts: "put" as const,
+      entry: { ...scanned, name: path, split: 0, segmentIndex: indexDigest },
+    };
   };
   const call = await callOf(first?.path);
   expect(await pool.upload(call)).toBe("stored");
