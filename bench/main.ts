@@ -10,7 +10,7 @@ import { benchFeeding } from "./feeding.ts";
 import { benchHash } from "./hash.ts";
 import { benchImages } from "./images.ts";
 import { benchLoader } from "./loader.ts";
-import { benchPublish } from "./publish.ts";
+import { benchFiles, benchPublish } from "./publish.ts";
 import { type Figure, printTable } from "./report.ts";
 import { benchScale } from "./scale.ts";
 
@@ -23,6 +23,7 @@ const BENCHES: Readonly<Record<string, (note: (line: string) => void) => Promise
   images: benchImages,
   feeding: benchFeeding,
   publish: benchPublish,
+  files: benchFiles,
   scale: benchScale,
 };
 

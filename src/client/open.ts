@@ -21,6 +21,7 @@ import type { Confirmation, ConfirmedVersion, HistoryPoint, ManifestPage, ShardE
 
 /** Decoded pages that a version keeps; a page is at most 1,024 entries. */
 const PAGES_KEPT = 32;
+const PAGES_IN_FLIGHT = 8;
 const STRAGGLERS_WAIT_MS = 50;
 
 export interface Resolved {
@@ -156,9 +157,13 @@ function pageReader(session: Session, head: VersionHead): { pages: PageReader; i
   return { pages, inUse: { name, positions, entries: fetchEntries } };
 }
 
+/** A few pages at a time. */
 async function* allEntries(pages: PageReader, signal?: AbortSignal): AsyncGenerator<readonly ShardEntry[]> {
   const { length } = await pages.manifest(signal);
-  for (let position = 0; position < length; position++) yield pages.page(position, signal);
+  for (let from = 0; from < length; from += PAGES_IN_FLIGHT) {
+    const positions = Array.from({ length: Math.min(PAGES_IN_FLIGHT, length - from) }, (_, i) => from + i);
+    yield* await Promise.all(positions.map((position) => pages.page(position, signal)));
+  }
 }
 
 /** The version again, and what was revoked of the pages in use. `checked`: up to where that is known. */

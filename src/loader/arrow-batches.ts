@@ -8,6 +8,7 @@ import type { ConfirmedVersion } from "../client/types.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { nearestNames } from "../model/nearest.ts";
 import { schemaFromCanonical } from "../shards/schema.ts";
+import { PAGE_BYTES_MIN } from "./fetch/budget.ts";
 import { createInlineReads } from "./fetch/inline-reads.ts";
 import { loadLayout, type BatchSegment, type Tile } from "./fetch/layout.ts";
 import { privateSideMemory } from "./fetch/side-memory.ts";
@@ -51,10 +52,12 @@ export async function* arrowBatches(
   const reader = createTileReader({ reads, schema, wanted, tileBytes: Infinity, blockRows: 0, memory }); // never cut by rows
   try {
     for (const split of o.split === undefined ? splits : [o.split]) {
-      const layout = await loadLayout(version, split, signal);
+      const layout = await loadLayout(version, split, PAGE_BYTES_MIN, signal);
       for await (const shard of layout.shards(signal)) {
         let from = 0; // selected rows of the shard that were passed
-        for (const segment of await reader.open(shard)) {
+        const batches = await reader.open(shard);
+        layout.opened(shard);
+        for (const segment of batches) {
           const rows = selectedRows(segment, from);
           from += rows?.length ?? segment.rows;
           if (rows?.length === 0) continue;

@@ -12,6 +12,8 @@ import { confirmedVersion, resolve } from "../../src/client/open.ts";
 import { publish } from "../../src/client/publish.ts";
 import { createSession, type Session } from "../../src/client/session.ts";
 import { REAL_TIMING } from "../../src/client/timing.ts";
+import { loadLayout } from "../../src/loader/fetch/layout.ts";
+import { SHARD_BYTES } from "../../src/loader/fetch/resident-pages.ts";
 import { createHostLoader } from "../../src/loader/host-loader.ts";
 import type { PageEntry } from "../../src/merkle/page.ts";
 import { decodeCommand } from "../../src/model/commands.ts";
@@ -206,6 +208,24 @@ test("the first batch of one rank asks for the pages of its own window, of all p
   // Of every page its digest and totals; of those that are needed (full ones), all. Nothing is asked about single shards.
   const fullPage = few.bytes * (LIMITS.pageShardsMax / FEW);
   expect(many.bytes).toBeLessThanOrEqual(many.pages * fullPage + pages * 64);
+});
+
+test("going through all shards keeps no more of their pages than fit", async () => {
+  const { session } = await client();
+  const version = await open(session, "many");
+  const pageBytesMax = 8 * 1024 * 1024;
+  const { signal } = new AbortController();
+  const layout = await loadLayout(version, version.splits[0]?.name ?? "", pageBytesMax, signal);
+  let shards = 0;
+  let pagesMax = 0;
+  for await (const { entry } of layout.shards(signal)) {
+    expect(entry.rows).toBe(16);
+    expect(layout.resident.bytes).toBeLessThanOrEqual(pageBytesMax);
+    pagesMax = Math.max(pagesMax, layout.resident.count);
+    shards += 1;
+  }
+  expect(shards).toBe(MANY);
+  expect(pagesMax).toBe(Math.floor(pageBytesMax / (LIMITS.pageShardsMax * SHARD_BYTES)));
 });
 
 /** Ten new files on top: what the client sends, and what one replica's log and tables take. */

@@ -1,14 +1,18 @@
 /**
- * Owns how a loader's memory is divided: what its tiles may take, and what is left for all that lies beside them.
+ * Owns how a loader's memory is divided: what its tiles and pages may take, and what is left for all that lies beside them.
  *
  * Beside them lie row numbers, batches on their way, what the reading thread needs, and batches that were disposed but
  * not collected yet: V8 lets some tens of MiB of them gather, whatever the budget is. The order's needs come first: a budget
  * of hardly more than `memoryNeededBytes` leaves nothing for the rest, and the process then takes that much more.
  */
 import type { BatchShape } from "../batch.ts";
+import { LIMITS } from "../../model/limits.ts";
 import type { LoaderPlan } from "../plan.ts";
+import { BATCH_BYTES, SHARD_BYTES } from "./resident-pages.ts";
 
 const MiB = 1024 * 1024;
+/** A shard in memory with one record batch. */
+const SHARD_OPEN_BYTES = SHARD_BYTES + BATCH_BYTES;
 
 /** Batches that are assembled before they are asked for. */
 export const ASSEMBLED_MAX = 2;
@@ -23,6 +27,23 @@ const GARBAGE_BYTES = 72 * MiB;
 /** Tiles get this share of the budget at least. */
 const TILES_SHARE_MIN = 0.5;
 
+/** Pages of the manifest get this share of the budget, and the order's needs at least; some, also of a small one. */
+const PAGES_SHARE = 0.125;
+export const PAGE_BYTES_MIN = 8 * MiB;
+
+/**
+ * What a layout may keep of the manifest's pages: those that the rank's open windows lie on, and as many more as the budget
+ * allows. (A full shuffle needs all of them at any time: beyond the bound they come and go.)
+ * @param shards of the split
+ */
+export function pageBytesOf({ order, rows, world, memoryMaxBytes }: LoaderPlan, shards: number): number {
+  const lanes = order.strength === "window" ? Math.min(order.K, Math.ceil(order.K / world) + 1) : 1;
+  const windowShards = rows === 0 ? 0 : (order.n * (order.g + 1) * shards) / rows;
+  const pages = lanes * (Math.ceil(windowShards / LIMITS.pageShardsMax) + 1);
+  const needed = Math.min(pages * LIMITS.pageShardsMax, shards) * SHARD_OPEN_BYTES;
+  return Math.max(PAGE_BYTES_MIN, memoryMaxBytes * PAGES_SHARE, order.strength === "full" ? 0 : needed);
+}
+
 export interface Budget {
   /** Bytes that tiles may take, and bytes of unused ones up to which they are kept. */
   readonly tileBytesMax: number;
@@ -31,10 +52,12 @@ export interface Budget {
   readonly batchBytes: number;
 }
 
-export function divideMemory(plan: LoaderPlan, shape: BatchShape, hasThread: boolean): Budget {
+/** @param shards of the split, whose pages the layout keeps */
+export function divideMemory(plan: LoaderPlan, shape: BatchShape, shards: number, hasThread: boolean): Budget {
   const { memoryMaxBytes, memoryNeededBytes, memoryKeptBytes, orderBytes } = plan;
   const batchBytes = BATCHES_ON_THEIR_WAY * batchBytesOf(plan, shape);
-  const beside = GARBAGE_BYTES + SIDE_BYTES + batchBytes + (hasThread ? THREAD_BYTES : 0);
+  const pages = Math.min(pageBytesOf(plan, shards), shards * SHARD_OPEN_BYTES);
+  const beside = GARBAGE_BYTES + SIDE_BYTES + pages + batchBytes + (hasThread ? THREAD_BYTES : 0);
   const least = Math.max(Math.min(memoryNeededBytes, memoryMaxBytes), memoryMaxBytes * TILES_SHARE_MIN);
   const tileBytesMax = Math.floor(Math.max(memoryMaxBytes - beside, least)) - orderBytes;
   return { tileBytesMax, tileBytesKept: Math.min(memoryKeptBytes - orderBytes, tileBytesMax), batchBytes };

@@ -2,13 +2,18 @@
  * Owns the layout of a selection: which page, shard and segment holds the row with a given number.
  *
  * Built per page: totals of all pages first (they are in the manifest), entries of a page when a row of it is needed, the
- * segments of a shard when it is opened. Rows of the selection are numbered in file order.
+ * segments of a shard when it is opened. As many pages stay in memory as fit (`resident-pages.ts`). Rows of the selection are
+ * numbered in file order.
  */
 import type { ConfirmedVersion, ManifestPage, ShardEntry } from "../../client/types.ts";
 import type { SegmentIndex } from "../../merkle/segment-index.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
+import { inParallel } from "../../shards/parallel.ts";
 import { createStripeCache, positionalRows, positionalTotals, type StripeCache } from "../../shards/positional.ts";
+import { BATCH_BYTES, createResidentPages, type Page, type ResidentPages } from "./resident-pages.ts";
 
+/** Each is up to 192 KiB, and a question to a majority. */
+export const PAGES_IN_FLIGHT = 8;
 /** Arrow counts the rows of a batch in int64, every implementation that we know of in int32. */
 const BATCH_ROWS_MAX = 2 ** 31 - 1;
 
@@ -60,70 +65,102 @@ export interface ShardPlace {
 }
 
 /** One page of the manifest, as far as it holds rows of the selection. */
-export interface PagePlace {
+export interface PagePlace extends Page<ShardPlace> {
   readonly position: number;
   readonly firstRow: number;
   readonly rows: number;
-  shards: readonly ShardPlace[] | null;
 }
 
 export interface SelectionLayout {
   readonly rows: number;
-  /** The shard of a selection row, or null until its page is loaded. */
-  shardOf(row: number): ShardPlace | null;
+  /** What is in memory now. */
+  readonly resident: Pick<ResidentPages<ShardPlace>, "count" | "bytes">;
+  /** The page of a selection row, which counts as used now. */
   pageOf(row: number): PagePlace;
-  /** @throws what `version.page` throws */
-  loadPage(page: PagePlace, signal: AbortSignal): Promise<void>;
+  /** Brings a page into memory, for which others may leave. @throws what `version.page` throws */
+  loadPage(page: PagePlace, signal: AbortSignal): Promise<readonly ShardPlace[]>;
+  /** The record batches of a shard have been listed: its page takes more memory now. */
+  opened(shard: ShardPlace): void;
   /** All shards, page by page, in file order. */
   shards(signal: AbortSignal): AsyncIterable<ShardPlace>;
 }
 
 type Source = Pick<ConfirmedVersion, "manifest" | "page" | "splits" | "splitRule" | "dataset" | "version">;
 
-/** The layout of one split. Reads the manifest; with a positional rule, all pages, since only they tell rows per shard. */
-export async function loadLayout(version: Source, split: string, signal: AbortSignal): Promise<SelectionLayout> {
-  const manifest = await version.manifest(signal);
+/**
+ * The layout of one split. Reads the manifest; with a positional rule, all pages, since only they tell rows per shard.
+ * @param pageBytesMax memory for pages, about
+ */
+export async function loadLayout(
+  version: Source,
+  split: string,
+  pageBytesMax: number,
+  signal: AbortSignal,
+): Promise<SelectionLayout> {
   const chooser = chooserOf(version, split);
-  const pages: PagePlace[] = [];
-  let firstRow = 0;
-  for (const [position, page] of manifest.entries()) {
-    const rows = chooser.pageRows(page) ?? chooser.entryRows(await version.page(position, signal));
-    if (rows > 0) pages.push({ position, firstRow, rows, shards: null });
-    firstRow += rows;
-  }
-  const expected = version.splits.find((s) => s.name === split)?.rows;
-  if (firstRow !== expected) {
-    throw new ShardpactError(
-      "damaged",
-      `${version.dataset}@v${version.version}: pages hold ${firstRow} rows of '${split}', not ${expected}`,
-    );
-  }
+  const pages = await placePages(version, split, chooser, signal);
+  const resident = createResidentPages<ShardPlace>(pageBytesMax);
   let last: PagePlace | undefined = pages[0];
 
   const pageOf = (row: number): PagePlace => {
     if (last && row >= last.firstRow && row < last.firstRow + last.rows) return last;
     last = pages[lastAtOrBefore(pages, row)];
     invariant(last && row < last.firstRow + last.rows, `row ${row} lies in the selection`);
+    resident.touch(last);
     return last;
   };
-  const load = async (page: PagePlace): Promise<readonly ShardPlace[]> =>
-    (page.shards ??= placeShards(await version.page(page.position, signal), page.firstRow, chooser));
+  const load = async (page: PagePlace, until: AbortSignal): Promise<readonly ShardPlace[]> =>
+    page.shards ?? resident.admit(page, placeShards(await version.page(page.position, until), page.firstRow, chooser));
   return {
-    rows: firstRow,
-    shardOf(row) {
-      const { shards, firstRow: start, rows } = pageOf(row);
-      if (!shards) return null;
-      let at = Math.floor(((row - start) / rows) * shards.length);
-      while (row < (shards[at] as ShardPlace).firstRow) at--;
-      while (row >= (shards[at] as ShardPlace).firstRow + (shards[at] as ShardPlace).rows) at++;
-      return shards[at] as ShardPlace;
-    },
+    rows: pages.reduce((sum, page) => sum + page.rows, 0),
+    resident,
     pageOf,
-    loadPage: async (page) => void (await load(page)),
-    async *shards() {
-      for (const page of pages) yield* await load(page);
+    loadPage: load,
+    opened(shard) {
+      const page = pageOf(shard.firstRow);
+      const isResident = page.shards !== null && shardIn(page, page.shards, shard.firstRow) === shard;
+      if (isResident) resident.grow(page, (shard.batches?.length ?? 0) * BATCH_BYTES);
+    },
+    async *shards(until) {
+      for (const page of pages) yield* await load(page, until);
     },
   };
+}
+
+/** A page's shard of a row, among those that are given in order: a guess in proportion, then neighbours. */
+export function shardIn({ firstRow, rows }: PagePlace, shards: readonly ShardPlace[], row: number): ShardPlace {
+  let at = Math.floor(((row - firstRow) / rows) * shards.length);
+  while (row < (shards[at] as ShardPlace).firstRow) at--;
+  while (row >= (shards[at] as ShardPlace).firstRow + (shards[at] as ShardPlace).rows) at++;
+  return shards[at] as ShardPlace;
+}
+
+/** Where the rows of the split lie, page by page. */
+async function placePages(
+  version: Source,
+  split: string,
+  chooser: Chooser,
+  signal: AbortSignal,
+): Promise<readonly PagePlace[]> {
+  const manifest = await version.manifest(signal);
+  const counts = manifest.map((page) => chooser.pageRows(page));
+  const unknown = counts.flatMap((count, position) => (count === null ? [position] : []));
+  await inParallel(unknown, PAGES_IN_FLIGHT, async (position) => {
+    counts[position] = chooser.entryRows(await version.page(position, signal));
+  });
+  const pages: PagePlace[] = [];
+  let firstRow = 0;
+  for (const [position, count] of counts.entries()) {
+    const rows = count ?? 0;
+    if (rows > 0) pages.push({ position, firstRow, rows, shards: null, usedAt: 0 });
+    firstRow += rows;
+  }
+  const expected = version.splits.find((s) => s.name === split)?.rows;
+  if (firstRow === expected) return pages;
+  throw new ShardpactError(
+    "damaged",
+    `${version.dataset}@v${version.version}: pages hold ${firstRow} rows of '${split}', not ${expected}`,
+  );
 }
 
 interface Chooser {

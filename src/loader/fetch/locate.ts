@@ -7,7 +7,9 @@ import { inParallel } from "../../shards/parallel.ts";
 import { invariant } from "../../model/errors.ts";
 import type { Runs } from "../columns/gather.ts";
 import {
+  PAGES_IN_FLIGHT,
   batchOf,
+  shardIn,
   type BatchSegment,
   type PagePlace,
   type SegmentTiles,
@@ -16,9 +18,6 @@ import {
   type Tile,
 } from "./layout.ts";
 import type { TileReader } from "./tile-reader.ts";
-
-/** Each page is up to 192 KiB, and a question to a majority about its shards. */
-const PAGES_IN_FLIGHT = 8;
 
 /** The distinct tiles that rows lie in, and where each run is. `runs.source` counts in `tiles`. */
 export interface Located {
@@ -36,31 +35,50 @@ type Load = () => Promise<unknown>;
 
 /** What must be read before rows can be found: all that can be told now, so that it is read side by side. */
 interface Missing {
-  readonly pages: ReadonlySet<PagePlace>;
+  /** With the rows that are wanted of each. */
+  readonly pages: ReadonlyMap<PagePlace, readonly number[]>;
   readonly parts: ReadonlyMap<object, Load>;
 }
+
+/**
+ * The wanted shards of pages that were not in memory, for one call: the pages that brought them may leave again at once, so
+ * that rows on more pages than fit are found all the same.
+ */
+type Held = Map<PagePlace, readonly ShardPlace[]>;
 
 export function createLocator(layout: SelectionLayout, reader: TileReader): Locator {
   let round = 0;
   return {
     async locate(rows, signal) {
+      const held: Held = new Map();
       for (;;) {
-        const found = findRuns(layout, reader, rows, ++round);
+        const found = findRuns(layout, held, reader, rows, ++round);
         if ("runs" in found) return found;
-        await inParallel([...found.pages], PAGES_IN_FLIGHT, (page) => layout.loadPage(page, signal));
+        await inParallel(found.pages, PAGES_IN_FLIGHT, async ([page, wanted]) => {
+          const shards = await layout.loadPage(page, signal);
+          held.set(page, [...new Set(wanted.map((row) => shardIn(page, shards, row)))].sort(byFirstRow));
+        });
         await Promise.all([...found.parts.values()].map((load) => load()));
       }
     },
   };
 }
 
+const byFirstRow = (a: ShardPlace, b: ShardPlace): number => a.firstRow - b.firstRow;
+
 /** All runs in one pass; what is missing is gathered on the way. */
-function findRuns(layout: SelectionLayout, reader: TileReader, rows: Float64Array, round: number): Located | Missing {
+function findRuns(
+  layout: SelectionLayout,
+  held: Held,
+  reader: TileReader,
+  rows: Float64Array,
+  round: number,
+): Located | Missing {
   const tiles: Tile[] = [];
   const source = new Uint32Array(rows.length);
   const first = new Uint32Array(rows.length);
   const length = new Uint32Array(rows.length);
-  const pages = new Set<PagePlace>();
+  const pages = new Map<PagePlace, number[]>();
   const load = new Map<object, Load>();
   let count = 0;
   let shard: ShardPlace | null = null;
@@ -72,16 +90,21 @@ function findRuns(layout: SelectionLayout, reader: TileReader, rows: Float64Arra
     const row = rows[i] as number;
     if (!shard || row < shard.firstRow || row >= shard.firstRow + shard.rows) {
       tile = null;
-      shard = layout.shardOf(row);
-      if (!shard) {
-        pages.add(layout.pageOf(row));
+      const page = layout.pageOf(row);
+      const shards: readonly ShardPlace[] | null = held.get(page) ?? page.shards;
+      if (shards === null) {
+        shard = null;
+        const wanted = pages.get(page);
+        if (wanted) wanted.push(row);
+        else pages.set(page, [row]);
         continue;
       }
+      shard = shardIn(page, shards, row);
     }
     const inShard = row - shard.firstRow;
     const fileRow = shard.fileRow ? shard.fileRow(inShard) : inShard;
     if (!tile || fileRow < begin || fileRow >= end) {
-      const found = findTile(shard, fileRow, reader, load);
+      const found = findTile(shard, fileRow, layout, reader, load);
       if (!found) continue;
       tile = found;
       begin = tile.segment.firstRow + tile.firstRow;
@@ -113,10 +136,16 @@ function tileAt({ rowsPerTile, shift, tiles }: SegmentTiles, row: number): numbe
  * The tile of a row of the file, or null with what must be read first added to `load`. It runs for nearly every row of a
  * shuffled batch, so it makes no closure itself: each call would have to allocate what a closure captures.
  */
-function findTile(shard: ShardPlace, fileRow: number, reader: TileReader, load: Map<object, Load>): Tile | null {
+function findTile(
+  shard: ShardPlace,
+  fileRow: number,
+  layout: SelectionLayout,
+  reader: TileReader,
+  load: Map<object, Load>,
+): Tile | null {
   const { batches } = shard;
   if (batches === null) {
-    load.set(shard, opening(reader, shard));
+    load.set(shard, opening(layout, reader, shard));
     return null;
   }
   const segment = batches[batchOf(shard, batches, fileRow)] as BatchSegment;
@@ -133,9 +162,11 @@ function findTile(shard: ShardPlace, fileRow: number, reader: TileReader, load: 
 }
 
 const opening =
-  (reader: TileReader, shard: ShardPlace): Load =>
-  () =>
-    reader.open(shard);
+  (layout: SelectionLayout, reader: TileReader, shard: ShardPlace): Load =>
+  async () => {
+    await reader.open(shard);
+    layout.opened(shard);
+  };
 const cutting =
   (reader: TileReader, segment: BatchSegment): Load =>
   () =>

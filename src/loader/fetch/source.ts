@@ -10,7 +10,7 @@ import type { LoaderPlan } from "../plan.ts";
 import { createArena } from "./arena.ts";
 import { createBlockCache, type BlockCache } from "./block-cache.ts";
 import { createBatchMemory, type BatchMemory } from "../batch-memory.ts";
-import { divideMemory, SIDE_BYTES } from "./budget.ts";
+import { divideMemory, pageBytesOf, SIDE_BYTES } from "./budget.ts";
 import { createInlineReads } from "./inline-reads.ts";
 import { loadLayout } from "./layout.ts";
 import { createLocator, type Locator } from "./locate.ts";
@@ -39,10 +39,11 @@ export async function openSource(
   signal: AbortSignal,
   ports: LoaderPorts,
 ): Promise<Source> {
-  const layout = await loadLayout(version, plan.split, signal);
+  const shards = version.splits.find(({ name }) => name === plan.split)?.shards ?? 0;
+  const layout = await loadLayout(version, plan.split, pageBytesOf(plan, shards), signal);
   const schema = schemaFromCanonical(version.schema);
   const { reads, hasThread } = openReads(version, plan, signal, ports);
-  const { tileBytesMax, tileBytesKept, batchBytes } = divideMemory(plan, shape, hasThread);
+  const { tileBytesMax, tileBytesKept, batchBytes } = divideMemory(plan, shape, shards, hasThread);
   const columns = [...new Set(shape.plans.map(({ path }) => path[0] as number))].sort((a, b) => a - b);
   const plans = shape.plans.map((column) => {
     const [top, ...below] = column.path;
