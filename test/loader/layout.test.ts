@@ -4,12 +4,15 @@
 import { Int32, makeData, makeVector } from "apache-arrow";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ConfirmedVersion } from "../../src/client/types.ts";
+import { PAGE_BYTES_MIN, pageBytesOf } from "../../src/loader/fetch/budget.ts";
 import { createInlineReads } from "../../src/loader/fetch/inline-reads.ts";
 import { loadLayout } from "../../src/loader/fetch/layout.ts";
 import { createLocator, type Located } from "../../src/loader/fetch/locate.ts";
 import { BATCH_BYTES, SHARD_BYTES } from "../../src/loader/fetch/resident-pages.ts";
 import { privateSideMemory } from "../../src/loader/fetch/side-memory.ts";
 import { createTileReader } from "../../src/loader/fetch/tile-reader.ts";
+import { planLoader } from "../../src/loader/plan.ts";
+import { LIMITS } from "../../src/model/limits.ts";
 import { createRng } from "../../src/merkle/rng.ts";
 import { schemaFromCanonical } from "../../src/shards/schema.ts";
 import { batchOf, makeVersion, type TestVersion } from "./support/version.ts";
@@ -132,4 +135,24 @@ test("a page that two batches ask for at once is the same for both", async () =>
   const [a, b] = await Promise.all([layout.loadPage(page, ended.signal), layout.loadPage(page, ended.signal)]);
   expect(a).toBe(b);
   await reads.close();
+});
+
+test("windows get room for the pages that they lie on, also of a small budget", () => {
+  const rows = 64_000_000;
+  const shards = 1_000_000;
+  const bytes = rows * 1_024;
+  const version = {
+    ...{ dataset: "d", version: 1, root: `b3:${"0".repeat(64)}` as const, splitRule: { kind: "none" as const } },
+    splits: [{ name: "all", rows, bytes, shards }],
+  };
+  const pageBytes = LIMITS.pageShardsMax * (SHARD_BYTES + BATCH_BYTES);
+  const plan = (world: number, memory: number, shuffle: "window" | "none") =>
+    planLoader(version, { batchSize: 32, world, rank: 0, shuffle, seed: 1, memory });
+  const lanes = plan(1, 2 ** 30, "window").order.K;
+  expect(lanes).toBeGreaterThan(1);
+  // Each lane's window may begin in the middle of a page.
+  expect(pageBytesOf(plan(1, 3 * 2 ** 27, "window"), shards)).toBeGreaterThanOrEqual(2 * lanes * pageBytes);
+  expect(pageBytesOf(plan(64, 3 * 2 ** 27, "window"), shards)).toBe(3 * 2 ** 24);
+  expect(pageBytesOf(plan(1, 2 ** 30, "none"), shards)).toBe(2 ** 27);
+  expect(pageBytesOf(plan(1, 2 ** 20 * 5, "none"), shards)).toBe(PAGE_BYTES_MIN);
 });
