@@ -146,7 +146,7 @@ function pageReader(session: Session, head: VersionHead): { pages: PageReader; i
     page: async (position, signal) => {
       const known = kept.get(position);
       if (known) return known;
-      positions.add(position);
+      if (position < head.pageCount) positions.add(position);
       const entries = await gate.pass(fetchEntries(position, signal), calls(signal));
       const [oldest] = kept.keys();
       if (kept.size >= PAGES_KEPT && oldest !== undefined) kept.delete(oldest);

@@ -193,3 +193,12 @@ it("what a single voter says of a page's shards counts, and is forgotten when it
   if (r1) r1.tamper = null;
   expect(await version.page(0)).toHaveLength(1_024);
 });
+
+it("a page that there is not is none in use", async () => {
+  const group = startGroup();
+  const version = await openWith(group);
+  await expect(version.page(PAGES)).rejects.toMatchObject({ code: "invalid_argument" });
+  await version.page(0);
+  revoke(group, digestOf("no shard of this version"));
+  await version.reconfirm();
+});
