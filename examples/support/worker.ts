@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import type { LayersModel, Scalar } from "@tensorflow/tfjs-node";
 import { connect, isShardpactError, type Batch, type ConnectOptions, type Dataset, type Loader } from "shardpact";
-import { checkpoint, restore } from "shardpact/tfjs";
+import { checkpoint, checkpointedState, restore } from "shardpact/tfjs";
 import { digitColumns, digitModel } from "./digit-model.ts";
 import { PeerFault } from "./arrivals.ts";
 import { openExchange, type Exchange } from "./exchange.ts";
@@ -25,6 +25,8 @@ export interface WorkerConfig {
   readonly stores?: readonly string[];
   /** The group keeps its plan, and refuses a worker that comes with another. */
   readonly run?: string;
+  /** Publishing goes on: at the end of an epoch all workers move to one newer version, which the run agrees on. */
+  readonly follow?: boolean;
   readonly rank: number;
   readonly world: number;
   /** Rows of a step on this worker. */
@@ -41,13 +43,22 @@ export interface WorkerConfig {
 export type WorkerReport =
   /** Its version is confirmed, its first batch is here: it goes to meet the others. */
   | { readonly kind: "ready" }
-  /** `ids`: the rows of the step, of all workers in the order of ranks. */
-  | { readonly kind: "step"; readonly step: number; readonly loss: number; readonly ids: readonly number[] }
+  /** `ids`: the rows of the step, of all workers in the order of ranks; `offset`: where in the epoch they stand. */
+  | {
+      readonly kind: "step";
+      readonly step: number;
+      readonly loss: number;
+      readonly ids: readonly number[];
+      readonly dataset: string;
+      readonly epoch: number;
+      readonly offset: number;
+    }
   | { readonly kind: "done"; readonly weights: string; readonly accuracy: number | null }
   /** `peer`: the worker because of which it stops; null: itself. */
   | { readonly kind: "stopped"; readonly code: string; readonly message: string; readonly peer: number | null };
 
 const { rank, world, ...config } = JSON.parse(process.argv[2] ?? "{}") as WorkerConfig;
+const hasCheckpoint = existsSync(path.join(config.checkpointDir, "latest"));
 
 function report(what: WorkerReport): void {
   if (process.send) process.send(what);
@@ -56,10 +67,10 @@ function report(what: WorkerReport): void {
 
 /** A new model and a loader at row 0, or both from the last checkpoint, which any number of workers may have written. */
 async function start(dataset: Dataset): Promise<{ readonly model: LayersModel; readonly loader: Loader }> {
-  const { batchSize, run, checkpointDir } = config;
+  const { batchSize, run, follow = false, checkpointDir } = config;
   const order = { ...digitColumns, split: "train", shuffle: true, seed: 7 } as const;
-  const options = { ...order, batchSize, rank, world, ...(run === undefined ? {} : { run: { id: run } }) };
-  if (existsSync(path.join(checkpointDir, "latest"))) return restore(checkpointDir, dataset, options);
+  const options = { ...order, batchSize, rank, world, follow, ...(run === undefined ? {} : { run: { id: run } }) };
+  if (hasCheckpoint) return restore(checkpointDir, dataset, options);
   return { model: digitModel(), loader: dataset.loader(options) };
 }
 
@@ -68,11 +79,12 @@ async function trainStep(exchange: Exchange, model: LayersModel, batch: Batch, s
   const { loss, gradient } = await gradientOf(model, batch);
   if (!Number.isFinite(loss)) throw new Error(`the loss of step ${step} is ${loss}`);
   const own = { origin: batch.origin, ids: [...batch.ids], weights: await weightsDigest(model), loss, gradient };
-  const all = await exchange.step(`step ${step}`, own);
+  const all = await exchange.step(`epoch ${batch.epoch}, row ${batch.offset}`, own);
   applyGradient(model, meanOf(all.map((each) => each.gradient)));
   batch.ack();
   const mean = all.reduce((sum, each) => sum + each.loss, 0) / world;
-  report({ kind: "step", step, loss: mean, ids: all.flatMap((each) => each.ids) });
+  const { dataset, epoch, from: offset } = batch.origin;
+  report({ kind: "step", step, loss: mean, ids: all.flatMap((each) => each.ids), dataset, epoch, offset });
 }
 
 async function train(dataset: Dataset, exchange: Exchange, model: LayersModel, loader: Loader): Promise<void> {
@@ -102,7 +114,9 @@ async function accuracyOf(dataset: Dataset, model: LayersModel): Promise<number>
 
 async function work(): Promise<void> {
   await using group = await connect(config.group);
-  await using dataset = await group.open(config.dataset, config.stores ? { stores: config.stores } : {});
+  // Where the run was by then, if it follows its dataset.
+  const at = config.follow && hasCheckpoint ? (await checkpointedState(config.checkpointDir)).dataset : config.dataset;
+  await using dataset = await group.open(at, config.stores ? { stores: config.stores } : {});
   const { model, loader } = await start(dataset);
   await using _reading = loader;
   const { servers, attempt, joinTimeoutMs, stepTimeoutMs } = config;

@@ -2,7 +2,6 @@
  * Many workers on one model, as real processes with real parts: what the example promises, and that a worker with another
  * version or a bad byte is fenced before its gradient counts.
  */
-import { fork, type ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { cp, mkdir, open, readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -10,13 +9,14 @@ import * as tf from "@tensorflow/tfjs-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { digitColumns, digitModel } from "../../examples/support/digit-model.ts";
 import { arrowFileOf, readDigits, writeDigits } from "../../examples/support/digits.ts";
-import type { WorkerConfig, WorkerReport } from "../../examples/support/worker.ts";
+import type { WorkerConfig } from "../../examples/support/worker.ts";
 import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
 import { connect, type Group } from "../../src/index.ts";
 import type { MapColumns } from "../../src/loader/feed.ts";
 import { startCli } from "../cli/run-cli.ts";
-import { EXAMPLES, NODE_ARGS, runExample } from "../support/run-example.ts";
+import { runExample } from "../support/run-example.ts";
 import { tempDir, type TempDir } from "../support/temp-dir.ts";
+import { startWorkerProcess, type StartedWorker } from "../support/worker-process.ts";
 
 let dir: TempDir;
 let local: LocalGroup;
@@ -45,46 +45,14 @@ async function publishDigits(name: string, rows: number, store: string): Promise
   return (await group.publish(name, source, { store })).version;
 }
 
-interface Started {
-  readonly child: ChildProcess;
-  readonly reports: WorkerReport[];
-  /** Resolves with its first report of that kind. @throws when it ends without one */
-  until<K extends WorkerReport["kind"]>(kind: K): Promise<Extract<WorkerReport, { kind: K }>>;
-}
-
-function startWorker(o: Partial<WorkerConfig> & Pick<WorkerConfig, "attempt" | "dataset" | "rank">): Started {
-  const config: WorkerConfig = {
+const startWorker = (o: WorkerOptions): StartedWorker =>
+  startWorkerProcess({
     ...{ group: { url: local.url, stores: [] }, servers: [local.url], world: 2, batchSize: BATCH, epochs: 1 },
     ...{ checkpointDir: path.join(dir.path, o.attempt), checkpointSteps: 100 },
     ...{ joinTimeoutMs: 60_000, stepTimeoutMs: 20_000 },
     ...o,
-  };
-  const child = fork(path.join(EXAMPLES, "support", "worker.ts"), [JSON.stringify(config)], {
-    execArgv: NODE_ARGS,
-    stdio: ["ignore", "ignore", "pipe", "ipc"],
   });
-  let stderr = "";
-  child.stderr?.setEncoding("utf8").on("data", (text: string) => (stderr += text));
-  const reports: WorkerReport[] = [];
-  child.on("message", (message) => void reports.push(message as WorkerReport));
-  return {
-    child,
-    reports,
-    until: (kind) =>
-      new Promise((resolve, reject) => {
-        const look = (): void => {
-          const found = reports.find((report) => report.kind === kind);
-          if (found) resolve(found as never);
-        };
-        child.on("message", look);
-        child.once("close", () => {
-          look();
-          reject(new Error(`it ended without '${kind}': ${JSON.stringify(reports.at(-1))}\n${stderr.slice(-500)}`));
-        });
-        look();
-      }),
-  };
-}
+type WorkerOptions = Partial<WorkerConfig> & Pick<WorkerConfig, "attempt" | "dataset" | "rank">;
 
 /** A good worker, and a second one once the first one waits for it; how both end. */
 async function together(good: Parameters<typeof startWorker>[0], other: Parameters<typeof startWorker>[0]) {

@@ -125,7 +125,7 @@ test("a loader that follows through many versions has all of it recorded, each p
   const loader = createHostLoader(version, { ...options, run: { id: "long" } }, ports);
   const epochs = SPANS_PER_PART + 20;
   for (let epoch = 0; epoch < epochs; epoch++) {
-    if (epoch === SPANS_PER_PART + 3) failing = 2; // the part, then again with the next receipt
+    if (epoch === SPANS_PER_PART + 1) failing = 2; // the part, then again with the next receipt
     nowMs += 60_000;
     await trainEpoch(loader);
     // The same rows under another root: a version of its own.

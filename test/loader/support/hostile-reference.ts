@@ -1,9 +1,11 @@
 /**
  * What arrow-js makes of a changed file, for what a loader delivered of it to be held against.
  */
-import { type RecordBatch, type RecordBatchFileReader, RecordBatchReader } from "apache-arrow";
+import { DataType, type RecordBatch, type RecordBatchFileReader, RecordBatchReader } from "apache-arrow";
 import type { ConfirmedVersion } from "../../../src/client/types.ts";
 import type { Columns } from "../../../src/loader/batch.ts";
+import { headerOf } from "../../../src/shards/decode.ts";
+import { schemaFromCanonical } from "../../../src/shards/schema.ts";
 import { cellsIn, type Cell } from "./arrow-data.ts";
 import type { Mutant, Specimen } from "./hostile.ts";
 import type { ImagePool } from "./image-pool.ts";
@@ -66,24 +68,38 @@ function knownPixels(pixelsOf: ImagePool["pixelsOf"]): ImagePool["pixelsOf"] {
 
 /**
  * The file as arrow-js can open it: with zeros where a segment lost its end, as it finds segments by the places in its footer; with the
- * dictionaries as they were when no column has one, as it reads them all.
+ * dictionaries as they were that are of no column that is read (any more), as it reads them all.
  */
 function restored(
   { bytes, segments }: Mutant,
-  { shards: [shard] }: Specimen,
+  { version, shards: [shard] }: Specimen,
   columns: readonly RandomColumn[],
 ): Uint8Array {
   if (!shard) return bytes;
-  const hasDictionaries = columns.some(({ field }) => String(field.type).includes("Dictionary"));
+  const { fields } = schemaFromCanonical(version.schema);
+  const isRead = (name: string): boolean => columns.some(({ field }) => field.name === name);
+  const read = fields.filter(({ name }) => isRead(name)).flatMap(({ type }) => dictionariesIn(type as DataType));
+  const idsRead = new Set(read.map((column) => shard.index.dictionaryIds[column]));
   const out = new Uint8Array(shard.bytes.byteLength);
   segments.forEach((segment, s) => {
     const own = shard.index.segments[s];
-    const isKept = segment.kind === "dictionary" && !hasDictionaries;
-    const from =
-      isKept && own
-        ? shard.bytes.subarray(own.offset, own.offset + own.bytes)
-        : bytes.subarray(segment.offset, segment.offset + segment.bytes);
-    out.set(from, own?.offset);
+    const changed = bytes.subarray(segment.offset, segment.offset + segment.bytes);
+    const isKept = segment.kind === "dictionary" && (idsRead.size === 0 || isOfOthers(changed, idsRead));
+    out.set(isKept && own ? shard.bytes.subarray(own.offset, own.offset + own.bytes) : changed, own?.offset);
   });
   return out;
+}
+
+/** Which dictionaries of the schema a type has. */
+function dictionariesIn(type: DataType): number[] {
+  if (DataType.isDictionary(type)) return [type.id];
+  return (type.children ?? []).flatMap((child) => dictionariesIn(child.type as DataType));
+}
+
+function isOfOthers(segment: Uint8Array, idsRead: ReadonlySet<number | undefined>): boolean {
+  try {
+    return !idsRead.has(headerOf(segment, "dictionary").dictionaryId);
+  } catch {
+    return false; // arrow-js sees what a loader saw
+  }
 }
