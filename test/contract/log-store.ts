@@ -251,6 +251,18 @@ function damageCases(harness: () => StoreHarness, start: Start): void {
     expect((await start()).state).toMatchObject({ damaged: [2, 6], lastIndex: 1, promisedLast: 6, voting: true });
   });
 
+  it.each([
+    ["as large as pages", 40, 200_000],
+    ["many", 1_100, 1],
+  ])("finds damage anywhere among entries that are %s", async (_what, count, bytes) => {
+    const { log } = await start();
+    const all = entries(1, count).map((each) => ({ ...each, payload: new Uint8Array(bytes).fill(each.index % 251) }));
+    for (let from = 0; from < count; from += 100) await log.append([write(all.slice(from, from + 100))]);
+    const bad = [1, 2, 21, 22, count - 1, count];
+    for (const index of bad) await harness().damage(index);
+    expect((await start()).state).toMatchObject({ damaged: bad, lastIndex: 0, promisedLast: count });
+  });
+
   it("cuts a damaged log before the damage and remembers, boot after boot, how far it reached", async () => {
     const { log } = await start();
     await log.append([write(entries(1, 6), { hardState: { epoch: 1, votedFor: "r2" } })]);

@@ -13,8 +13,9 @@ import { ledgerEntries, putEntries } from "./log-rebuild.ts";
 import type { replicaState } from "./schema.ts";
 import { type PostgresSession, promiseHash } from "./session.ts";
 
-/** How much of the log is held at once while it is checked, and how many damaged indexes are named. */
+/** How much of the log is held at once while it is checked (an entry may be a whole page), and how many damaged indexes are named. */
 const CHECK_ROWS = 512;
+const CHECK_BYTES = 4 * 1024 * 1024;
 const DAMAGED_NAMED_MAX = 1_000;
 
 export type ReplicaStateRow = typeof replicaState.$inferSelect;
@@ -158,17 +159,21 @@ async function findDamaged(client: pg.Client, from: LogIndex, to: LogIndex, look
   for (let next = from; next <= to && damaged.size < DAMAGED_NAMED_MAX;) {
     const { rows } = await client.query<LogRow>(
       `SELECT index, epoch, kind, payload, checksum FROM (
-         SELECT *, lag(epoch) OVER (ORDER BY index) AS before FROM shardpact.log WHERE index BETWEEN $5 AND $2
-       ) AS entry
-       WHERE index >= $1 AND (index >= $3 OR kind = 'config' OR before IS DISTINCT FROM epoch) ORDER BY index LIMIT $4`,
-      [next, to, looked, CHECK_ROWS, Math.max(next - 1, 0)],
+         SELECT *, sum(octet_length(payload)) OVER (ORDER BY index) AS total FROM (
+           SELECT * FROM (
+             SELECT *, lag(epoch) OVER (ORDER BY index) AS before FROM shardpact.log WHERE index BETWEEN $5 AND $2
+           ) AS entry
+           WHERE index >= $1 AND (index >= $3 OR kind = 'config' OR before IS DISTINCT FROM epoch) ORDER BY index LIMIT $4
+         ) AS bounded
+       ) AS summed WHERE total - octet_length(payload) < $6 ORDER BY index`,
+      [next, to, looked, CHECK_ROWS, Math.max(next - 1, 0), CHECK_BYTES],
     );
     for (const row of rows) {
       const entry: Entry = { index: row.index, epoch: row.epoch, kind: row.kind, payload: plainBytes(row.payload) };
       if (!isIntact(entry, row.checksum)) damaged.add(row.index);
     }
     const last = rows.at(-1);
-    if (!last || rows.length < CHECK_ROWS) break;
+    if (!last) break;
     next = last.index + 1;
   }
   return [...damaged].toSorted((a, b) => a - b);
