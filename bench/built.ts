@@ -2,11 +2,13 @@
  * Owns how a bench reaches what is measured: the compiled package, as it is shipped. Sources that a loader transforms
  * at run time cost a process more than they would anywhere else.
  */
-import { execFile } from "node:child_process";
+import { execFile, fork, type ChildProcess } from "node:child_process";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
+import type { ConfirmedVersion } from "../src/client/types.ts";
+import type { VersionData } from "../test/loader/support/version.ts";
 
 const ROOT = path.dirname(import.meta.dirname);
 
@@ -19,6 +21,28 @@ export async function buildPackage(): Promise<void> {
 export async function built<M>(source: string): Promise<M> {
   const file = path.join(ROOT, "dist", source.replace(/\.ts$/, ".js"));
   return (await import(pathToFileURL(file).href)) as M;
+}
+
+/** A version over a folder, for a process that was sent `data`. */
+export async function builtVersion({ manifest, pages, store, ...facts }: VersionData): Promise<ConfirmedVersion> {
+  const { openDirectoryStore } =
+    await built<typeof import("../src/shards/directory-store.ts")>("shards/directory-store.ts");
+  return {
+    ...facts,
+    dataset: "things",
+    version: 1,
+    index: 7,
+    stores: [await openDirectoryStore(store)],
+    manifest: async () => manifest,
+    page: async (position: number) => pages[position] ?? [],
+    reconfirm: async () => facts.confirmation,
+  } as Partial<ConfirmedVersion> as ConfirmedVersion;
+}
+
+/** Runs a script of this folder in a process of its own, with a channel for messages. */
+export function forkScript(script: string): ChildProcess {
+  const { file, args } = scriptCommand(script);
+  return fork(args.at(-1) as string, [], { execPath: file, execArgv: args.slice(0, -1), serialization: "advanced" });
 }
 
 /** The command that runs a script of this folder in a process of its own. */

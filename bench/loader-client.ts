@@ -4,12 +4,11 @@
  * further message asks for a run.
  */
 import { open } from "node:fs/promises";
-import type { ConfirmedVersion } from "../src/client/types.ts";
 import type { BatchSegment } from "../src/loader/fetch/layout.ts";
 import type { Hashing } from "../src/loader/fetch/reads.ts";
 import type { Strength } from "../src/loader/order/spec.ts";
 import type { VersionData } from "../test/loader/support/version.ts";
-import { built } from "./built.ts";
+import { built, builtVersion } from "./built.ts";
 import type { Run } from "./peers.ts";
 import { measureReadyTensors, openTfData, type TfDataInput } from "./tfdata.ts";
 
@@ -40,24 +39,9 @@ export type Job =
 /** Does all of it once; resolves with how much that was. */
 type Work = () => Promise<number>;
 
-async function versionOf({ manifest, pages, store, ...facts }: VersionData): Promise<ConfirmedVersion> {
-  const { openDirectoryStore } =
-    await built<typeof import("../src/shards/directory-store.ts")>("shards/directory-store.ts");
-  return {
-    ...facts,
-    dataset: "things",
-    version: 1,
-    index: 7,
-    stores: [await openDirectoryStore(store)],
-    manifest: async () => manifest,
-    page: async (position: number) => pages[position] ?? [],
-    reconfirm: async () => facts.confirmation,
-  } as Partial<ConfirmedVersion> as ConfirmedVersion;
-}
-
 async function loaderWork({ data, batchSize, strength, hashing, ends, counts }: LoaderJob): Promise<Work> {
   const { DEFAULT_PORTS } = await built<typeof import("../src/loader/internal.ts")>("loader/internal.ts");
-  const version = await versionOf(data);
+  const version = await builtVersion(data);
   const options = { xs: "x", batchSize, shuffle: strength, seed: 7 } as const;
   const ports = { ...DEFAULT_PORTS, hashing };
   const amount = counts === "samples" ? data.rows : data.bytes;
@@ -90,7 +74,7 @@ async function decoderWork(data: VersionData): Promise<Work> {
     await built<typeof import("../src/loader/fetch/tile-reader.ts")>("loader/fetch/tile-reader.ts");
   const { createWorkerReads } =
     await built<typeof import("../src/loader/fetch/worker-reads.ts")>("loader/fetch/worker-reads.ts");
-  const version = await versionOf(data);
+  const version = await builtVersion(data);
   const reads = createWorkerReads({
     where: { dataset: version.dataset, version: version.version },
     stores: version.stores,

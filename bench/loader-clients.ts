@@ -1,20 +1,17 @@
 /**
  * Owns the bench's side of `loader-client.ts`: a process for each loader that is measured.
  */
-import { fork } from "node:child_process";
 import { once } from "node:events";
 import type { Job } from "./loader-client.ts";
 import type { Run } from "./peers.ts";
-import { scriptCommand } from "./built.ts";
+import { forkScript } from "./built.ts";
 
 export interface LoaderClient extends AsyncDisposable {
   run(): Promise<Run>;
 }
 
 export function startClient(job: Job): LoaderClient {
-  const { file, args } = scriptCommand("loader-client.ts");
-  const script = args.at(-1) as string;
-  const child = fork(script, [], { execPath: file, execArgv: args.slice(0, -1), serialization: "advanced" });
+  const child = forkScript("loader-client.ts");
   child.send(job);
   const ended = once(child, "exit").then(([code, signal]): never => {
     throw new Error(`the bench's ${job.kind} ended: ${String(signal ?? code)}`);

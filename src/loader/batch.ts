@@ -3,8 +3,8 @@
  */
 import { u32le, utf8 } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
-import type { BatchMemory } from "./batch-memory.ts";
-import { gatherColumn, gatherPresent, gatherRows, type BatchArray, type Runs } from "./columns/gather.ts";
+import { gatherColumn, gatherPresent, gatherRows, type BatchArray, type GatherTools } from "./columns/gather.ts";
+import type { Runs } from "./columns/runs.ts";
 import { decodeImages } from "./columns/images.ts";
 import type { WhereIs } from "./columns/refusals.ts";
 import type { ColumnPlan } from "./columns/column-plan.ts";
@@ -45,7 +45,7 @@ export async function assembleBatch(
   { runs }: Located,
   blocks: readonly Block[],
   mask: Float32Array | null,
-  memory: BatchMemory,
+  tools: GatherTools,
 ): Promise<Columns> {
   const where: WhereIs = (source, row) => {
     const tile = blocks[source]?.tile;
@@ -70,7 +70,7 @@ export async function assembleBatch(
     const present = plan.nulls === "mask" ? new Float32Array(runs.rows).fill(1) : null;
     const data =
       plan.image === null
-        ? gatherColumn(plan, sources, runs, where, present, memory)
+        ? gatherColumn(plan, sources, runs, where, present, tools)
         : await decodeImages(plan, plan.image, gatherImages(plan, sources, runs, where), present);
     into[plan.name] = { data, shape, dtype: plan.dtype };
     const items = plan.pad ? gatherPresent(plan, sources, runs) : present;

@@ -10,8 +10,7 @@ import type { Digest } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { abortError, untilAborted } from "../shards/until-aborted.ts";
 import { assembleBatch, batchBytes, checkColumns, type BatchShape, type Columns } from "./batch.ts";
-import type { BatchArray } from "./columns/gather.ts";
-import type { BatchMemory } from "./batch-memory.ts";
+import type { BatchArray, GatherTools } from "./columns/gather.ts";
 import type { Block, BlockCache } from "./fetch/block-cache.ts";
 import { ASSEMBLED_MAX } from "./fetch/budget.ts";
 import { createBoundedQueue } from "./fetch/bounded-queue.ts";
@@ -69,7 +68,7 @@ export interface FeedInput {
   readonly columns: Digest;
   readonly locator: Locator;
   readonly cache: BlockCache;
-  readonly memory: BatchMemory;
+  readonly tools: GatherTools;
   readonly map: MapColumns | undefined;
   readonly withDigest: boolean;
   readonly epoch: number;
@@ -148,16 +147,16 @@ export function startFeed(input: FeedInput): Feed {
 
 /** The columns of a planned batch, after its reads. */
 async function finish(
-  { plan, shape, columns: asked, map, memory, order, epoch, withDigest }: FeedInput,
+  { plan, shape, columns: asked, map, tools, order, epoch, withDigest }: FeedInput,
   { step, rows, mask, located, blocks }: Planned,
 ): Promise<HostBatch> {
-  const columns = await assembleBatch(shape, located, blocks, mask, memory);
+  const columns = await assembleBatch(shape, located, blocks, mask, tools);
   const digest = withDigest ? batchDigest(batchBytes(columns)) : null;
   const from = step.from;
   const to = Math.min(step.to, order.rows);
   const origin = originOf(plan, asked, { epoch, from, to, bytes: digest });
   // Written out, in this file's hot loop: a literal that begins with a spread gets a hidden class of its own each time.
-  const recycle = map ? () => undefined : (array: BatchArray) => memory.give(array.buffer);
+  const recycle = map ? () => undefined : (array: BatchArray) => tools.memory.give(array.buffer);
   const batchOf = (given: Columns): HostBatch => ({
     columns: given,
     epoch,

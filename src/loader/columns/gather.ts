@@ -6,30 +6,30 @@
  * 170 against 235, 64 elements equal, but without a view to collect for each row), `set` above.
  */
 import type { BatchMemory } from "../batch-memory.ts";
+import type { RowCopier } from "./copy-rows.ts";
 import type { ColumnPlan } from "./column-plan.ts";
 import { classUnknown, nullFound, outOfRange, type WhereIs } from "./refusals.ts";
 import type { ColumnSource } from "./source.ts";
+import type { Runs } from "./runs.ts";
 import { bitAt, type NumberArray } from "./stored-values.ts";
-
-/** Runs of rows, in the order of the batch. */
-export interface Runs {
-  readonly count: number;
-  readonly rows: number;
-  /** Per run: which source, its first row there, how many rows. */
-  readonly source: Uint32Array;
-  readonly first: Uint32Array;
-  readonly length: Uint32Array;
-}
 
 export type BatchArray = Float32Array | Int32Array | Uint8Array;
 
 const SCALAR_ELEMENTS_MAX = 64;
+/** Rows of fewer are copied as fast by a loop here. */
+const COPIED_ELEMENTS_MIN = 16;
 /** Of a cache line of 64 bytes. */
 const LINE_FLOATS = 16;
 /** From here on a finite double rounds to infinity in float32: 2¹²⁸ − 2¹⁰³. */
 const FLOAT32_OVERFLOW = 2 ** 128 - 2 ** 103;
 /** Integers up to here are exact in float32. */
 const FLOAT32_INTEGER_MAX = 2 ** 24;
+
+/** What columns are gathered with. */
+export interface GatherTools {
+  readonly memory: BatchMemory;
+  readonly copier: RowCopier | null;
+}
 
 /** One column of one batch while it is gathered. */
 interface Gathering {
@@ -40,7 +40,8 @@ interface Gathering {
 }
 
 /**
- * One column of a batch: `plan.width` elements a row, in an array of all of what `memory` gives. `mask` (1 where there is a value) is filled when given.
+ * One column of a batch: `plan.width` elements a row, in an array of its own memory. `mask` (1 where there is a
+ * value) is filled when given.
  * @throws ShardpactError `null_found`, `value_out_of_range`, `class_unknown`, naming column, shard, segment and row
  */
 export function gatherColumn(
@@ -49,9 +50,13 @@ export function gatherColumn(
   runs: Runs,
   where: WhereIs,
   mask: Float32Array | null,
-  memory: BatchMemory,
+  { memory, copier }: GatherTools,
 ): BatchArray {
   const out = allocate(plan, runs.rows * plan.width, memory);
+  if (plan.copies && plan.width >= COPIED_ELEMENTS_MIN && copier?.reaches(sources)) {
+    copier.copy(sources, runs, plan.width, out as Float32Array);
+    return out;
+  }
   const gathering: Gathering = { plan, sources, where, out };
   if (plan.copies && runs.count > 1) fetchAhead(plan, sources, runs);
   const put = plan.copies ? putCopy : plan.oneHot === null ? putConverted : putOneHot;

@@ -1,13 +1,18 @@
 /**
  * Owns the shared memory that tiles are read into: a few large pieces, taken once and parcelled out again and again.
  *
+ * Most of it is one memory of WebAssembly: its pages are taken from the system when they are first written.
  * Shared memory that is let go comes back only when every thread that saw it has collected its garbage, and no collector
  * counts it: buffers that come and go in many sizes would grow far beyond any budget. So nothing is let go before `close`.
  */
+import { wasm, type WasmMemory } from "../columns/wasm.ts";
 
 /** What parcels are rounded up to: a page of memory. */
 const GRAIN_BYTES = 4096;
-/** Memory is taken from the system in pieces of this size, as it is needed. */
+/** A memory of WebAssembly has at most 65,535 of its pages here, so that addresses beyond a row's end are none. */
+const WASM_PAGE_BYTES = 65_536;
+const MEMORY_BYTES_MAX = 65_535 * WASM_PAGE_BYTES;
+/** Beside it, memory is taken from the system in pieces of this size, as it is needed. */
 const PIECE_BYTES = 256 * 1024 * 1024;
 
 export interface Parcel {
@@ -17,6 +22,8 @@ export interface Parcel {
 }
 
 export interface Arena {
+  /** What the first 4 GiB of parcels lie in, so that WebAssembly reaches them; null where there is none to have. */
+  readonly memory: WasmMemory | null;
   /** A parcel of at least so many bytes; null when no room of this size is left in one place. */
   take(bytes: number): Parcel | null;
   give(parcel: Parcel): void;
@@ -35,7 +42,9 @@ export const parcelCost = (bytes: number): number => Math.max(1, Math.ceil(bytes
 /** @param bytesMax rounded down to whole grains */
 export function createArena(bytesMax: number): Arena {
   let left = Math.floor(bytesMax / GRAIN_BYTES) * GRAIN_BYTES; // bytes that were not taken from the system yet
+  const memory = sharedMemory(Math.min(left, MEMORY_BYTES_MAX));
   let pieces: Piece[] = [];
+  if (memory) addPiece(memory.buffer);
 
   function takeFrom(piece: Piece, cost: number): Parcel | null {
     const i = piece.free.findIndex((range) => range.bytes >= cost); // low places first: high ones stay untouched
@@ -48,7 +57,15 @@ export function createArena(bytesMax: number): Arena {
     return { bytes, cost };
   }
 
+  function addPiece(piece: SharedArrayBuffer): Piece {
+    const bytes = Math.min(piece.byteLength, left);
+    left -= bytes;
+    pieces.push({ memory: piece, free: [{ at: 0, bytes }] });
+    return pieces.at(-1) as Piece;
+  }
+
   return {
+    memory,
     take(bytes) {
       const cost = parcelCost(bytes);
       for (const piece of pieces) {
@@ -56,11 +73,7 @@ export function createArena(bytesMax: number): Arena {
         if (parcel) return parcel;
       }
       if (cost > left) return null;
-      const size = Math.min(left, Math.max(cost, PIECE_BYTES));
-      const piece: Piece = { memory: new SharedArrayBuffer(size), free: [{ at: 0, bytes: size }] };
-      left -= size;
-      pieces.push(piece);
-      return takeFrom(piece, cost);
+      return takeFrom(addPiece(new SharedArrayBuffer(Math.min(left, Math.max(cost, PIECE_BYTES)))), cost);
     },
     give({ bytes, cost }) {
       const piece = pieces.find(({ memory }) => (bytes.buffer as unknown) === memory);
@@ -78,6 +91,16 @@ export function createArena(bytesMax: number): Arena {
       left = 0;
     },
   };
+}
+
+/** Null when the host gives no such memory, or not so much address space. */
+function sharedMemory(bytes: number): WasmMemory | null {
+  const pages = Math.ceil(bytes / WASM_PAGE_BYTES);
+  try {
+    return new wasm.Memory({ initial: pages, maximum: pages, shared: true });
+  } catch {
+    return null;
+  }
 }
 
 /** Joins range i and the one behind it, if they adjoin. */

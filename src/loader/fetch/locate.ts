@@ -5,7 +5,7 @@
  */
 import { inParallel } from "../../shards/parallel.ts";
 import { invariant } from "../../model/errors.ts";
-import type { Runs } from "../columns/gather.ts";
+import type { Runs } from "../columns/runs.ts";
 import {
   PAGES_IN_FLIGHT,
   batchOf,

@@ -4,12 +4,14 @@
 import type { ConfirmedVersion } from "../../client/types.ts";
 import { schemaFromCanonical } from "../../shards/schema.ts";
 import type { BatchShape } from "../batch.ts";
+import { COPIER_BYTES, createRowCopier } from "../columns/copy-rows.ts";
+import type { GatherTools } from "../columns/gather.ts";
 import { bindColumn } from "../columns/source.ts";
 import type { LoaderPorts } from "../internal.ts";
 import type { LoaderPlan } from "../plan.ts";
-import { createArena } from "./arena.ts";
+import { createArena, parcelCost } from "./arena.ts";
 import { createBlockCache, type BlockCache } from "./block-cache.ts";
-import { createBatchMemory, type BatchMemory } from "../batch-memory.ts";
+import { createBatchMemory } from "../batch-memory.ts";
 import { divideMemory, pageBytesOf, SIDE_BYTES } from "./budget.ts";
 import { createInlineReads } from "./inline-reads.ts";
 import { loadLayout } from "./layout.ts";
@@ -24,8 +26,8 @@ const WORKER_BYTES_MIN = 16 * 1024 * 1024;
 export interface Source {
   readonly locator: Locator;
   readonly cache: BlockCache;
-  /** What batches are gathered into. */
-  readonly memory: BatchMemory;
+  /** What batches are gathered with. */
+  readonly tools: GatherTools;
   /** Forgets all verified bytes, as between epochs. */
   clear(): Promise<void>;
   close(): Promise<void>;
@@ -52,7 +54,9 @@ export async function openSource(
   const wanted = new Set(columns);
   const { strength, n } = plan.order;
   const blockRows = strength === "block" || strength === "window" ? n : 0;
-  const arena = createArena(tileBytesMax + SIDE_BYTES);
+  const arena = createArena(tileBytesMax + SIDE_BYTES + parcelCost(COPIER_BYTES));
+  const place = arena.take(COPIER_BYTES);
+  const copier = arena.memory && place && createRowCopier(arena.memory, place.bytes);
   const tiles = createTileReader({
     reads,
     schema,
@@ -74,7 +78,7 @@ export async function openSource(
   return {
     locator: createLocator(layout, tiles),
     cache,
-    memory: createBatchMemory(batchBytes),
+    tools: { memory: createBatchMemory(batchBytes), copier },
     clear: async () => {
       cache.clear();
       await tiles.forget();
