@@ -39,6 +39,7 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   "@aws-sdk/client-s3": /^src\/shards\/stores\/s3-/,
   "@duckdb/node-api": /^src\/import\/duckdb/,
   sharp: /^src\/loader\/columns\/images\.ts$/,
+  "@cornerstonejs/codec-libjpeg-turbo-8bit": /^src\/loader\/columns\/jpeg-turbo\.ts$/,
   commander: /^src\/cli\//,
   "@tensorflow/tfjs-core": /^src\/(tfjs\/|index\.ts|connect\.ts)/,
   "@tensorflow/tfjs-node": /^src\/tfjs/,

@@ -8,15 +8,22 @@
 export interface BatchMemory {
   /** Memory of so many bytes, of any content. */
   take(bytes: number): ArrayBuffer;
+  /**
+   * Memory of so many bytes that another thread may write to as well, where it stays in its place; null when all of it is lent.
+   * V8 does not count it, and gives it back late: so it is taken once, up to a bound, and what never comes back is not replaced.
+   */
+  takeShared(bytes: number): SharedArrayBuffer | null;
   /** Takes memory back that nobody looks at any more. What it did not lend it leaves alone. */
   give(memory: ArrayBufferLike): void;
 }
 
-/** @param bytesMax what is kept for later batches at most */
+/** @param bytesMax what is kept for later batches at most, and what is shared at most */
 export function createBatchMemory(bytesMax: number): BatchMemory {
   const lent = new WeakSet<ArrayBufferLike>();
   const kept = new Map<number, ArrayBuffer[]>(); // by size
   let keptBytes = 0;
+  const shared = new Map<number, SharedArrayBuffer[]>(); // by size, not lent
+  let sharedBytes = 0; // lent or not
   return {
     take(bytes) {
       const known = kept.get(bytes)?.pop();
@@ -25,8 +32,21 @@ export function createBatchMemory(bytesMax: number): BatchMemory {
       lent.add(memory);
       return memory;
     },
+    takeShared(bytes) {
+      const known = shared.get(bytes)?.pop();
+      if (!known && sharedBytes + bytes > bytesMax) return null;
+      if (!known) sharedBytes += bytes;
+      const memory = known ?? new SharedArrayBuffer(bytes);
+      lent.add(memory);
+      return memory;
+    },
     give(memory) {
-      if (!lent.delete(memory) || keptBytes + memory.byteLength > bytesMax) return;
+      if (!lent.delete(memory)) return;
+      if (memory instanceof SharedArrayBuffer) {
+        shared.set(memory.byteLength, [...(shared.get(memory.byteLength) ?? []), memory]);
+        return;
+      }
+      if (keptBytes + memory.byteLength > bytesMax) return;
       keptBytes += memory.byteLength;
       const same = kept.get(memory.byteLength);
       if (same) same.push(memory as ArrayBuffer);

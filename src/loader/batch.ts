@@ -4,8 +4,9 @@
 import { u32le, utf8 } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { gatherColumn, gatherPresent, gatherRows, type BatchArray, type GatherTools } from "./columns/gather.ts";
+import type { EncodedImage } from "./columns/image-job.ts";
+import type { ImageDecoder } from "./columns/image-threads.ts";
 import type { Runs } from "./columns/runs.ts";
-import { decodeImages } from "./columns/images.ts";
 import type { WhereIs } from "./columns/refusals.ts";
 import type { ColumnPlan } from "./columns/column-plan.ts";
 import type { ColumnSource } from "./columns/source.ts";
@@ -39,13 +40,25 @@ export interface BatchShape {
   readonly xsCount: number;
 }
 
-/** Copies the rows of a batch out of pinned blocks, and decodes images. @throws as `gatherColumn`, `image_malformed` */
+/** What batches are gathered with, and who decodes their images. */
+export interface BatchPorts {
+  readonly tools: GatherTools;
+  readonly images: ImageDecoder;
+  readonly signal: AbortSignal;
+  /** Whether arrays may lie in memory that threads share: they come back then, and nobody else sees them. */
+  readonly mayShare: boolean;
+}
+
+/**
+ * Copies the rows of a batch out of pinned blocks, and has images decoded. The blocks may be unpinned once it has settled.
+ * @throws as `gatherColumn` and `ImageDecoder.decode`
+ */
 export async function assembleBatch(
   { plans, xsCount }: BatchShape,
   { runs }: Located,
   blocks: readonly Block[],
   mask: Float32Array | null,
-  tools: GatherTools,
+  { tools, images, signal, mayShare }: BatchPorts,
 ): Promise<Columns> {
   const where: WhereIs = (source, row) => {
     const tile = blocks[source]?.tile;
@@ -71,7 +84,7 @@ export async function assembleBatch(
     const data =
       plan.image === null
         ? gatherColumn(plan, sources, runs, where, present, tools)
-        : await decodeImages(plan, plan.image, gatherImages(plan, sources, runs, where), present);
+        : await images.decode(plan, plan.image, gatherImages(plan, sources, runs, where, present), signal, mayShare);
     into[plan.name] = { data, shape, dtype: plan.dtype };
     const items = plan.pad ? gatherPresent(plan, sources, runs) : present;
     if (items) into[`${plan.name}_mask`] = { data: items, shape: plan.pad ? shape : [runs.rows], dtype: "float32" };
@@ -79,12 +92,20 @@ export async function assembleBatch(
   return { xs, ys, mask: mask && { data: mask, shape: [runs.rows], dtype: "float32" } };
 }
 
-/** The encoded images of a batch, each with its place for messages. */
-function gatherImages(plan: ColumnPlan, sources: readonly ColumnSource[], runs: Runs, where: WhereIs) {
-  return gatherRows(plan, sources, runs, where, (source, row) => ({
+/** The encoded images of a batch, each with its place for messages; `present` is filled when given: 1 where there is one. */
+function gatherImages(
+  plan: ColumnPlan,
+  sources: readonly ColumnSource[],
+  runs: Runs,
+  where: WhereIs,
+  present: Float32Array | null,
+): (EncodedImage | null)[] {
+  const images = gatherRows(plan, sources, runs, where, (source, row) => ({
     bytes: source.bytesOf?.(row) ?? new Uint8Array(0),
     place: where(sources.indexOf(source), row),
   }));
+  if (present) for (let row = 0; row < images.length; row++) present[row] = images[row] ? 1 : 0;
+  return images;
 }
 
 /** The bytes of all columns, inputs first; texts as u32 length and UTF-8. */

@@ -1,18 +1,19 @@
 /**
  * Owns the run of batches from one cursor to the end of its epoch: planned ahead, read ahead, assembled ahead, in order.
  *
- *   steps → rows → segments (pinned, reads begun)  ──queue──▶  wait for reads → gather → map  ──queue──▶  next()
+ *   steps → rows → segments (pinned, reads begun)  ──queue──▶  wait for reads → gather, decode images
+ *     ──queue──▶  map  ──queue──▶  next()
  *
- * Both queues are bounded, and so is the memory that pins may hold. A feed belongs to one epoch; whoever abandons it
- * calls `stop`, which gives its pins back.
+ * The queues are bounded, and so is the memory that pins may hold. Images of several batches are decoded at a time; batches are
+ * mapped and come in their order. A feed belongs to one epoch; whoever abandons it calls `stop`, which gives its pins back.
  */
 import type { Digest } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { abortError, untilAborted } from "../shards/until-aborted.ts";
 import { assembleBatch, batchBytes, checkColumns, type BatchShape, type Columns } from "./batch.ts";
 import type { BatchArray, GatherTools } from "./columns/gather.ts";
+import type { ImageDecoder } from "./columns/image-threads.ts";
 import type { Block, BlockCache } from "./fetch/block-cache.ts";
-import { ASSEMBLED_MAX } from "./fetch/budget.ts";
 import { createBoundedQueue } from "./fetch/bounded-queue.ts";
 import type { Tile } from "./fetch/layout.ts";
 import type { Located, Locator } from "./fetch/locate.ts";
@@ -69,6 +70,8 @@ export interface FeedInput {
   readonly locator: Locator;
   readonly cache: BlockCache;
   readonly tools: GatherTools;
+  readonly images: ImageDecoder;
+  readonly batchesAhead: number;
   readonly map: MapColumns | undefined;
   readonly withDigest: boolean;
   readonly epoch: number;
@@ -84,13 +87,22 @@ interface Planned {
   readonly blocks: readonly Block[];
 }
 
+/** A batch that is being gathered. */
+interface Begun {
+  readonly item: Planned;
+  readonly columns: Promise<Columns>;
+}
+
 export function startFeed(input: FeedInput): Feed {
-  const { plan, cache } = input;
+  const { plan, cache, shape } = input;
   const controller = new AbortController();
   const signal = AbortSignal.any([input.signal, controller.signal]);
   const plannedMax = Math.max(2, Math.min(PLANNED_MAX, Math.floor(PLANNED_ROWS_MAX / plan.batchSize)));
   const planned = createBoundedQueue<Planned>(plannedMax);
-  const assembled = createBoundedQueue<HostBatch>(ASSEMBLED_MAX);
+  const begun = createBoundedQueue<Begun>(input.batchesAhead - 1);
+  const assembled = createBoundedQueue<HostBatch>(1);
+  const ports = { tools: input.tools, images: input.images, signal, mayShare: !input.map };
+  const gathering = new Set<Promise<unknown>>();
   let pinned = 0; // batches that hold pins
   const unpin = ({ blocks }: Planned): void => {
     pinned--;
@@ -111,22 +123,42 @@ export function startFeed(input: FeedInput): Feed {
     }
   }
 
-  async function assembleAll(): Promise<void> {
-    for (let item = await planned.shift(); item; item = await planned.shift()) {
-      let batch: HostBatch;
-      try {
-        await allReady(item.blocks, signal);
-        batch = await finish(input, item);
-      } finally {
-        unpin(item);
-      }
-      if (!(await assembled.push(batch))) return;
+  async function gather(item: Planned): Promise<Columns> {
+    try {
+      await allReady(item.blocks, signal);
+      return await assembleBatch(shape, item.located, item.blocks, item.mask, ports);
+    } finally {
+      unpin(item);
     }
   }
 
+  async function gatherAll(): Promise<void> {
+    for (let item = await planned.shift(); item; item = await planned.shift()) {
+      const columns = gather(item);
+      gathering.add(columns);
+      columns.catch(() => undefined).finally(() => gathering.delete(columns)); // its failure is told in its turn
+      if (!(await begun.push({ item, columns }))) return;
+    }
+  }
+
+  async function finishAll(): Promise<void> {
+    for (let next = await begun.shift(); next; next = await begun.shift()) {
+      if (!(await assembled.push(finish(input, next.item, await next.columns)))) return;
+    }
+  }
+
+  /** Nobody saw them: later batches may use their arrays. */
+  const dropColumns = ({ xs, ys }: Columns): void => {
+    if (input.map) return;
+    for (const { data } of [...Object.values(xs), ...Object.values(ys)]) input.tools.memory.give(data.buffer);
+  };
+  const dropBegun = ({ columns }: Begun): void => void gathering.add(columns.then(dropColumns, () => undefined));
+  const dropBatch = ({ columns }: HostBatch): void => dropColumns(columns);
   const planning = planAll().then(planned.end, planned.fail);
-  const assembling = assembleAll().then(assembled.end, (error: unknown) => {
+  const gatheringAll = gatherAll().then(begun.end, begun.fail);
+  const finishing = finishAll().then(assembled.end, (error: unknown) => {
     assembled.fail(error);
+    begun.close(dropBegun);
     planned.close(unpin);
   });
 
@@ -139,18 +171,20 @@ export function startFeed(input: FeedInput): Feed {
     async stop() {
       controller.abort();
       planned.close(unpin);
-      assembled.close(() => undefined);
-      await Promise.all([planning, assembling]);
+      begun.close(dropBegun);
+      assembled.close(dropBatch);
+      await Promise.all([planning, gatheringAll, finishing]);
+      await Promise.allSettled(gathering);
     },
   };
 }
 
-/** The columns of a planned batch, after its reads. */
-async function finish(
-  { plan, shape, columns: asked, map, tools, order, epoch, withDigest }: FeedInput,
-  { step, rows, mask, located, blocks }: Planned,
-): Promise<HostBatch> {
-  const columns = await assembleBatch(shape, located, blocks, mask, tools);
+/** The batch of gathered columns. */
+function finish(
+  { plan, columns: asked, map, tools, order, epoch, withDigest }: FeedInput,
+  { step, rows }: Planned,
+  columns: Columns,
+): HostBatch {
   const digest = withDigest ? batchDigest(batchBytes(columns)) : null;
   const from = step.from;
   const to = Math.min(step.to, order.rows);

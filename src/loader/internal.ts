@@ -9,6 +9,8 @@ export interface LoaderPorts {
   readonly hashing: Hashing;
   /** Where shards are read and hashed. `auto`: in a thread of its own, unless the selection is small. */
   readonly reads: "auto" | "worker" | "inline";
+  /** Where images are decoded. `auto`: in threads of their own, unless the selection is small. */
+  readonly images: "auto" | "threads" | "inline";
   readonly nowMs: () => number;
   /** How long a confirmation is worth without another, and how long `next()` then waits for one. */
   readonly leaseMs: number;
@@ -20,6 +22,7 @@ export interface LoaderPorts {
 export const DEFAULT_PORTS: LoaderPorts = {
   hashing: "blake3",
   reads: "auto",
+  images: "auto",
   nowMs: () => performance.now(),
   leaseMs: 600_000,
   pauseMsMax: 600_000,

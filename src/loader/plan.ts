@@ -32,7 +32,7 @@ export interface PlanOptions {
   /** Default: `partial` alone, `drop` with others. `partial` with others is refused. */
   readonly last?: LastRule;
   /**
-   * Bytes that a loader may make resident: verified shard data, row numbers, batches on their way, the reading thread.
+   * Bytes that a loader may make resident: verified shard data, row numbers, batches on their way, threads.
    * Default 1 GiB.
    */
   readonly memory?: number;

@@ -54,7 +54,7 @@ export const ERROR_CODES = {
   unauthorized: false,
   upgrade_required: false, // the log holds a command kind that this build does not know
   value_out_of_range: false,
-  worker_failed: true, // the thread that reads and hashes ended unexpectedly
+  worker_failed: true, // the thread that reads and hashes, or one that decodes images, ended unexpectedly
 } as const satisfies Record<string, boolean>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -33,6 +33,9 @@ export const LIMITS = {
   segmentIndexBytesMax: 64 * MiB,
   /** One image of a folder that is published. */
   imageBytesMax: 256 * MiB,
+  /** Threads that decode the images of one loader, and columns of batches that wait for them. */
+  imageThreadsMax: 3,
+  imageJobsWaitingMax: 64,
   votersMax: 7,
   learnersMax: 7,
   /** Entries and bytes in one append message, and append messages in flight to one follower. */

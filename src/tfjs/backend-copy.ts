@@ -24,10 +24,21 @@ export function copyNow(backend: object, tensor: Tfjs.Tensor, data: BatchArray):
   return copied.get(data.buffer) ?? tryOut(tensor, data);
 }
 
+/** The first value by way of an op: reading all of a large tensor would be one more copy of it. */
+function firstOf(tensor: Tfjs.Tensor): number | undefined {
+  const one = tensor.slice(
+    tensor.shape.map(() => 0),
+    tensor.shape.map(() => 1),
+  );
+  const [value] = one.dataSync();
+  one.dispose();
+  return value;
+}
+
 function tryOut(tensor: Tfjs.Tensor, data: BatchArray): boolean {
   const [first = 0] = data;
   data[0] = first === 0 ? 1 : 0;
-  const isCopied = Object.is(tensor.dataSync()[0], first);
+  const isCopied = Object.is(firstOf(tensor), first);
   data[0] = first;
   copied.set(data.buffer, isCopied);
   return isCopied;

@@ -21,6 +21,7 @@ function ports(): LoaderPorts & { now: number; warnings: string[] } {
   const made = {
     hashing: "blake3" as const,
     reads: "auto" as const,
+    images: "auto" as const,
     now: 0,
     warnings: [] as string[],
     nowMs: () => made.now,

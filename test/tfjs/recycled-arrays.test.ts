@@ -3,13 +3,15 @@
  * map kept, hold their values while later batches come.
  */
 import * as tf from "@tensorflow/tfjs-node";
+import { Binary, vectorFromArray } from "apache-arrow";
+import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createBatchMemory } from "../../src/loader/batch-memory.ts";
 import { DEFAULT_PORTS } from "../../src/loader/internal.ts";
 import type { LoaderOptions } from "../../src/loader/host-loader.ts";
 import { copyNow } from "../../src/tfjs/backend-copy.ts";
 import { createLoaderWith, type Batch, type Loader } from "../../src/tfjs/loader.ts";
-import { makeVersion, numberedBatches, type TestVersion } from "../loader/support/version.ts";
+import { batchOf, makeVersion, numberedBatches, type TestVersion } from "../loader/support/version.ts";
 
 const ROWS = 1210; // the last batch is a short one
 let data: TestVersion;
@@ -77,6 +79,44 @@ describe("what outlives its batch", () => {
   });
 });
 
+test("pixels that threads wrote: memory goes there and back again, and no tensor changes", async () => {
+  const pictures = await Promise.all(
+    Array.from({ length: 300 }, (_, n) =>
+      sharp(
+        Uint8Array.from({ length: 75 }, (_v, i) => (n * 7 + i) % 256),
+        { raw: { height: 5, width: 5, channels: 3 } },
+      )
+        .png()
+        .toBuffer(),
+    ),
+  );
+  const rows = batchOf({
+    c: vectorFromArray(
+      pictures.map((bytes) => new Uint8Array(bytes)),
+      new Binary(),
+    ),
+  });
+  await using images = await makeVersion({ splits: { "": [rows] }, shardBytes: 1 << 20 });
+  await using loader = createLoaderWith(
+    images.version,
+    { xs: { c: { image: {}, shape: [5, 5, 3] } }, batchSize: 16, shuffle: true, seed: 7 },
+    { ...DEFAULT_PORTS, images: "threads" },
+  );
+  for (let epoch = 0; epoch < 2; epoch++) {
+    const all: { readonly ids: readonly number[]; readonly xs: tf.Tensor; readonly view: unknown }[] = [];
+    for await (const batch of loader) {
+      const xs = batch.xs as tf.Tensor;
+      all.push({ ids: [...batch.ids], xs, view: xs.dataSync() });
+    }
+    for (const { ids, xs, view } of all) {
+      const expected = ids.flatMap((n) => Array.from({ length: 75 }, (_, i) => (n * 7 + i) % 256));
+      expect([...(view as Float32Array)]).toEqual(expected);
+      expect([...xs.dataSync()]).toEqual(expected);
+      xs.dispose();
+    }
+  }
+});
+
 test("an array that TensorFlow keeps using does not count as copied, whatever its place", () => {
   const outcomes = { copied: 0, shared: 0 };
   for (let i = 0; i < 200; i++) {
@@ -113,4 +153,15 @@ test("memory is lent again by size, up to its bound, and only what was lent", ()
   expect(taken.slice(0, 2)).toEqual([second, first]);
   expect(taken[2]).not.toBe(third); // 300 bytes would have been too many
   expect(taken[3]).toBe(other);
+});
+
+test("shared memory is taken once, up to its bound, and lent again as long as it comes back", () => {
+  const memory = createBatchMemory(250);
+  const [first, second] = [memory.takeShared(100), memory.takeShared(100)] as [SharedArrayBuffer, SharedArrayBuffer];
+  expect([first.byteLength, memory.takeShared(100), memory.takeShared(51)]).toEqual([100, null, null]);
+  memory.give(second);
+  memory.give(second);
+  memory.give(new SharedArrayBuffer(100));
+  expect([memory.takeShared(60), memory.takeShared(100), memory.takeShared(100)]).toEqual([null, second, null]);
+  expect(memory.takeShared(100)).toBeNull(); // the first never comes back, and is not replaced
 });

@@ -49,17 +49,53 @@ function pngSize(bytes: Uint8Array): Size | null {
 /** Walks the segments to the frame header. */
 function jpegSize(bytes: Uint8Array): Size | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 2; at + 9 <= bytes.byteLength;) {
-    if (bytes[at] !== 0xff) return null;
+  for (const { marker, at } of jpegSegments(bytes)) {
+    if (isFrame(marker)) return at + 9 <= bytes.byteLength ? [view.getUint16(at + 5), view.getUint16(at + 7)] : null;
+  }
+  return null;
+}
+
+/** Components that are not subsampled at all, or colour at half the width, or at half of both: as nearly all files are. */
+const PLAIN_SAMPLINGS = ["11", "11,11,11", "21,11,11", "22,11,11"];
+const ICC = "ICC_PROFILE";
+
+/**
+ * Channels of a JPEG that every decoder reads alike: 8 bits, grey or in three components, not progressive, without a colour
+ * profile to be applied. Null for any other.
+ */
+export function plainJpegChannels(bytes: Uint8Array): 1 | 3 | null {
+  let channels: 1 | 3 | null = null;
+  for (const { marker, at } of jpegSegments(bytes)) {
+    if (marker === 0xda) return channels;
+    if (marker === 0xe2 && Buffer.from(bytes.subarray(at + 4, at + 4 + ICC.length)).toString("latin1") === ICC)
+      return null;
+    if (!isFrame(marker)) continue;
+    const count = bytes[at + 9] ?? 0;
+    const sampling = Array.from({ length: count }, (_, i) => (bytes[at + 11 + 3 * i] ?? 0).toString(16)).join();
+    const isPlain = (marker === 0xc0 || marker === 0xc1) && bytes[at + 4] === 8 && PLAIN_SAMPLINGS.includes(sampling);
+    if (!isPlain || channels !== null) return null;
+    channels = count === 1 ? 1 : 3;
+  }
+  return null;
+}
+
+function isFrame(marker: number): boolean {
+  return marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
+}
+
+/** The segments before the first scan, and that one's head: where each marker stands, its length behind it. */
+function* jpegSegments(bytes: Uint8Array): Generator<{ readonly marker: number; readonly at: number }> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 2; at + 4 <= bytes.byteLength;) {
+    if (bytes[at] !== 0xff) return;
     const marker = bytes[at + 1] as number;
     if (marker === 0xff) {
       at++; // filling
       continue;
     }
-    const isFrame = marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
-    if (isFrame) return [view.getUint16(at + 5), view.getUint16(at + 7)];
-    if (marker < 0xc0 || marker === 0xd9 || marker === 0xda) return null;
+    if (marker < 0xc0 || marker === 0xd9) return;
+    yield { marker, at };
+    if (marker === 0xda) return;
     at += 2 + view.getUint16(at + 2);
   }
-  return null;
 }

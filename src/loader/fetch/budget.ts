@@ -14,13 +14,15 @@ const MiB = 1024 * 1024;
 /** A shard in memory with one record batch. */
 const SHARD_OPEN_BYTES = SHARD_BYTES + BATCH_BYTES;
 
-/** Batches that are assembled before they are asked for. */
-export const ASSEMBLED_MAX = 2;
-/** And the one that is being assembled, and the one that was delivered. */
-const BATCHES_ON_THEIR_WAY = ASSEMBLED_MAX + 2;
+/** Batches that are assembled, or being assembled, before they are asked for. */
+const BATCHES_AHEAD = 2;
+/** Those, the one that was delivered, and one that was dropped just now. */
+const BATCHES_ON_THEIR_WAY = BATCHES_AHEAD + 2;
 /** For metadata and offsets: as many leaves as are kept, and as many that are being read. */
 export const SIDE_BYTES = 8 * MiB;
-/** Heap and stack of the reading thread (measured: 10 to 15 MiB). */
+/** Batches on their way may take this share of the budget before images are decoded further ahead. */
+const BATCHES_SHARE_MAX = 0.5;
+/** Heap and stack of a thread that reads or decodes (measured: 10 to 15 MiB). */
 const THREAD_BYTES = 16 * MiB;
 /** Dropped batches and the heap's young generation before a collection, and what malloc keeps (measured: 60 to 95 MiB). */
 const GARBAGE_BYTES = 72 * MiB;
@@ -52,15 +54,33 @@ export interface Budget {
   readonly batchBytes: number;
 }
 
+/** What works beside the training thread: reading or not, and how many that decode images. */
+export interface Threads {
+  readonly reading: boolean;
+  readonly images: number;
+}
+
 /** @param shards of the split, whose pages the layout keeps */
-export function divideMemory(plan: LoaderPlan, shape: BatchShape, shards: number, hasThread: boolean): Budget {
+export function divideMemory(plan: LoaderPlan, shape: BatchShape, shards: number, threads: Threads): Budget {
   const { memoryMaxBytes, memoryNeededBytes, memoryKeptBytes, orderBytes } = plan;
-  const batchBytes = BATCHES_ON_THEIR_WAY * batchBytesOf(plan, shape);
+  const more = batchesAhead(plan, shape, threads.images) - BATCHES_AHEAD;
+  const batchBytes = (BATCHES_ON_THEIR_WAY + more) * batchBytesOf(plan, shape);
+  const threadBytes = THREAD_BYTES * (threads.images + (threads.reading ? 1 : 0));
   const pages = Math.min(pageBytesOf(plan, shards), shards * SHARD_OPEN_BYTES);
-  const beside = GARBAGE_BYTES + SIDE_BYTES + pages + batchBytes + (hasThread ? THREAD_BYTES : 0);
+  const beside = GARBAGE_BYTES + SIDE_BYTES + pages + batchBytes + threadBytes;
   const least = Math.max(Math.min(memoryNeededBytes, memoryMaxBytes), memoryMaxBytes * TILES_SHARE_MIN);
   const tileBytesMax = Math.floor(Math.max(memoryMaxBytes - beside, least)) - orderBytes;
   return { tileBytesMax, tileBytesKept: Math.min(memoryKeptBytes - orderBytes, tileBytesMax), batchBytes };
+}
+
+/**
+ * Batches that are assembled, or being assembled, before they are asked for. Each thread that decodes images has one of its own,
+ * and one waits for it, as far as they fit.
+ */
+export function batchesAhead(plan: LoaderPlan, shape: BatchShape, imageThreads: number): number {
+  const batchBytes = Math.max(1, batchBytesOf(plan, shape));
+  const fit = Math.floor((plan.memoryMaxBytes * BATCHES_SHARE_MAX) / batchBytes) - BATCHES_ON_THEIR_WAY;
+  return BATCHES_AHEAD + Math.max(0, Math.min(imageThreads, fit));
 }
 
 /** Numbers of one batch; texts are not counted, nobody knows how long they are. */

@@ -6,13 +6,14 @@ import { schemaFromCanonical } from "../../shards/schema.ts";
 import type { BatchShape } from "../batch.ts";
 import { COPIER_BYTES, createRowCopier } from "../columns/copy-rows.ts";
 import type { GatherTools } from "../columns/gather.ts";
+import { createImageThreads, imageThreadsFor, type ImageDecoder } from "../columns/image-threads.ts";
 import { bindColumn } from "../columns/source.ts";
 import type { LoaderPorts } from "../internal.ts";
 import type { LoaderPlan } from "../plan.ts";
 import { createArena, parcelCost } from "./arena.ts";
 import { createBlockCache, type BlockCache } from "./block-cache.ts";
 import { createBatchMemory } from "../batch-memory.ts";
-import { divideMemory, pageBytesOf, SIDE_BYTES } from "./budget.ts";
+import { batchesAhead, divideMemory, pageBytesOf, SIDE_BYTES } from "./budget.ts";
 import { createInlineReads } from "./inline-reads.ts";
 import { loadLayout } from "./layout.ts";
 import { createLocator, type Locator } from "./locate.ts";
@@ -28,6 +29,9 @@ export interface Source {
   readonly cache: BlockCache;
   /** What batches are gathered with. */
   readonly tools: GatherTools;
+  readonly images: ImageDecoder;
+  /** Batches that are assembled, or being assembled, before they are asked for. */
+  readonly batchesAhead: number;
   /** Forgets all verified bytes, as between epochs. */
   clear(): Promise<void>;
   close(): Promise<void>;
@@ -45,7 +49,10 @@ export async function openSource(
   const layout = await loadLayout(version, plan.split, pageBytesOf(plan, shards), signal);
   const schema = schemaFromCanonical(version.schema);
   const { reads, hasThread } = openReads(version, plan, signal, ports);
-  const { tileBytesMax, tileBytesKept, batchBytes } = divideMemory(plan, shape, shards, hasThread);
+  const threads = { reading: hasThread, images: hasImages(shape) ? imageThreadsFor(plan.bytes, ports.images) : 0 };
+  const { tileBytesMax, tileBytesKept, batchBytes } = divideMemory(plan, shape, shards, threads);
+  const memory = createBatchMemory(batchBytes);
+  const images = createImageThreads({ threads: threads.images, memory, warn: ports.warn });
   const columns = [...new Set(shape.plans.map(({ path }) => path[0] as number))].sort((a, b) => a - b);
   const plans = shape.plans.map((column) => {
     const [top, ...below] = column.path;
@@ -78,16 +85,23 @@ export async function openSource(
   return {
     locator: createLocator(layout, tiles),
     cache,
-    tools: { memory: createBatchMemory(batchBytes), copier },
+    tools: { memory, copier },
+    images,
+    batchesAhead: batchesAhead(plan, shape, threads.images),
     clear: async () => {
       cache.clear();
       await tiles.forget();
     },
     close: async () => {
+      await images.close();
       await cache.close();
       await reads.close();
     },
   };
+}
+
+function hasImages({ plans }: BatchShape): boolean {
+  return plans.some(({ image }) => image !== null);
 }
 
 function openReads(
