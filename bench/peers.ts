@@ -25,6 +25,11 @@ const ENVIRONMENTS: Readonly<
     peers: ["torch_loaders", "mosaic"],
   },
 };
+/** As above, for pictures. */
+const IMAGE_ENVIRONMENTS: typeof ENVIRONMENTS = {
+  "bench-pictures": { packages: ["datasets==5.2.*", "numpy", "pyarrow", "pillow"], peers: ["hugging_face"] },
+  "bench-torch": { packages: ENVIRONMENTS["bench-torch"]?.packages ?? [], peers: ["torch_loaders", "mosaic"] },
+};
 
 export interface Peer {
   readonly name: string;
@@ -69,7 +74,7 @@ export async function pythonPeers(
   return found;
 }
 
-/** What torch with Pillow reaches over a folder of JPEG files; CPU microseconds an image. Nobody when it can't be had. */
+/** What Python's loaders reach over a folder of JPEG files; CPU microseconds an image. Those that can't be had are noted. */
 export async function imagePeers(
   folder: string,
   batchRows: number,
@@ -77,14 +82,20 @@ export async function imagePeers(
   note: (line: string) => void,
 ): Promise<readonly Peer[]> {
   const script = fileURLToPath(new URL("./peers_images.py", import.meta.url));
-  try {
-    const binary = await environment("bench-torch", ENVIRONMENTS["bench-torch"]?.packages ?? [], note);
-    const { stdout } = await run(binary, [script, folder, String(batchRows), String(runs)], { timeout: 600_000 });
-    return stdout.split("\n").flatMap((line) => (line.startsWith("{") ? (JSON.parse(line) as Peer) : []));
-  } catch (error) {
-    note(`without torch: ${error instanceof Error ? error.message.split("\n")[0] : String(error)}`);
-    return [];
+  const found: Peer[] = [];
+  for (const [name, { packages, peers }] of Object.entries(IMAGE_ENVIRONMENTS)) {
+    try {
+      const binary = await environment(name, packages, note);
+      const { stdout } = await run(binary, [script, folder, String(batchRows), String(runs), ...peers], {
+        timeout: 600_000,
+      });
+      const lines = stdout.split("\n").filter((line) => line.startsWith("{"));
+      found.push(...lines.map((line) => JSON.parse(line) as Peer));
+    } catch (error) {
+      note(`without ${peers.join(", ")}: ${error instanceof Error ? error.message.split("\n")[0] : String(error)}`);
+    }
   }
+  return found;
 }
 
 setFlagsFromString("--expose-gc");
