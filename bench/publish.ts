@@ -107,8 +107,8 @@ async function small(url: string, note: (line: string) => void): Promise<Figure[
   const what = `${FILES.toLocaleString("en")} small files`;
   const each = (published: Published, count: number): number => published.ms / count;
   return [
-    latency("publish", `${what}: each`, "ms", each(many, FILES), { name, value: each(few, FEW_FILES) }, null),
-    latency("publish", `${what}: memory at most`, "MiB", many.peakRssMiB, { name, value: few.peakRssMiB }, null),
+    latency("files", `${what}: each`, "ms", each(many, FILES), { name, value: each(few, FEW_FILES) }, null),
+    latency("files", `${what}: memory at most`, "MiB", many.peakRssMiB, { name, value: few.peakRssMiB }, null),
   ];
 }
 

@@ -4,6 +4,7 @@
  * One list of entries has one encoding: a decoder refuses whatever does not encode to the same bytes again. Pages come
  * from strangers, so every length is checked before it is used.
  */
+import { isAscii } from "node:buffer";
 import { bytesEqual, formatDigest, parseDigest, utf8 } from "../model/bytes.ts";
 import type { Digest } from "../model/bytes.ts";
 import { isShardpactError, ShardpactError } from "../model/errors.ts";
@@ -111,20 +112,23 @@ export function encodePage(entries: readonly PageEntry[]): Uint8Array {
 export function decodePage(bytes: Uint8Array): PageEntry[] {
   const n = readHead(bytes);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  // Text is cut out of one buffer: a view for each of a thousand names and digests costs more than the text.
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const digestsAt = HEAD_BYTES + n * 21;
   const namesAt = HEAD_BYTES + n * ENTRY_BYTES;
+  const nameAt = isAscii(buffer.subarray(namesAt)) ? asciiNameAt : utf8NameAt;
   const entries: PageEntry[] = [];
   let nameFrom = 0;
   for (let i = 0; i < n; i++) {
     const nameTo = view.getUint32(HEAD_BYTES + i * 4, true);
     if (nameTo < nameFrom || namesAt + nameTo > bytes.byteLength) throw damaged(`the name of shard ${i} lies outside`);
     entries.push({
-      name: decodeName(bytes.subarray(namesAt + nameFrom, namesAt + nameTo), i),
+      name: nameAt(buffer, namesAt + nameFrom, namesAt + nameTo, i),
       split: view.getUint8(HEAD_BYTES + n * 4 + i),
       rows: Number(view.getBigUint64(HEAD_BYTES + n * 5 + i * 8, true)),
       bytes: Number(view.getBigUint64(HEAD_BYTES + n * 13 + i * 8, true)),
-      digest: digestAt(bytes, digestsAt, i),
-      segmentIndex: digestAt(bytes, digestsAt + n * DIGEST_BYTES, i),
+      digest: digestAt(buffer, digestsAt, i),
+      segmentIndex: digestAt(buffer, digestsAt + n * DIGEST_BYTES, i),
     });
     nameFrom = nameTo;
   }
@@ -205,16 +209,20 @@ function nameProblem(name: string): string | null {
   return null;
 }
 
-function decodeName(bytes: Uint8Array, i: number): string {
+function asciiNameAt(buffer: Buffer, from: number, to: number): string {
+  return buffer.toString("latin1", from, to);
+}
+
+function utf8NameAt(buffer: Buffer, from: number, to: number, i: number): string {
   try {
-    return NAME_DECODER.decode(bytes);
+    return NAME_DECODER.decode(buffer.subarray(from, to));
   } catch (cause) {
     throw damaged(`the name of shard ${i} is not UTF-8`, cause);
   }
 }
 
-function digestAt(bytes: Uint8Array, at: number, i: number): Digest {
-  return formatDigest(bytes.subarray(at + i * DIGEST_BYTES, at + (i + 1) * DIGEST_BYTES));
+function digestAt(buffer: Buffer, at: number, i: number): Digest {
+  return `b3:${buffer.toString("hex", at + i * DIGEST_BYTES, at + (i + 1) * DIGEST_BYTES)}`;
 }
 
 function damaged(what: string, cause?: unknown): ShardpactError {
