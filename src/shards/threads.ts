@@ -2,7 +2,7 @@
  * Owns threads that files are worked on in: calls go to whichever has the fewest under way, answers come back by number.
  *
  *   startThreads ── {id, input} ──▶ serveCalls(handle)      in a thread
- *        ▲ ◀── {id, bytes}… {id, result} or {id, failed} ──┘
+ *        ▲ ◀─ {id, bytes}… {id, result, bytes} or {id, failed} ─┘
  */
 import { parentPort, Worker } from "node:worker_threads";
 import { type ErrorCode, ShardpactError, invariant, toShardpactError } from "../model/errors.ts";
@@ -22,7 +22,7 @@ interface Call {
 }
 type Answer = { readonly id: number } & (
   | { readonly kind: "bytes"; readonly bytes: number }
-  | { readonly kind: "result"; readonly result: unknown }
+  | { readonly kind: "result"; readonly result: unknown; readonly bytes: number }
   | { readonly kind: "failed"; readonly failure: Failure }
 );
 
@@ -36,17 +36,14 @@ export function serveCalls<I, O>(handle: (input: I, onBytes: (bytes: number) => 
   const answer = (message: Answer): void => port.postMessage(message);
   port.on("message", ({ id, input }: Call) => {
     let untold = 0;
-    const tell = (bytes: number, atLeast = TOLD_BYTES): void => {
+    const tell = (bytes: number): void => {
       untold += bytes;
-      if (untold < atLeast) return;
+      if (untold < TOLD_BYTES) return;
       answer({ id, kind: "bytes", bytes: untold });
       untold = 0;
     };
     handle(input as I, tell).then(
-      (result) => {
-        tell(0, 1);
-        answer({ id, kind: "result", result });
-      },
+      (result) => answer({ id, kind: "result", result, bytes: untold }),
       (error: unknown) => {
         const { code, message, details, hint } = toShardpactError(error);
         answer({ id, kind: "failed", failure: { code, message, details, hint } });
@@ -95,7 +92,10 @@ function startThread(entry: URL, name: string, signal: AbortSignal | undefined) 
     const call = pending.get(answer.id);
     if (answer.kind === "bytes") return call?.onBytes?.(answer.bytes);
     pending.delete(answer.id);
-    if (answer.kind === "result") return call?.resolve(answer.result);
+    if (answer.kind === "result") {
+      if (answer.bytes > 0) call?.onBytes?.(answer.bytes);
+      return call?.resolve(answer.result);
+    }
     const { code, message, details, hint } = answer.failure;
     call?.reject(new ShardpactError(code, message, { details, hint }));
   });
