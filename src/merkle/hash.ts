@@ -16,11 +16,12 @@ export function hashBytes(bytes: Uint8Array): Uint8Array {
   return fromHex(hex);
 }
 
-/** `hashBytes` into `target`, from byte `at` on. */
-export function hashBytesInto(bytes: Uint8Array, target: Buffer, at: number): void {
+/** `hashBytes` into `target`, from byte `at` on; returns `target`. */
+export function hashBytesInto(bytes: Uint8Array, target: Buffer, at: number): Buffer {
   const hex = plain.update(bytes).digest();
   plain.reset();
   target.write(hex, at, "hex");
+  return target;
 }
 
 /** Contexts of `derive_key`; a change of any is a new format. */

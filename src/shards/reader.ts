@@ -8,14 +8,14 @@
 import { formatDigest } from "../model/bytes.ts";
 import { ShardpactError, invariant, toShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
-import { hashBytes } from "../merkle/hash.ts";
+import { DIGEST_BYTES, hashBytesInto } from "../merkle/hash.ts";
 import { leafDigest, leafLength, type SegmentIndex } from "../merkle/segment-index.ts";
 import { fetchSegmentIndex } from "./fetch-index.ts";
 import type { ObjectHandle, ReadableStore } from "./port.ts";
 import { quarantine, type ShardRef, type ShardWhere } from "./shard-ref.ts";
 import { untilAborted } from "./until-aborted.ts";
 
-/** Digest of one leaf; null takes the leaf unseen (benchmarks only: no public option leads here). */
+/** Digest of one leaf, good until the next call; null takes the leaf unseen (benchmarks only: no public option leads here). */
 export type LeafHasher = (leaf: Uint8Array) => Uint8Array | null;
 
 export interface OpenShardOptions {
@@ -51,7 +51,8 @@ export async function openShard(options: OpenShardOptions): Promise<ShardReader>
   const { entry, where, stores, signal } = options;
   const index = await fetchSegmentIndex({ entry, where, stores, ...(signal ? { signal } : {}) });
   const copies = openCopies(options);
-  const hasher = options.hasher ?? hashBytes;
+  const lastDigest = Buffer.alloc(DIGEST_BYTES);
+  const hasher = options.hasher ?? ((leaf) => hashBytesInto(leaf, lastDigest, 0));
   let closed = false;
 
   async function readLeaves(segment: number, firstLeaf: number, endLeaf: number, buffer: Uint8Array) {
@@ -172,7 +173,7 @@ function verifyPiece(read: LeafRead, from: number, to: number, readTo: number): 
     const digest = read.hasher(read.buffer.subarray(at, at + length));
     if (digest === null) continue;
     if (Buffer.compare(digest, leafDigest(read.index, segment.firstLeaf + leaf)) !== 0) {
-      throw new BadLeaf(read.segment, leaf, digest);
+      throw new BadLeaf(read.segment, leaf, new Uint8Array(digest));
     }
   }
 }

@@ -41,19 +41,21 @@ export function createRowCopier(memory: WasmMemory, place: Uint8Array): RowCopie
   const listAt = place.byteOffset;
   const scratchAt = listAt + LIST_BYTES;
   const list = new Uint32Array(buffer, listAt, LIST_ROWS * 2);
-  const scratch = new Float32Array(buffer, scratchAt, SCRATCH_BYTES / 4);
+  const scratch = new Uint8Array(buffer, scratchAt, SCRATCH_BYTES);
 
   return {
     reaches: (sources) => sources.every(({ values, validity }) => values.buffer === buffer && validity.length === 0),
     copy(sources, { count, source, first, length }, width, out) {
       let listed = 0; // words of the list
       let bytes = 0; // of its rows
-      let at = 0; // where in `out` they go
+      let at = 0; // where they go: bytes of `out`
+      // `fill` copies as fast as memory goes, `set` copies shared memory word by word (64 KiB: 28 and 15 GB/s).
+      const target = Buffer.from(out.buffer, out.byteOffset, out.byteLength);
       const flush = (): void => {
         if (listed === 0) return;
         copyRows(listAt, listAt + listed * 4, scratchAt);
-        out.set(scratch.subarray(0, bytes / 4), at);
-        at += bytes / 4;
+        target.fill(scratch.subarray(0, bytes), at, at + bytes);
+        at += bytes;
         listed = bytes = 0;
       };
       for (let r = 0; r < count; r++) {
@@ -64,8 +66,8 @@ export function createRowCopier(memory: WasmMemory, place: Uint8Array): RowCopie
         const runBytes = (end - from) * 4;
         if (listed === LIST_ROWS * 2 || bytes + runBytes > SCRATCH_BYTES || runBytes > RUN_BYTES_MAX) flush();
         if (runBytes > RUN_BYTES_MAX) {
-          out.set(values.subarray(from, end) as Float32Array, at);
-          at += end - from;
+          target.fill(new Uint8Array(buffer, values.byteOffset + from * 4, runBytes), at, at + runBytes);
+          at += runBytes;
           continue;
         }
         list[listed++] = values.byteOffset + from * 4;
