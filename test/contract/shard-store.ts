@@ -82,8 +82,10 @@ export function shardStoreContract(name: string, openStore: () => Promise<StoreU
         throw new Error("the source broke");
       }
       await expect(t.store.put(digest, failing())).rejects.toMatchObject({ code: "store_failed" });
-      const signal = AbortSignal.abort();
-      await expect(t.store.put(digest, chunks(bytes, 5), { signal })).rejects.toMatchObject({ code: "aborted" });
+      const reason = new Error("the user went home");
+      const signal = AbortSignal.abort(reason);
+      const aborted = { code: "aborted", cause: reason };
+      await expect(t.store.put(digest, chunks(bytes, 5), { signal })).rejects.toMatchObject(aborted);
       expect(await t.store.stat(digest)).toBeNull();
     });
 

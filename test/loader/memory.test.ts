@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { makeData, makeVector, Int32 } from "apache-arrow";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createBlockCache } from "../../src/loader/fetch/block-cache.ts";
@@ -94,6 +95,49 @@ test("iterators that are abandoned anywhere give their memory back", async () =>
     ids.push(...(batch.columns.xs["id"]?.data ?? []));
   expect(ids.length).toBe(ROWS - offset);
   expect(new Set(ids).size).toBe(ids.length);
+});
+
+test("iterators that are abandoned while the next batch waits for room give back what it has pinned", async () => {
+  const shuffle = { strength: "window", windowBytes: 8 * MiB, lanes: 4 } as const;
+  const { memoryNeededBytes } = make({ shuffle, batchSize: 12 }).plan;
+  await using loader = make({ shuffle, batchSize: 12, memory: memoryNeededBytes });
+  const ids: number[] = [];
+  for (let round = 0; loader.state().epoch === 0; round++) {
+    const iterator = loader.iterate();
+    const batch = await iterator.next();
+    ids.push(...(batch?.columns.xs["id"]?.data ?? []));
+    loader.ack(batch ?? undefined);
+    await sleep(round % 4); // it plans ahead as far as memory goes
+    await iterator.return();
+  }
+  expect(ids.toSorted((a, b) => a - b)).toEqual(Array.from({ length: ROWS }, (_, i) => i));
+});
+
+test("batches that fail give back the memory of those that are planned behind them", async () => {
+  const shuffle = { strength: "window", windowBytes: 4 * MiB, lanes: 2 } as const;
+  const { memoryNeededBytes } = make({ shuffle }).plan;
+  let calls = 0;
+  const map: LoaderOptions["map"] = (columns) => {
+    if (++calls % 5 === 0) throw new Error("a map that fails now and then");
+    return columns;
+  };
+  await using loader = make({ shuffle, batchSize: 2, memory: memoryNeededBytes, map });
+  const ids: number[] = [];
+  let failures = 0;
+  while (loader.state().epoch === 0) {
+    const iterator = loader.iterate();
+    try {
+      for (let batch = await iterator.next(); batch; batch = await iterator.next()) {
+        ids.push(...(batch.columns.xs["id"]?.data ?? []));
+        loader.ack(batch);
+      }
+    } catch (error) {
+      expect(error).toMatchObject({ code: "invalid_argument" });
+      failures++;
+    }
+  }
+  expect(failures).toBeGreaterThan(50);
+  expect(ids.toSorted((a, b) => a - b)).toEqual(Array.from({ length: ROWS }, (_, i) => i));
 });
 
 describe("the plan", () => {
