@@ -67,7 +67,7 @@ async function plan(context: Context, text: string, o: Options): Promise<void> {
   const resolved = await resolve(session, parseRef(text), { timeoutMs, signal });
   const { version, splitRule, revocation } = resolved;
   refuseRevoked(`${version.dataset}@v${version.version}`, revocation);
-  const splits = await summarizeSplits(version, splitRule, () => pagesOf(context, resolved));
+  const { splits } = await summarizeSplits(version, splitRule, () => pagesOf(context, resolved));
   const { window: windowBytes, split, last, memory } = o;
   const planned = planLoader(
     { ...version, splits, splitRule },

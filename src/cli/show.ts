@@ -27,7 +27,7 @@ async function show(context: Context, text: string, withShards: boolean): Promis
   const resolved = await resolve(session, parseRef(text), { timeoutMs, signal });
   await waitForStragglers(session, resolved);
   const { version, splitRule, confirmation } = resolved;
-  const splits = await summarizeSplits(version, splitRule, () => pagesOf(context, resolved));
+  const { splits } = await summarizeSplits(version, splitRule, () => pagesOf(context, resolved));
   const data = { ...version, splits, splitRule, confirmation, revocation: resolved.revocation };
   if (out.json && withShards) return out.dataWithList(data, "shards", entriesOf(context, resolved));
   out.data(data);

@@ -99,7 +99,7 @@ export async function confirmedVersion(
     const found = await resolve(session, { dataset: version.dataset, target }, again);
     return confirmedVersion(session, found, { ...again, stores: o.stores });
   };
-  const splits = await summarizeSplits(version, splitRule, () => allEntries(pages, o.signal));
+  const { splits, pageRows } = await summarizeSplits(version, splitRule, () => allEntries(pages, o.signal));
   return {
     dataset: version.dataset,
     version: version.version,
@@ -110,6 +110,7 @@ export async function confirmedVersion(
     bytes: version.totals.reduce((sum, t) => sum + t.bytes, 0),
     splits,
     splitRule,
+    pageRows,
     schema,
     classes: decodeClasses(classes),
     stores: o.stores,

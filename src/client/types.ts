@@ -56,6 +56,9 @@ export interface HistoryPoint {
   readonly chain: string;
 }
 
+/** Rows of each split in each page of the manifest. */
+export type PageRows = Readonly<Record<string, readonly number[]>>;
+
 /** A version that a majority confirmed, whose root the client recomputed from what it covers. */
 export interface ConfirmedVersion {
   readonly dataset: string;
@@ -67,6 +70,8 @@ export interface ConfirmedVersion {
   readonly bytes: number;
   readonly splits: readonly SplitSummary[];
   readonly splitRule: SplitRule;
+  /** Where splits are positional; elsewhere the pages' totals tell. */
+  readonly pageRows: PageRows | null;
   /** Canonical schema (shards/schema.ts) and class vocabularies, checked against the root. */
   readonly schema: Uint8Array;
   readonly classes: Readonly<Record<string, readonly string[]>>;

@@ -142,7 +142,13 @@ test("windows get room for the pages that they lie on, also of a small budget", 
   const shards = 1_000_000;
   const bytes = rows * 1_024;
   const version = {
-    ...{ dataset: "d", version: 1, root: `b3:${"0".repeat(64)}` as const, splitRule: { kind: "none" as const } },
+    ...{
+      dataset: "d",
+      version: 1,
+      root: `b3:${"0".repeat(64)}` as const,
+      splitRule: { kind: "none" as const },
+      pageRows: null,
+    },
     splits: [{ name: "all", rows, bytes, shards }],
   };
   const pageBytes = LIMITS.pageShardsMax * (SHARD_BYTES + BATCH_BYTES);

@@ -35,6 +35,8 @@ import { type Cluster, openCluster } from "./cluster.ts";
 const FEW = 1_000;
 const MANY = 200_000;
 const FILES = 16;
+/** Cut by position; more pages than a client remembers. */
+const CUT = 100 * LIMITS.pageShardsMax;
 
 const disks = new Map<string, MemoryDisk>();
 const bus = createMemoryBus();
@@ -61,17 +63,22 @@ beforeAll(async () => {
   const source = path.join(dir.path, "files");
   for (let i = 0; i < FILES; i++) await tinyShard(source, `f${String(i).padStart(2, "0")}`, i, 16);
   await using prepared = await prepareVersion({ sources: source });
+  await using cut = await prepareVersion({ sources: source, positional: { train: 0.75, val: 0.25 } });
   const shards = await collect(prepared.shards);
   for (const shard of shards) await uploadShard(store, shard);
   files = shards.map(({ entry }) => entry);
-  for (const [dataset, count] of Object.entries({ few: FEW, many: MANY })) {
+  for (const [dataset, count, own] of [
+    ["few", FEW, prepared],
+    ["many", MANY, prepared],
+    ["cut", CUT, cut],
+  ] as const) {
     const entries = Array.from({ length: count }, (_, i): PageEntry => {
       const entry = files[i % FILES];
       if (!entry) throw new Error("no file");
       return { ...entry, name: `part-${String(i).padStart(6, "0")}.arrow` };
     });
     const { session } = await client();
-    const draft = await draftVersion(dataset, null, { ...prepared, shards: shardList(entries) }, "");
+    const draft = await draftVersion(dataset, null, { ...own, shards: shardList(entries) }, "");
     await putObjects(session, draft.objects, {});
     await commitDraft(session, draft, {});
   }
@@ -89,6 +96,8 @@ interface Traffic {
   bytes: number;
   /** Digests that were asked for, once for each answer. */
   readonly objects: string[];
+  /** The most requests for them that were under way at a time. */
+  objectsInFlightMax: number;
   /** Digests of what was put, once for each command id. */
   readonly put: Map<string, string>;
 }
@@ -97,20 +106,25 @@ let clients = 0;
 
 /** One that knows who leads: looking for the leader would cost what chance says. */
 async function client(): Promise<{ session: Session; traffic: Traffic }> {
-  const traffic: Traffic = { messages: 0, bytes: 0, objects: [], put: new Map() };
+  const traffic: Traffic = { messages: 0, bytes: 0, objects: [], objectsInFlightMax: 0, put: new Map() };
+  let objectsInFlight = 0;
   const inner = bus.connect(`client-${clients++}`);
   const count = (data: Uint8Array): void => {
     traffic.messages += 1;
     traffic.bytes += data.byteLength;
   };
-  const look = (subject: string, data: Uint8Array): void => {
+  /** Whether it asks for an object. */
+  const look = (subject: string, data: Uint8Array): boolean => {
     if (subject.endsWith(".propose")) {
       const { id, kind, body } = decodeCommand(data);
       if (kind === "page.put") traffic.put.set(id, body.digest);
     } else {
       const { query } = decode(data) as { query?: { kind: string; digest: string } };
-      if (query?.kind === "object") traffic.objects.push(query.digest);
+      if (query?.kind !== "object") return false;
+      traffic.objects.push(query.digest);
+      return true;
     }
+    return false;
   };
   const transport: Transport = {
     ...inner,
@@ -123,8 +137,10 @@ async function client(): Promise<{ session: Session; traffic: Traffic }> {
     subscribe: inner.subscribe,
     request: async (subject, data, options) => {
       count(data);
-      look(subject, data);
-      const answer = await inner.request(subject, data, options);
+      const own = look(subject, data) ? 1 : 0;
+      objectsInFlight += own;
+      traffic.objectsInFlightMax = Math.max(traffic.objectsInFlightMax, objectsInFlight);
+      const answer = await inner.request(subject, data, options).finally(() => (objectsInFlight -= own));
       count(answer);
       return answer;
     },
@@ -208,6 +224,27 @@ test("the first batch of one rank asks for the pages of its own window, of all p
   // Of every page its digest and totals; of those that are needed (full ones), all. Nothing is asked about single shards.
   const fullPage = few.bytes * (LIMITS.pageShardsMax / FEW);
   expect(many.bytes).toBeLessThanOrEqual(many.pages * fullPage + pages * 64);
+});
+
+test("splits cut by position: open reads each page once, a few at a time; a loader, the pages of its own window only", async () => {
+  const { session, traffic } = await client();
+  const version = await open(session, "cut");
+  const pages = CUT / LIMITS.pageShardsMax;
+  const { objects } = traffic;
+  expect(version.splits).toMatchObject([{ name: "train" }, { name: "val" }]);
+  expect(version.rows).toBe(CUT * 16);
+  expect(objects.length).toBe(pages + 2); // schema and vocabularies
+  expect(new Set(objects).size).toBe(objects.length);
+  expect(traffic.objectsInFlightMax).toBeGreaterThanOrEqual(4);
+  expect(traffic.objectsInFlightMax).toBeLessThanOrEqual(8);
+  await using loader = createHostLoader(version, {
+    ...{ xs: "x", split: "val", batchSize: 4, rank: 0, world: 64, seed: 1, reconfirm: "open" },
+    shuffle: { strength: "window", windowBytes: 64 * 1024 * 1024 },
+  });
+  const before = objects.length;
+  expect((await loader.iterate().next())?.columns.xs).toBeDefined();
+  // A quarter of each page's rows: a window of this split lies in four times as many pages as one of all rows.
+  expect(objects.length - before).toBeLessThanOrEqual(8);
 });
 
 test("going through all shards keeps no more of their pages than fit", async () => {

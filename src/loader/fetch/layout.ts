@@ -8,8 +8,7 @@
 import type { ConfirmedVersion, ManifestPage, ShardEntry } from "../../client/types.ts";
 import type { SegmentIndex } from "../../merkle/segment-index.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
-import { inParallel } from "../../shards/parallel.ts";
-import { createStripeCache, positionalRows, positionalTotals, type StripeCache } from "../../shards/positional.ts";
+import { createStripeCache, positionalRows, type StripeCache } from "../../shards/positional.ts";
 import { BATCH_BYTES, createResidentPages, type Page, type ResidentPages } from "./resident-pages.ts";
 
 /** Each is up to 192 KiB, and a question to a majority. */
@@ -85,10 +84,10 @@ export interface SelectionLayout {
   shards(signal: AbortSignal): AsyncIterable<ShardPlace>;
 }
 
-type Source = Pick<ConfirmedVersion, "manifest" | "page" | "splits" | "splitRule" | "dataset" | "version">;
+type Source = Pick<ConfirmedVersion, "manifest" | "page" | "splits" | "splitRule" | "pageRows" | "dataset" | "version">;
 
 /**
- * The layout of one split. Reads the manifest; with a positional rule, all pages, since only they tell rows per shard.
+ * The layout of one split. Reads the manifest, and no page before a row of it is asked for.
  * @param pageBytesMax memory for pages, about
  */
 export async function loadLayout(
@@ -143,15 +142,10 @@ async function placePages(
   signal: AbortSignal,
 ): Promise<readonly PagePlace[]> {
   const manifest = await version.manifest(signal);
-  const counts = manifest.map((page) => chooser.pageRows(page));
-  const unknown = counts.flatMap((count, position) => (count === null ? [position] : []));
-  await inParallel(unknown, PAGES_IN_FLIGHT, async (position) => {
-    counts[position] = chooser.entryRows(await version.page(position, signal));
-  });
   const pages: PagePlace[] = [];
   let firstRow = 0;
-  for (const [position, count] of counts.entries()) {
-    const rows = count ?? 0;
+  for (const [position, page] of manifest.entries()) {
+    const rows = chooser.pageRows(page, position);
     if (rows > 0) pages.push({ position, firstRow, rows, shards: null, usedAt: 0 });
     firstRow += rows;
   }
@@ -164,27 +158,24 @@ async function placePages(
 }
 
 interface Chooser {
-  /** Rows of the selection in a page, by its totals alone; null when they don't tell. */
-  pageRows(page: ManifestPage): number | null;
-  entryRows(entries: readonly ShardEntry[]): number;
+  /** Rows of the selection in a page. */
+  pageRows(page: ManifestPage, position: number): number;
   /** Rows of one shard, and where they lie. */
   choose(entry: ShardEntry): Pick<ShardPlace, "rows" | "fileRow">;
 }
 
-function chooserOf({ splits, splitRule }: Source, split: string): Chooser {
+function chooserOf({ splits, splitRule, pageRows }: Source, split: string): Chooser {
   const ordinal = splits.findIndex((s) => s.name === split);
   if (splitRule.kind !== "positional") {
     return {
       pageRows: (page) => page.totals.reduce((sum, t) => sum + (t.split === ordinal ? t.rows : 0), 0),
-      entryRows: (entries) => entries.reduce((sum, e) => sum + (e.split === ordinal ? e.rows : 0), 0),
       choose: (entry) => ({ rows: entry.split === ordinal ? entry.rows : 0, fileRow: null }),
     };
   }
   const name = Object.hasOwn(splitRule.ppm, split) ? split : null;
   const cache: StripeCache = createStripeCache();
   return {
-    pageRows: () => null,
-    entryRows: (entries) => positionalTotals(splitRule, entries).find((t) => t.name === name)?.rows ?? 0,
+    pageRows: (_, position) => pageRows?.[split]?.[position] ?? 0,
     choose: (entry) => {
       const selected = positionalRows(splitRule, name, entry, cache);
       return { rows: selected.rows, fileRow: selected.rows === entry.rows ? null : selected.rowOf };

@@ -35,7 +35,7 @@ import { collect } from "../../support/collect.ts";
 /** What of a version can be sent to another process (`memory-process.mjs`). */
 export interface VersionData extends Pick<
   ConfirmedVersion,
-  "root" | "rows" | "bytes" | "splits" | "splitRule" | "schema" | "classes" | "confirmation"
+  "root" | "rows" | "bytes" | "splits" | "splitRule" | "pageRows" | "schema" | "classes" | "confirmation"
 > {
   readonly manifest: readonly ManifestPage[];
   readonly pages: readonly (readonly ShardEntry[])[];
@@ -95,7 +95,7 @@ export async function makeVersion(o: TestVersionOptions): Promise<TestVersion> {
   const all = async function* () {
     yield* pages;
   };
-  const splits = await summarizeSplits({ splits: [...names], totals }, splitRule, all);
+  const { splits, pageRows } = await summarizeSplits({ splits: [...names], totals }, splitRule, all);
   const calls: TestVersion["calls"] = { plans: [], receipts: [], reconfirms: 0 };
   const confirmation = {
     groupId: "b3:group",
@@ -116,6 +116,7 @@ export async function makeVersion(o: TestVersionOptions): Promise<TestVersion> {
     bytes: totals.reduce((sum, t) => sum + t.bytes, 0),
     splits,
     splitRule,
+    pageRows,
     schema: prepared.schema,
     classes: decodeClasses(prepared.classes),
     stores: [store],
@@ -143,7 +144,7 @@ export async function makeVersion(o: TestVersionOptions): Promise<TestVersion> {
     },
   };
   const { rows, bytes, schema, classes } = version;
-  const facts = { root, rows, bytes, splits, splitRule, schema, classes, confirmation };
+  const facts = { root, rows, bytes, splits, splitRule, pageRows, schema, classes, confirmation };
   const data: VersionData = { ...facts, manifest, pages, store: storeFolder };
   const close = async (): Promise<void> => {
     await store.close();
