@@ -2,9 +2,12 @@
  * What a user is promised about memory, by a real process: resident memory within the budget + 20 %, no tensor and no file
  * more than before, over twenty epochs.
  */
+import { Binary, vectorFromArray, type RecordBatch } from "apache-arrow";
+import sharp from "sharp";
 import { beforeAll, expect, test } from "vitest";
 import { measureMemory } from "../loader/support/measure-memory.ts";
-import { floatBatches, makeVersion } from "../loader/support/version.ts";
+import { batchOf, floatBatches, makeVersion } from "../loader/support/version.ts";
+import { collect } from "../support/collect.ts";
 import { buildDist } from "../support/dist.ts";
 
 const MiB = 1024 * 1024;
@@ -32,6 +35,41 @@ test.runIf(process.platform === "linux")(
     expect(new Set(report.tensors).size).toBe(1);
     expect(report.files).toHaveLength(20);
     expect(new Set(report.files).size).toBe(1);
+  },
+  300_000,
+);
+
+const SIDE = 224;
+
+async function* pictures(count: number): AsyncGenerator<RecordBatch> {
+  for (let n = 0; n < count; n += 32) {
+    const some = Array.from({ length: 32 }, async (_, i) => {
+      const pixels = Uint8Array.from(
+        { length: SIDE * SIDE * 3 },
+        (_v, at) => (at * 31 + (n + i) * 7 + (at >> 9)) % 256,
+      );
+      const raw = { width: SIDE, height: SIDE, channels: 3 } as const;
+      return new Uint8Array(await sharp(pixels, { raw }).jpeg().toBuffer());
+    });
+    yield batchOf({ c: vectorFromArray(await Promise.all(some), new Binary()) });
+  }
+}
+
+test.runIf(process.platform === "linux")(
+  "pictures that threads decode, 19 MB a batch, stay within the budget + 20 %, and leave no tensor or file",
+  async () => {
+    const some = await collect(pictures(288));
+    await using data = await makeVersion({ splits: { "": some }, shardBytes: SHARD_BYTES });
+    await using small = await makeVersion({ splits: { "": some.slice(0, 1) }, shardBytes: SHARD_BYTES });
+    const memory = 256 * MiB;
+    const xs = { c: { image: {}, shape: [SIDE, SIDE, 3] } } as const;
+    const options = { xs, batchSize: 32, shuffle: true, seed: 7, memory } as const;
+    const report = await measureMemory(data.data, small.data, options, 10);
+    const rise = report.peakBytes - report.startBytes;
+    expect(rise / memory, `${Math.round(rise / MiB)} MiB more than before`).toBeLessThanOrEqual(1.2);
+    expect(rise / memory).toBeGreaterThan(0.2); // batches were really on their way
+    expect(new Set(report.tensors).size).toBe(1);
+    expect(new Set(report.files.slice(1)).size).toBe(1); // threads are there since the first epoch
   },
   300_000,
 );
