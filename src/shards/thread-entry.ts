@@ -9,10 +9,14 @@ import { pathToFileURL } from "node:url";
 export function threadEntry(name: string, here: string): URL {
   if (!new URL(here).pathname.endsWith(".ts")) return new URL(`./${name}.js`, here);
   const entry = new URL(`./${name}.ts`, here);
-  return "typescript" in process.features && process.features.typescript ? entry : (viaTsx(entry) ?? entry);
+  return runsOurSources() ? entry : (viaTsx(entry) ?? entry);
 }
 
-/** A source tree before Node 22.18: threads don't inherit what runs TypeScript in their parent, so the entry brings it. */
+/** Node 22.18 takes types away by itself, but knows `using`, and its errors, only from 24 on. */
+const runsOurSources = (): boolean =>
+  "typescript" in process.features && Boolean(process.features.typescript) && "SuppressedError" in globalThis;
+
+/** A source tree before Node 24: threads don't inherit what runs TypeScript in their parent, so the entry brings it. */
 function viaTsx(entry: URL): URL | null {
   try {
     const folder = dirname(createRequire(entry).resolve("tsx/package.json"));

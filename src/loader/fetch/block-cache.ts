@@ -184,9 +184,8 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
       const memory = known ? null : takeMemory(tile);
       const entry = known ?? (memory && add(tile, memory));
       if (!entry) return null;
-      idle.delete(entry);
-      entry.pins++;
-      startReads();
+      if (entry.pins++ === 0) idle.delete(entry);
+      if (queue.length > 0) startReads();
       return entry;
     },
     unpin(blocks) {
