@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Events, type NatsConnection } from "nats";
-import { abortError, untilAborted } from "../until-aborted.ts";
+import { abortError } from "../until-aborted.ts";
 import { withDeadline } from "./deadline.ts";
 
 /** How long reads wait for a line to come back. */
@@ -52,11 +52,33 @@ export function watchLine(nc: NatsConnection): NatsLine {
           await untilWhole(ending);
           const cut = broken.signal;
           try {
-            return await untilAborted(AbortSignal.any([ending, cut]), work());
+            return await unlessAborted([ending, cut], work());
           } catch (error) {
             if (ending.aborted || !cut.aborted) throw error;
           }
         }
       }),
   };
+}
+
+/**
+ * The promise, or `aborted` when one of the signals fires first. No listener stays behind: Node keeps a signal that was made of others, and has
+ * one, until it fires, which for a deadline is a minute.
+ */
+async function unlessAborted<T>(signals: readonly AbortSignal[], promise: Promise<T>): Promise<T> {
+  const listening: (() => void)[] = [];
+  const abort = new Promise<never>((_, reject) => {
+    for (const signal of signals) {
+      const listener = (): void => reject(abortError(signal));
+      if (signal.aborted) listener();
+      signal.addEventListener("abort", listener);
+      listening.push(() => signal.removeEventListener("abort", listener));
+    }
+  });
+  promise.catch(() => undefined); // it may fail after nobody waits for it any more
+  try {
+    return await Promise.race([abort, promise]);
+  } finally {
+    for (const stop of listening) stop();
+  }
 }
