@@ -4,13 +4,14 @@
  */
 import { setImmediate } from "node:timers/promises";
 import * as tf from "@tensorflow/tfjs-node";
-import type { Loader } from "../src/tfjs/loader.ts";
+import type { BatchIterator } from "../src/tfjs/loader.ts";
 import type { VersionData } from "../test/loader/support/version.ts";
 import { built, builtVersion } from "./built.ts";
 
 const RUNS = 5;
-const STEPS = 400;
-const WARM_UP_STEPS = 50;
+/** Of a run, over the resident tensor and fed. The fed ones of all runs are one epoch, and fit one of a gigabyte. */
+const RESIDENT_STEPS = 300;
+const FED_STEPS = 750;
 
 export interface FeedingJob {
   readonly data: VersionData;
@@ -20,9 +21,8 @@ export interface FeedingJob {
 
 /** A run of steps each; shares of the wall time, and what each step waited in `next()`. */
 export interface FeedingRun {
-  readonly residentMs: number;
-  readonly fedMs: number;
-  readonly steps: number;
+  readonly residentStepMs: number;
+  readonly fedStepMs: number;
   readonly blockedShare: number;
   readonly mainThreadShare: number;
   readonly waitsMs: readonly number[];
@@ -31,8 +31,8 @@ export interface FeedingRun {
 function createStep(width: number): (xs: tf.Tensor) => void {
   const model = tf.sequential({
     layers: [
-      tf.layers.dense({ inputShape: [width], units: 512, activation: "relu" }),
-      tf.layers.dense({ units: 512, activation: "relu" }),
+      tf.layers.dense({ inputShape: [width], units: 640, activation: "relu" }),
+      tf.layers.dense({ units: 640, activation: "relu" }),
       tf.layers.dense({ units: 1 }),
     ],
   });
@@ -52,15 +52,12 @@ interface Fed {
   readonly nextMs: readonly number[];
 }
 
-async function fedLoop(loader: Loader, step: (xs: tf.Tensor) => void): Promise<Fed> {
-  const iterator = await loader.iterator();
-  const first = await iterator.next(); // starting an epoch is not feeding
-  first.value?.[Symbol.dispose]();
+async function fedLoop(iterator: BatchIterator, step: (xs: tf.Tensor) => void): Promise<Fed> {
   const nextMs: number[] = [];
   let blockedMs = 0;
   let nextCpuMs = 0;
   const startedMs = performance.now();
-  for (let i = 0; i < STEPS; i++) {
+  for (let i = 0; i < FED_STEPS; i++) {
     const askedMs = performance.now();
     const utilization = performance.eventLoopUtilization();
     const { value: batch } = await iterator.next();
@@ -73,7 +70,6 @@ async function fedLoop(loader: Loader, step: (xs: tf.Tensor) => void): Promise<F
     batch[Symbol.dispose]();
   }
   const totalMs = performance.now() - startedMs;
-  await iterator.return();
   return { totalMs, blockedMs, nextCpuMs, nextMs };
 }
 
@@ -81,22 +77,22 @@ async function measure({ data, width, batchSize }: FeedingJob): Promise<FeedingR
   const { createLoader } = await built<typeof import("../src/tfjs/loader.ts")>("tfjs/loader.ts");
   const version = await builtVersion(data);
   await using loader = createLoader(version, { xs: "x", batchSize, shuffle: "window", seed: 7 });
+  const iterator = await loader.iterator();
   const step = createStep(width);
   const resident = tf.randomNormal([batchSize, width]);
-  for (let i = 0; i < WARM_UP_STEPS; i++) step(resident);
   const runs: FeedingRun[] = [];
-  for (let run = 0; run < RUNS; run++) {
+  for (let run = 0; run <= RUNS; run++) {
     const startedMs = performance.now();
-    for (let i = 0; i < STEPS; i++) {
+    for (let i = 0; i < RESIDENT_STEPS; i++) {
       step(resident);
       await setImmediate(); // as any loop that awaits its data does
     }
-    const residentMs = performance.now() - startedMs;
-    const { totalMs, blockedMs, nextCpuMs, nextMs } = await fedLoop(loader, step);
+    const residentStepMs = (performance.now() - startedMs) / RESIDENT_STEPS;
+    const { totalMs, blockedMs, nextCpuMs, nextMs } = await fedLoop(iterator, step);
+    if (run === 0) continue; // it warms up, and an epoch starts in it
     runs.push({
-      residentMs,
-      fedMs: totalMs,
-      steps: STEPS,
+      residentStepMs,
+      fedStepMs: totalMs / FED_STEPS,
       blockedShare: blockedMs / totalMs,
       mainThreadShare: nextCpuMs / totalMs,
       waitsMs: nextMs,

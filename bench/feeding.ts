@@ -24,17 +24,17 @@ async function measure(job: FeedingJob): Promise<readonly FeedingRun[]> {
 
 export async function benchFeeding(note: (line: string) => void): Promise<Figure[]> {
   await buildPackage();
-  await using made = await makeFloatData(WIDTH, 307);
+  await using made = await makeFloatData(WIDTH, 1024);
   const runs = await measure({ data: made.data, width: WIDTH, batchSize: BATCH_SIZE });
-  for (const { residentMs, fedMs, steps } of runs) {
-    note(`step ${(residentMs / steps).toFixed(2)} ms, fed ${(fedMs / steps).toFixed(2)} ms`);
+  for (const { residentStepMs, fedStepMs } of runs) {
+    note(`step ${residentStepMs.toFixed(2)} ms, fed ${fedStepMs.toFixed(2)} ms`);
   }
   const middle = (of: (run: FeedingRun) => number): number => median(runs.map(of));
   const waits = runs.flatMap(({ waitsMs }) => waitsMs);
   const goal = (value: number) => ({ name: "goal", value });
   const batchMiB = (BATCH_SIZE * WIDTH * 4) / MiB;
   const percent = "% of wall";
-  const wall = middle(({ fedMs, residentMs }) => fedMs / residentMs);
+  const wall = middle(({ fedStepMs, residentStepMs }) => fedStepMs / residentStepMs);
   const blocked = middle((run) => run.blockedShare) * 100;
   const between = middle((run) => run.mainThreadShare) * 100;
   return [

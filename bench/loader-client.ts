@@ -15,6 +15,8 @@ import { measureReadyTensors, openTfData, type TfDataInput } from "./tfdata.ts";
 const MiB = 1024 * 1024;
 /** A run takes as many epochs as begin in this time. */
 const RUN_MS = 400;
+/** Before the first: V8 compiles what runs often, and tensors' memory settles. */
+const WARM_UP_MS = 4000;
 const DECODES_IN_FLIGHT = 4;
 
 export interface LoaderJob {
@@ -135,6 +137,11 @@ async function workOf(job: Job): Promise<Work> {
   }
 }
 
+async function warmedUp(work: Work): Promise<Work> {
+  for (const startedMs = performance.now(); performance.now() - startedMs < WARM_UP_MS;) await work();
+  return work;
+}
+
 async function measure(work: Work): Promise<Run> {
   const before = process.cpuUsage();
   const startedMs = performance.now();
@@ -146,7 +153,7 @@ async function measure(work: Work): Promise<Run> {
 }
 
 process.once("message", (job: Job) => {
-  const opening = workOf(job);
+  const opening = workOf(job).then(warmedUp);
   process.on("message", () => {
     void opening.then(measure).then((run) => process.send?.(run));
   });

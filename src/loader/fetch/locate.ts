@@ -46,19 +46,45 @@ interface Missing {
  */
 type Held = Map<PagePlace, readonly ShardPlace[]>;
 
+/** Where selection rows [begin, end) lie: row `begin` is row `first` of the tile. */
+interface Place {
+  readonly tile: Tile;
+  readonly begin: number;
+  readonly end: number;
+  readonly first: number;
+}
+
+/**
+ * Places by their rows, for rows to come: most rows of a shuffled batch lie in tiles of the batches before it. A place may
+ * push another out. All are forgotten when anything was loaded, since pages may have left for it.
+ */
+const PLACES = 4096;
+const PLACE_ROWS = 1024;
+const placeOf = (row: number): number => (row / PLACE_ROWS) & (PLACES - 1);
+
+/** What rows are looked for in. */
+interface Search {
+  readonly layout: SelectionLayout;
+  readonly reader: TileReader;
+  readonly places: (Place | null)[];
+  readonly held: Held;
+}
+
 export function createLocator(layout: SelectionLayout, reader: TileReader): Locator {
+  const places = new Array<Place | null>(PLACES).fill(null);
   let round = 0;
   return {
     async locate(rows, signal) {
       const held: Held = new Map();
       for (;;) {
-        const found = findRuns(layout, held, reader, rows, ++round);
+        const found = findRuns({ layout, reader, places, held }, rows, ++round);
         if ("runs" in found) return found;
         await inParallel(found.pages, PAGES_IN_FLIGHT, async ([page, wanted]) => {
           const shards = await layout.loadPage(page, signal);
           held.set(page, [...new Set(wanted.map((row) => shardIn(page, shards, row)))].sort(byFirstRow));
         });
         await Promise.all([...found.parts.values()].map((load) => load()));
+        places.fill(null);
       }
     },
   };
@@ -67,65 +93,70 @@ export function createLocator(layout: SelectionLayout, reader: TileReader): Loca
 const byFirstRow = (a: ShardPlace, b: ShardPlace): number => a.firstRow - b.firstRow;
 
 /** All runs in one pass; what is missing is gathered on the way. */
-function findRuns(
-  layout: SelectionLayout,
-  held: Held,
-  reader: TileReader,
-  rows: Float64Array,
-  round: number,
-): Located | Missing {
+function findRuns(search: Search, rows: Float64Array, round: number): Located | Missing {
+  const { layout, places } = search;
   const tiles: Tile[] = [];
   const source = new Uint32Array(rows.length);
   const first = new Uint32Array(rows.length);
   const length = new Uint32Array(rows.length);
-  const pages = new Map<PagePlace, number[]>();
-  const load = new Map<object, Load>();
+  const missing = { pages: new Map<PagePlace, number[]>(), parts: new Map<object, Load>() };
   let count = 0;
-  let shard: ShardPlace | null = null;
-  let tile: Tile | null = null;
-  let begin = 0; // rows of the file that the current tile holds
-  let end = 0;
-  let next = -1; // row of the file at which the current run would go on
+  let place: Place | null = null;
+  let last: Tile | null = null; // of the current run
+  let next = -1; // row of the tile at which the run would go on
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i] as number;
-    if (!shard || row < shard.firstRow || row >= shard.firstRow + shard.rows) {
-      tile = null;
-      const page = layout.pageOf(row);
-      const shards: readonly ShardPlace[] | null = held.get(page) ?? page.shards;
-      if (shards === null) {
-        shard = null;
-        const wanted = pages.get(page);
-        if (wanted) wanted.push(row);
-        else pages.set(page, [row]);
-        continue;
-      }
-      shard = shardIn(page, shards, row);
-    }
-    const inShard = row - shard.firstRow;
-    const fileRow = shard.fileRow ? shard.fileRow(inShard) : inShard;
-    if (!tile || fileRow < begin || fileRow >= end) {
-      const found = findTile(shard, fileRow, layout, reader, load);
-      if (!found) continue;
-      tile = found;
-      begin = tile.segment.firstRow + tile.firstRow;
-      end = begin + tile.rows;
+    if (!place || row < place.begin || row >= place.end) {
+      const known = places[placeOf(row)] as Place | null;
+      const isKnown = known !== null && row >= known.begin && row < known.end;
+      place = isKnown ? known : findPlace(search, row, missing);
+      if (!place) continue;
+      const { tile } = place;
       if (tile.round !== round) {
+        if (isKnown) layout.pageOf(row); // which is used
         tile.round = round;
         tile.slot = tiles.length;
         tiles.push(tile);
       }
-      next = -1;
     }
-    if (fileRow === next) length[count - 1] = (length[count - 1] as number) + 1;
+    const inTile = row - place.begin + place.first;
+    if (place.tile === last && inTile === next) length[count - 1] = (length[count - 1] as number) + 1;
     else {
-      source[count] = tile.slot;
-      first[count] = fileRow - begin;
+      last = place.tile;
+      source[count] = last.slot;
+      first[count] = inTile;
       length[count++] = 1;
     }
-    next = fileRow + 1;
+    next = inTile + 1;
   }
-  if (pages.size > 0 || load.size > 0) return { pages, parts: load };
+  if (missing.pages.size > 0 || missing.parts.size > 0) return missing;
   return { tiles, runs: { count, rows: rows.length, source, first, length } };
+}
+
+/** The place of a row, kept for rows to come where it can be; null with what must be read first added to `missing`. */
+function findPlace(
+  { layout, reader, places, held }: Search,
+  row: number,
+  missing: { readonly pages: Map<PagePlace, number[]>; readonly parts: Map<object, Load> },
+): Place | null {
+  const page = layout.pageOf(row);
+  const shards: readonly ShardPlace[] | null = held.get(page) ?? page.shards;
+  if (shards === null) {
+    const wanted = missing.pages.get(page);
+    if (wanted) wanted.push(row);
+    else missing.pages.set(page, [row]);
+    return null;
+  }
+  const shard = shardIn(page, shards, row);
+  const inShard = row - shard.firstRow;
+  const fileRow = shard.fileRow ? shard.fileRow(inShard) : inShard;
+  const tile = findTile(shard, fileRow, layout, reader, missing.parts);
+  if (!tile) return null;
+  const inTile = fileRow - tile.segment.firstRow - tile.firstRow;
+  if (shard.fileRow) return { tile, begin: row, end: row + 1, first: inTile };
+  const place = { tile, begin: row - inTile, end: row - inTile + tile.rows, first: 0 };
+  if (shards === page.shards) places[placeOf(row)] = place;
+  return place;
 }
 
 function tileAt({ rowsPerTile, shift, tiles }: SegmentTiles, row: number): number {
@@ -133,8 +164,8 @@ function tileAt({ rowsPerTile, shift, tiles }: SegmentTiles, row: number): numbe
 }
 
 /**
- * The tile of a row of the file, or null with what must be read first added to `load`. It runs for nearly every row of a
- * shuffled batch, so it makes no closure itself: each call would have to allocate what a closure captures.
+ * The tile of a row of the file, or null with what must be read first added to `load`. It makes no closure itself: each call
+ * would have to allocate what a closure captures.
  */
 function findTile(
   shard: ShardPlace,
