@@ -1,10 +1,11 @@
 /**
- * Owns what a store in a folder asks of the file system, in two ways: without blocking, or blocking, for a thread that does nothing else.
+ * Owns what a store in a folder asks of the file system: without blocking, or blocking, for a thread that does nothing else, or blocking
+ * as long as that is fast.
  * A call that does not block goes through another thread, and for a small file that costs more than all else. Syncs are always waited for
  * elsewhere: a disk takes its time, and the thread has more to write meanwhile.
  */
 import { closeSync, fstatSync, fsync, openSync, readSync, renameSync, statSync, writeSync, type Stats } from "node:fs";
-import { open, rename, stat } from "node:fs/promises";
+import { open, rename, stat, type FileHandle } from "node:fs/promises";
 import { promisify } from "node:util";
 import type { Maybe } from "./file-reads.ts";
 
@@ -28,16 +29,7 @@ export interface DirectoryFiles {
 }
 
 export const asyncFiles: DirectoryFiles = {
-  async open(path, flags) {
-    const file = await open(path, flags);
-    return {
-      stat: () => file.stat(),
-      read: async (target, at, position) => (await file.read(target, at, target.byteLength - at, position)).bytesRead,
-      write: async (bytes, at) => (await file.write(bytes, at)).bytesWritten,
-      sync: () => file.sync(),
-      close: () => file.close(),
-    };
-  },
+  open: async (path, flags) => openedFile(await open(path, flags)),
   stat: (path) => stat(path),
   rename: (from, to) => rename(from, to),
 };
@@ -58,3 +50,49 @@ export const blockingFiles: DirectoryFiles = {
   stat: (path) => statSync(path),
   rename: (from, to) => renameSync(from, to),
 };
+
+/** Blocking reads that took longer, so many after each other, waited for a disk, and not just for a processor: the next ones should wait side by side. */
+const CACHED_READ_MS_MAX = 2;
+const SLOW_READS_MAX = 3;
+/** So many do, before one is tried again. */
+const READS_BESIDE = 128;
+
+/**
+ * Reads block while files come from the page cache: a read in another thread costs nearly as much again, and takes a processor
+ * from others. @param nowMs a clock that never goes back
+ */
+export function cachedFiles(nowMs: () => number = () => performance.now()): DirectoryFiles {
+  let slow = 0; // blocking reads, one after the other
+  let beside = 0; // reads that are left to go without blocking
+  return {
+    ...asyncFiles,
+    async open(path, flags) {
+      const file = await open(path, flags);
+      const opened = openedFile(file);
+      return {
+        ...opened,
+        read(target, at, position) {
+          if (beside > 0) {
+            beside--;
+            return opened.read(target, at, position);
+          }
+          const startedMs = nowMs();
+          const bytes = readSync(file.fd, target, at, target.byteLength - at, position);
+          slow = nowMs() - startedMs > CACHED_READ_MS_MAX ? slow + 1 : 0;
+          if (slow >= SLOW_READS_MAX) beside = READS_BESIDE;
+          return bytes;
+        },
+      };
+    },
+  };
+}
+
+function openedFile(file: FileHandle): OpenedFile {
+  return {
+    stat: () => file.stat(),
+    read: async (target, at, position) => (await file.read(target, at, target.byteLength - at, position)).bytesRead,
+    write: async (bytes, at) => (await file.write(bytes, at)).bytesWritten,
+    sync: () => file.sync(),
+    close: () => file.close(),
+  };
+}

@@ -11,7 +11,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseDigest, toHex, type Digest } from "../model/bytes.ts";
 import { ShardpactError, isShardpactError } from "../model/errors.ts";
-import { asyncFiles, blockingFiles, type DirectoryFiles, type OpenedFile } from "./directory-files.ts";
+import { asyncFiles, blockingFiles, cachedFiles, type DirectoryFiles, type OpenedFile } from "./directory-files.ts";
 import { checkPut, createObjectDigest } from "./object-digest.ts";
 import { makeFolder } from "./make-folder.ts";
 import { inParallel } from "./parallel.ts";
@@ -23,8 +23,11 @@ import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "./port.ts
 const SYNCS_IN_FLIGHT = 4;
 
 export interface DirectoryOptions {
-  /** Files are worked on in blocking calls: for a thread that does nothing else. */
-  readonly isBlocking?: boolean;
+  /**
+   * How files are worked on: without blocking (the default); in blocking calls, for a thread that does nothing else; or read in
+   * blocking calls while they come from the page cache, for a thread that reads.
+   */
+  readonly calls?: "beside" | "blocking" | "cached";
 }
 
 /**
@@ -33,14 +36,14 @@ export interface DirectoryOptions {
  */
 export async function openDirectoryStore(
   urlOrPath: string | URL,
-  { isBlocking = false }: DirectoryOptions = {},
+  { calls = "beside" }: DirectoryOptions = {},
 ): Promise<ShardStore> {
   const root = rootOf(urlOrPath);
   await failing(`opening the store ${root}`, async () => {
     for (const folder of ["b3", "tmp", "quarantine"]) await makeFolder(join(root, folder));
     await removeStaleTemps(join(root, "tmp"));
   });
-  return directoryStore(root, isBlocking ? blockingFiles : asyncFiles);
+  return directoryStore(root, calls === "cached" ? cachedFiles() : calls === "blocking" ? blockingFiles : asyncFiles);
 }
 
 function rootOf(urlOrPath: string | URL): string {

@@ -28,7 +28,7 @@ serveCalls<FileCall, ScannedShard | Uploaded>(async (call, onBytes) => {
   const { spec, entry, path, index, lasts } = call;
   const [{ openStoreAgain }, { uploadShard }] = await uploading();
   let store = stores.get(spec.url);
-  if (!store) stores.set(spec.url, (store = openStoreAgain(spec, { isBlocking: true })));
+  if (!store) stores.set(spec.url, (store = openStoreAgain(spec, { calls: "blocking" })));
   const shard = { entry, path, readIndex: () => Promise.resolve(index) };
   return uploadShard(await store, shard, { onBytes, reads: "blocking", lasts });
 });

@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url";
 import { afterEach, expect, it, vi } from "vitest";
 import { formatDigest, toHex, parseDigest, type Digest } from "../../src/model/bytes.ts";
 import { hashBytes } from "../../src/merkle/hash.ts";
+import { cachedFiles } from "../../src/shards/directory-files.ts";
 import { openDirectoryStore } from "../../src/shards/directory-store.ts";
 import { shardStoreContract, someBytes } from "../contract/shard-store.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -17,10 +18,10 @@ function pathIn(folder: string, digest: Digest): string {
   return join(folder, "b3", hex.slice(0, 2), hex);
 }
 
-for (const isBlocking of [false, true]) {
-  shardStoreContract(isBlocking ? "a folder, of a thread of its own" : "a folder", async () => {
+for (const calls of ["beside", "blocking", "cached"] as const) {
+  shardStoreContract(`a folder, calls ${calls}`, async () => {
     const folder = await tempDir("store");
-    const store = await openDirectoryStore(folder.path, { isBlocking });
+    const store = await openDirectoryStore(folder.path, { calls });
     return {
       store,
       damage: (digest, bytes) => writeFile(pathIn(folder.path, digest), bytes),
@@ -145,4 +146,28 @@ it("refuses what is no folder", async () => {
   await using folder = await tempDir("store");
   await writeFile(join(folder.path, "file"), "");
   await expect(openDirectoryStore(join(folder.path, "file"))).rejects.toMatchObject({ code: "store_failed" });
+});
+
+it("reads that wait for a disk wait side by side, until one is tried again", async () => {
+  await using folder = await tempDir("reads");
+  const path = join(folder.path, "file");
+  await writeFile(path, Buffer.from("0123456789"));
+  let nowMs = 0;
+  let stepMs = 1;
+  const file = await cachedFiles(() => (nowMs += stepMs)).open(path, "r");
+  const target = Buffer.alloc(4);
+  const read = () => file.read(target, 0, 3);
+  expect(read()).toBe(4);
+  stepMs = 5;
+  for (let slow = 0; slow < 3; slow++) expect(read()).toBe(4);
+  stepMs = 1;
+  for (let i = 0; i < 128; i++) {
+    target.fill(0);
+    const beside = read();
+    expect(beside).toBeInstanceOf(Promise);
+    expect(await beside).toBe(4);
+    expect(target.toString()).toBe("3456");
+  }
+  expect(read()).toBe(4);
+  await file.close();
 });
