@@ -14,7 +14,7 @@ import { measureReadyTensors, openTfData, type TfDataInput } from "./tfdata.ts";
 
 const MiB = 1024 * 1024;
 /** A run takes as many epochs as begin in this time. */
-const RUN_MS = 400;
+const RUN_MS = 800;
 /** Before the first: V8 compiles what runs often, and tensors' memory settles. */
 const WARM_UP_MS = 4000;
 const DECODES_IN_FLIGHT = 4;
