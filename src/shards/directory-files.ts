@@ -1,5 +1,5 @@
 /**
- * Owns what a store in a folder asks of the file system: without blocking, or blocking, for a thread that does nothing else, or blocking
+ * Owns what stores in folders and scans ask of the file system: without blocking, or blocking, for a thread that does nothing else, or blocking
  * as long as that is fast.
  * A call that does not block goes through another thread, and for a small file that costs more than all else. Syncs are always waited for
  * elsewhere: a disk takes its time, and the thread has more to write meanwhile.
@@ -7,7 +7,9 @@
 import { closeSync, fstatSync, fsync, openSync, readSync, renameSync, statSync, writeSync, type Stats } from "node:fs";
 import { open, rename, stat, type FileHandle } from "node:fs/promises";
 import { promisify } from "node:util";
-import type { Maybe } from "./file-reads.ts";
+
+/** Blocking calls have their result at once. */
+export type Maybe<T> = T | Promise<T>;
 
 export interface OpenedFile {
   stat(): Maybe<Stats>;

@@ -4,7 +4,8 @@
  */
 import { ShardpactError, invariant } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
-import type { FileReads, Maybe } from "./file-reads.ts";
+import type { Maybe } from "./directory-files.ts";
+import type { FileReads } from "./file-reads.ts";
 import { malformed } from "./malformed.ts";
 
 /** With what is kept it fits a core's second-level cache, so that only the first look at it waits for memory. */

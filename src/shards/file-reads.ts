@@ -1,12 +1,9 @@
 /**
  * Owns reading files that are published. A thread of its own reads synchronously, which costs a third: nobody waits for it.
  */
-import { closeSync, fstatSync, openSync, readSync, type Stats } from "node:fs";
-import { open } from "node:fs/promises";
+import type { Stats } from "node:fs";
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
-
-/** Blocking reads have their result at once. */
-export type Maybe<T> = T | Promise<T>;
+import { asyncFiles, blockingFiles, type Maybe, type OpenedFile } from "./directory-files.ts";
 
 export interface FileReads {
   /** A read blocks the thread: reading ahead gains nothing. */
@@ -23,7 +20,8 @@ export type ReadKind = "async" | "blocking";
 /** @throws `not_found`, `store_failed` */
 export async function openFile(path: string, kind: ReadKind): Promise<FileReads> {
   try {
-    return kind === "blocking" ? openBlocking(path) : await openAsync(path);
+    const isBlocking = kind === "blocking";
+    return readsOf(await (isBlocking ? blockingFiles : asyncFiles).open(path, "r"), isBlocking);
   } catch (cause) {
     const absent = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
     throw new ShardpactError(absent ? "not_found" : "store_failed", `${path} cannot be opened: ${String(cause)}`, {
@@ -32,35 +30,23 @@ export async function openFile(path: string, kind: ReadKind): Promise<FileReads>
   }
 }
 
-async function openAsync(path: string): Promise<FileReads> {
-  const handle = await open(path, "r");
-  return {
-    isBlocking: false,
-    stat: () => handle.stat(),
-    read: async (target, position) => {
-      try {
-        return (await handle.read(target, 0, target.byteLength, position)).bytesRead;
-      } catch (cause) {
-        throw toShardpactError(cause, "store_failed");
-      }
-    },
-    close: () => handle.close(),
+/** Its errors are told as those of a store. */
+function readsOf(file: OpenedFile, isBlocking: boolean): FileReads {
+  const failed = (cause: unknown): never => {
+    throw toShardpactError(cause, "store_failed");
   };
-}
-
-function openBlocking(path: string): FileReads {
-  const fd = openSync(path, "r");
   return {
-    isBlocking: true,
-    stat: () => fstatSync(fd),
+    isBlocking,
+    stat: () => file.stat(),
     read: (target, position) => {
       try {
-        return readSync(fd, target, 0, target.byteLength, position);
+        const bytes = file.read(target, 0, position);
+        return bytes instanceof Promise ? bytes.catch(failed) : bytes;
       } catch (cause) {
-        throw toShardpactError(cause, "store_failed");
+        return failed(cause);
       }
     },
-    close: () => closeSync(fd),
+    close: () => file.close(),
   };
 }
 

@@ -125,8 +125,7 @@ async function retrying<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      const isPlainNo =
-        error instanceof HttpFailure && error.status < 500 && error.status !== 206 && error.status !== 429;
+      const isPlainNo = error instanceof HttpFailure && error.status < 500 && error.status !== 429;
       const isOver = error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError");
       if (tries >= TRIES_MAX || isPlainNo || isOver) throw error;
       await sleep(RETRY_AFTER_MS * 2 ** (tries - 1));
