@@ -5,6 +5,7 @@
 import { versionAnswer, type CatalogQuery, type VersionAnswer } from "../model/api.ts";
 import { splitRule as splitRuleSchema, type SplitRule } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
+import { LIMITS } from "../model/limits.ts";
 import { formatRef, type Ref, type RefTarget } from "../model/names.ts";
 import { decodeClasses } from "../merkle/classes.ts";
 import { computeRoot } from "../merkle/root.ts";
@@ -21,7 +22,6 @@ import type { Confirmation, ConfirmedVersion, HistoryPoint, ManifestPage, ShardE
 
 /** Decoded pages that a version keeps; a page is at most 1,024 entries. */
 const PAGES_KEPT = 32;
-const PAGES_IN_FLIGHT = 8;
 const STRAGGLERS_WAIT_MS = 50;
 
 export interface Resolved {
@@ -161,8 +161,8 @@ function pageReader(session: Session, head: VersionHead): { pages: PageReader; i
 /** A few pages at a time. */
 async function* allEntries(pages: PageReader, signal?: AbortSignal): AsyncGenerator<readonly ShardEntry[]> {
   const { length } = await pages.manifest(signal);
-  for (let from = 0; from < length; from += PAGES_IN_FLIGHT) {
-    const positions = Array.from({ length: Math.min(PAGES_IN_FLIGHT, length - from) }, (_, i) => from + i);
+  for (let from = 0; from < length; from += LIMITS.pagesInFlightMax) {
+    const positions = Array.from({ length: Math.min(LIMITS.pagesInFlightMax, length - from) }, (_, i) => from + i);
     yield* await Promise.all(positions.map((position) => pages.page(position, signal)));
   }
 }

@@ -9,6 +9,7 @@
  * gets to read the shard.
  */
 import { revocationAnswer, type RevocationAnswer } from "../model/api.ts";
+import { invariant } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { inParallel } from "../shards/parallel.ts";
 import { untilAborted } from "../shards/until-aborted.ts";
@@ -19,7 +20,6 @@ import type { ShardEntry } from "./types.ts";
 
 /** Each row may hold a reason of a kilobyte. */
 const ROWS_PER_ANSWER = 128;
-const PAGES_IN_FLIGHT = 4;
 /** Revocations that a version remembers, about. */
 const KNOWN_MAX = 1_024;
 
@@ -142,10 +142,10 @@ export async function requireNoneRevokedSince(
   o: CallOptions = {},
 ): Promise<number> {
   const news = await shardsRevokedSince(session, since, Number.POSITIVE_INFINITY, o);
-  if (news === null) return since;
+  invariant(news, "however many were revoked, all are told");
   const revoked = new Map([...news.revoked, ...news.later]);
   if (revoked.size > 0) {
-    await inParallel(positions, PAGES_IN_FLIGHT, async (position) =>
+    await inParallel(positions, LIMITS.pagesInFlightMax, async (position) =>
       refuseShards(name, await entries(position), revoked),
     );
   }

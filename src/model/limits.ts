@@ -17,6 +17,8 @@ export const LIMITS = {
   /** One manifest page: at most this many entries and bytes. */
   pageShardsMax: 1024,
   pageBytesMax: 192 * KiB,
+  /** That one reader fetches at a time: up to `pageBytesMax` each, and a question to a majority for all. */
+  pagesInFlightMax: 8,
   /** Canonical schema or class vocabulary object. */
   metaBytesMax: 192 * KiB,
   pagesPerVersionMax: 4096,

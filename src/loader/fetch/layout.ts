@@ -11,8 +11,6 @@ import { invariant, ShardpactError } from "../../model/errors.ts";
 import { createStripeCache, positionalRows, type StripeCache } from "../../shards/positional.ts";
 import { BATCH_BYTES, createResidentPages, type Page, type ResidentPages } from "./resident-pages.ts";
 
-/** Each is up to 192 KiB, and a question to a majority. */
-export const PAGES_IN_FLIGHT = 8;
 /** Arrow counts the rows of a batch in int64, every implementation that we know of in int32. */
 const BATCH_ROWS_MAX = 2 ** 31 - 1;
 

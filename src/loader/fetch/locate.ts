@@ -5,9 +5,9 @@
  */
 import { inParallel } from "../../shards/parallel.ts";
 import { invariant } from "../../model/errors.ts";
+import { LIMITS } from "../../model/limits.ts";
 import type { Runs } from "../columns/runs.ts";
 import {
-  PAGES_IN_FLIGHT,
   batchOf,
   shardIn,
   type BatchSegment,
@@ -79,7 +79,7 @@ export function createLocator(layout: SelectionLayout, reader: TileReader): Loca
       for (;;) {
         const found = findRuns({ layout, reader, places, held }, rows, ++round);
         if ("runs" in found) return found;
-        await inParallel(found.pages, PAGES_IN_FLIGHT, async ([page, wanted]) => {
+        await inParallel(found.pages, LIMITS.pagesInFlightMax, async ([page, wanted]) => {
           const shards = await layout.loadPage(page, signal);
           held.set(page, [...new Set(wanted.map((row) => shardIn(page, shards, row)))].sort(byFirstRow));
         });
