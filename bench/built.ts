@@ -3,6 +3,7 @@
  * at run time cost a process more than they would anywhere else.
  */
 import { execFile, fork, type ChildProcess } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
@@ -37,6 +38,15 @@ export async function builtVersion({ manifest, pages, store, ...facts }: Version
     page: async (position: number) => pages[position] ?? [],
     reconfirm: async () => facts.confirmation,
   } as Partial<ConfirmedVersion> as ConfirmedVersion;
+}
+
+/** Packages that are installed here, with their versions, for people. */
+export async function versionsOf(...names: readonly string[]): Promise<string> {
+  const named = names.map(async (name) => {
+    const text = await readFile(path.join(ROOT, "node_modules", name, "package.json"), "utf8");
+    return `${name} ${(JSON.parse(text) as { version: string }).version}`;
+  });
+  return (await Promise.all(named)).join(", ");
 }
 
 /** Runs a script of this folder in a process of its own, with a channel for messages. */

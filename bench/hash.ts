@@ -18,7 +18,8 @@ async function throughput(note: (line: string) => void): Promise<Figure[]> {
   await using data = await makeFloatData(64, 307);
   const { files, bytes } = data;
   await buildPackage();
-  const asked = { batchSize: 256, strength: "none", hashing: "blake3", ends: "arrays", counts: "bytes" } as const;
+  const options = { xs: "x", batchSize: 256, shuffle: false } as const;
+  const asked = { options, hashing: "blake3", ends: "arrays", counts: "bytes" } as const;
   await using loader = startClient({ kind: "loader", data: data.data, ...asked });
   await using reading = startClient({ kind: "reads", files, hashed: false });
   await using hashing = startClient({ kind: "reads", files, hashed: true });

@@ -3,17 +3,16 @@
  * decodeJpeg, torch with Pillow, Hugging Face datasets and MosaicML streaming; each in a process of its own. And how much of
  * it happens on the thread that trains: that one must be free.
  */
-import { fork, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Binary, vectorFromArray, type RecordBatch } from "apache-arrow";
 import sharp from "sharp";
-import type { LoaderOptions } from "../src/loader/host-loader.ts";
 import { batchOf, makeVersion, type VersionData } from "../test/loader/support/version.ts";
-import { buildPackage } from "./built.ts";
-import { alternate, imagePeers, type Run } from "./peers.ts";
+import { buildPackage, versionsOf } from "./built.ts";
+import type { ClientRun } from "./loader-client.ts";
+import { startClient, type LoaderClient } from "./loader-clients.ts";
+import { alternate, imagePeers } from "./peers.ts";
 import { type Figure, latency, median, rate } from "./report.ts";
 
 const SIDE = 224;
@@ -45,68 +44,27 @@ function* recordBatches(pictures: readonly Uint8Array[]): Generator<RecordBatch>
   }
 }
 
-interface Told {
-  readonly who: "ours" | "tfdata";
-  readonly data: VersionData;
-  readonly files: readonly string[];
-  readonly options: LoaderOptions;
-}
-
-interface ChildRun extends Run {
-  readonly threadMs: number;
-}
-
-/** A process that takes an epoch whenever it is asked to. */
-async function startChild(told: Told): Promise<{ readonly child: ChildProcess; epoch(): Promise<ChildRun> }> {
-  const child = fork(join(import.meta.dirname, "images-process.mjs"), {
-    serialization: "advanced",
-    execArgv: ["--expose-gc"],
-    stdio: ["ignore", "ignore", "ignore", "ipc"],
-  });
-  const answer = async (): Promise<unknown> => {
-    const ended = once(child, "exit").then(() => {
-      throw new Error(`the process of ${told.who} ended`);
-    });
-    return ((await Promise.race([once(child, "message"), ended])) as unknown[])[0];
-  };
-  child.send(told);
-  await answer();
-  return {
-    child,
-    async epoch() {
-      child.send("epoch");
-      return (await answer()) as ChildRun;
-    },
-  };
-}
-
 /** Ours and tf.data in turns. CPU microseconds of the training thread for an image by name. */
-async function measureChildren(told: Omit<Told, "who">) {
-  const [ours, tfdata] = await Promise.all([
-    startChild({ ...told, who: "ours" }),
-    startChild({ ...told, who: "tfdata" }),
-  ]);
+async function measureOurs(data: VersionData, files: readonly string[]) {
+  const xs = { picture: { image: {}, shape: [SIDE, SIDE, 3] } } as const;
+  const options = { xs, batchSize: BATCH_SIZE, shuffle: true, seed: 7 };
+  await using loader = startClient({
+    kind: "loader",
+    data,
+    options,
+    hashing: "blake3",
+    ends: "tensors",
+    counts: "samples",
+  });
+  await using decodeJpeg = startClient({ kind: "pictures", files, batchSize: BATCH_SIZE });
   const threadUs = { ours: [] as number[], tfdata: [] as number[] };
-  const epochOf =
-    (name: "ours" | "tfdata", { epoch }: { epoch(): Promise<ChildRun> }) =>
-    async (): Promise<Run> => {
-      const run = await epoch();
-      threadUs[name].push((run.threadMs * 1000) / run.amount);
-      return run;
-    };
-  try {
-    const found = await alternate(RUNS, { ours: epochOf("ours", ours), tfdata: epochOf("tfdata", tfdata) });
-    const medians = { ours: median(threadUs.ours.slice(1)), tfdata: median(threadUs.tfdata.slice(1)) };
-    return { found, threadUs: medians };
-  } finally {
-    for (const { child } of [ours, tfdata]) child.kill();
-  }
-}
-
-/** Of a package that is installed here. */
-async function versionOf(name: string): Promise<string> {
-  const file = join(import.meta.dirname, "..", "node_modules", name, "package.json");
-  return `${name} ${(JSON.parse(await readFile(file, "utf8")) as { version: string }).version}`;
+  const runOf = (name: "ours" | "tfdata", client: LoaderClient) => async (): Promise<ClientRun> => {
+    const run = await client.run();
+    threadUs[name].push((run.threadMs * 1000) / run.amount);
+    return run;
+  };
+  const found = await alternate(RUNS, { ours: runOf("ours", loader), tfdata: runOf("tfdata", decodeJpeg) });
+  return { found, threadUs: { ours: median(threadUs.ours.slice(1)), tfdata: median(threadUs.tfdata.slice(1)) } };
 }
 
 const OURS = ["sharp", "@cornerstonejs/codec-libjpeg-turbo-8bit", "@tensorflow/tfjs-node"];
@@ -116,8 +74,8 @@ export async function benchImages(note: (line: string) => void): Promise<Figure[
   for (let i = 0; i < IMAGES; i++) pictures.push(await picture(i));
   const bytes = pictures.reduce((sum, { byteLength }) => sum + byteLength, 0);
   note(`${IMAGES} JPEG of ${SIDE} × ${SIDE}, quality ${QUALITY}, 4:2:0, ${(bytes / IMAGES / 1000).toFixed(1)} KB each`);
-  note(`all: shuffled, batches of ${BATCH_SIZE} × ${SIDE} × ${SIDE} × 3 float32; medians of ${RUNS} epochs after one`);
-  note(`ours: ${(await Promise.all(OURS.map(versionOf))).join(", ")}`);
+  note(`all: shuffled, batches of ${BATCH_SIZE} × ${SIDE} × ${SIDE} × 3 float32; medians of ${RUNS} runs after one`);
+  note(`ours: ${await versionsOf(...OURS)}`);
   await buildPackage();
   await using made = await makeVersion({ splits: { train: recordBatches(pictures) }, shardBytes: 64 * 1024 * 1024 });
   const folder = await mkdtemp(join(tmpdir(), "shardpact-images-"));
@@ -125,9 +83,7 @@ export async function benchImages(note: (line: string) => void): Promise<Figure[
     const files = pictures.map((_, i) => join(folder, "jpeg", `${i}.jpg`));
     await mkdir(join(folder, "jpeg"));
     await Promise.all(files.map((file, i) => writeFile(file, pictures[i] as Uint8Array)));
-    const xs = { picture: { image: {}, shape: [SIDE, SIDE, 3] } } as const;
-    const options = { xs, batchSize: BATCH_SIZE, shuffle: true, seed: 7 };
-    const { found, threadUs } = await measureChildren({ data: made.data, files, options });
+    const { found, threadUs } = await measureOurs(made.data, files);
     const us = ({ cpuNs }: { cpuNs: number }): string => (cpuNs / 1000).toFixed(0);
     note(`CPU µs an image: ours ${us(found.ours)}, of which the training thread ${threadUs.ours.toFixed(0)}`);
     note(`CPU µs an image: tf.data ${us(found.tfdata)}, of which the training thread ${threadUs.tfdata.toFixed(0)}`);

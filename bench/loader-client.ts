@@ -3,14 +3,15 @@
  * built package, and no other heap for the collector to mark. Forked by `loader-clients.ts`, told what to load; each
  * further message asks for a run.
  */
+import { readFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import type { BatchSegment } from "../src/loader/fetch/layout.ts";
 import type { Hashing } from "../src/loader/fetch/reads.ts";
-import type { Strength } from "../src/loader/order/spec.ts";
+import type { LoaderOptions } from "../src/loader/host-loader.ts";
 import type { VersionData } from "../test/loader/support/version.ts";
 import { built, builtVersion } from "./built.ts";
 import type { Run } from "./peers.ts";
-import { measureReadyTensors, openTfData, type TfDataInput } from "./tfdata.ts";
+import { measureReadyTensors, openPictures, openTfData, type PicturesInput, type TfDataInput } from "./tfdata.ts";
 
 const MiB = 1024 * 1024;
 /** A run takes as many epochs as begin in this time. */
@@ -22,8 +23,7 @@ const DECODES_IN_FLIGHT = 4;
 export interface LoaderJob {
   readonly kind: "loader";
   readonly data: VersionData;
-  readonly batchSize: number;
-  readonly strength: Strength;
+  readonly options: LoaderOptions;
   readonly hashing: Hashing;
   /** What an epoch ends in; amounts are samples, or bytes of all of the version. */
   readonly ends: "tensors" | "arrays";
@@ -33,18 +33,24 @@ export interface LoaderJob {
 export type Job =
   | LoaderJob
   | ({ readonly kind: "rows" | "ready" } & TfDataInput)
+  | ({ readonly kind: "pictures" } & PicturesInput)
   /** Record batches read, hashed and decoded by what the loader uses, nothing gathered. */
   | { readonly kind: "decoder"; readonly data: VersionData }
   /** Plain reads into one reused buffer, looked at by the hasher or by nobody. */
   | { readonly kind: "reads"; readonly files: readonly string[]; readonly hashed: boolean };
 
+export interface ClientRun extends Run {
+  readonly cpuMs: number;
+  /** CPU time of the main thread. */
+  readonly threadMs: number;
+}
+
 /** Does all of it once; resolves with how much that was. */
 type Work = () => Promise<number>;
 
-async function loaderWork({ data, batchSize, strength, hashing, ends, counts }: LoaderJob): Promise<Work> {
+async function loaderWork({ data, options, hashing, ends, counts }: LoaderJob): Promise<Work> {
   const { DEFAULT_PORTS } = await built<typeof import("../src/loader/internal.ts")>("loader/internal.ts");
   const version = await builtVersion(data);
-  const options = { xs: "x", batchSize, shuffle: strength, seed: 7 } as const;
   const ports = { ...DEFAULT_PORTS, hashing };
   const amount = counts === "samples" ? data.rows : data.bytes;
   if (ends === "arrays") {
@@ -53,8 +59,7 @@ async function loaderWork({ data, batchSize, strength, hashing, ends, counts }: 
     return async () => {
       const iterator = loader.iterate();
       for (let batch = await iterator.next(); batch; batch = await iterator.next()) {
-        const { x } = batch.columns.xs;
-        if (x) batch.recycle(x.data); // written, and done with
+        for (const { data: array } of Object.values(batch.columns.xs)) batch.recycle(array); // written, and done with
       }
       return amount;
     };
@@ -130,6 +135,8 @@ async function workOf(job: Job): Promise<Work> {
       return openTfData(job);
     case "ready":
       return () => measureReadyTensors(job);
+    case "pictures":
+      return openPictures(job);
     case "decoder":
       return decoderWork(job.data);
     case "reads":
@@ -142,14 +149,25 @@ async function warmedUp(work: Work): Promise<Work> {
   return work;
 }
 
-async function measure(work: Work): Promise<Run> {
+/** CPU time of the main thread so far, which Node itself does not tell; NaN where there is no /proc. */
+function threadCpuMs(): number {
+  try {
+    return Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, "utf8").split(" ")[0]) / 1e6;
+  } catch {
+    return NaN;
+  }
+}
+
+async function measure(work: Work): Promise<ClientRun> {
   const before = process.cpuUsage();
+  const threadMs = threadCpuMs();
   const startedMs = performance.now();
   let amount = 0;
   do amount += await work();
   while (performance.now() - startedMs < RUN_MS);
   const { user, system } = process.cpuUsage(before);
-  return { amount, ms: performance.now() - startedMs, cpuMs: (user + system) / 1000 };
+  const ms = performance.now() - startedMs;
+  return { amount, ms, cpuMs: (user + system) / 1000, threadMs: threadCpuMs() - threadMs };
 }
 
 process.once("message", (job: Job) => {

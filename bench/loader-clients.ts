@@ -2,12 +2,11 @@
  * Owns the bench's side of `loader-client.ts`: a process for each loader that is measured.
  */
 import { once } from "node:events";
-import type { Job } from "./loader-client.ts";
-import type { Run } from "./peers.ts";
+import type { ClientRun, Job } from "./loader-client.ts";
 import { forkScript } from "./built.ts";
 
 export interface LoaderClient extends AsyncDisposable {
-  run(): Promise<Run>;
+  run(): Promise<ClientRun>;
 }
 
 export function startClient(job: Job): LoaderClient {
@@ -21,7 +20,7 @@ export function startClient(job: Job): LoaderClient {
     async run() {
       const answered = once(child, "message");
       child.send("run");
-      const [run] = (await Promise.race([answered, ended])) as [Run];
+      const [run] = (await Promise.race([answered, ended])) as [ClientRun];
       return run;
     },
     async [Symbol.asyncDispose]() {

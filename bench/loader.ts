@@ -3,7 +3,7 @@
  * a null hasher and beside other loaders over the same rows, each in a process of its own. All end with an owned dense float32 batch, every byte written.
  */
 import type { Strength } from "../src/loader/order/spec.ts";
-import { buildPackage } from "./built.ts";
+import { buildPackage, versionsOf } from "./built.ts";
 import { makeFloatData, type FloatData } from "./float-data.ts";
 import { startClient, type LoaderClient } from "./loader-clients.ts";
 import { alternate, pythonPeers, type Measured } from "./peers.ts";
@@ -18,7 +18,14 @@ const UNIT = "samples/s";
 
 /** Ours in a process of its own, tensors made and disposed. */
 const ours = ({ data }: FloatData, strength: Strength, hashing: "blake3" | "none" = "blake3"): LoaderClient =>
-  startClient({ kind: "loader", data, batchSize: BATCH_SIZE, strength, hashing, ends: "tensors", counts: "samples" });
+  startClient({
+    kind: "loader",
+    data,
+    options: { xs: "x", batchSize: BATCH_SIZE, shuffle: strength, seed: 7 },
+    hashing,
+    ends: "tensors",
+    counts: "samples",
+  });
 
 const cpuText = (name: string, { cpuNs }: Measured): string => `${name} ${cpuNs.toFixed(0)}`;
 
@@ -61,6 +68,8 @@ const PYTHON: readonly {
 }[] = [
   { peer: "HF datasets, Arrow + copy", strength: "none", reach: 1.5 },
   { peer: "HF datasets, shuffled", strength: "window", reach: 5 },
+  { peer: "HF datasets, numpy format", strength: "none", reach: null },
+  { peer: "HF datasets, default (Python lists)", strength: "none", reach: null },
   { peer: "MosaicML streaming", strength: "window", reach: 20 },
   { peer: "torch DataLoader, default", strength: "window", reach: 8 },
   { peer: "torch in-memory BatchSampler", strength: "window", reach: 0.2 },
@@ -87,6 +96,12 @@ async function comparePython(data: FloatData, note: (line: string) => void): Pro
 
 export async function benchLoader(note: (line: string) => void): Promise<Figure[]> {
   await buildPackage();
+  note(
+    `ours and tf.data: ${await versionsOf("@tensorflow/tfjs-node", "apache-arrow")}; no flags of Node, defaults of both`,
+  );
+  note(
+    "tf.data: generator of rows, shuffle(10,000), batch(256), and of ready tensors; HF: iter(256); others: their defaults",
+  );
   const figures: Figure[] = [];
   for (const width of [64, 784]) {
     await using data = await makeFloatData(width, MEGABYTES);

@@ -53,8 +53,11 @@ def hugging_face():
     data = datasets.Dataset(table).with_format("arrow")
     shuffled = datasets.Dataset(table).shuffle(seed=7).with_format("arrow")
     version = datasets.__version__
+    by_numpy, lists = datasets.Dataset(table).with_format("numpy"), datasets.Dataset(table)
     measure("HF datasets, Arrow + copy", version, lambda: (dense(t[COLUMN]) for t in data.iter(BATCH)))
     measure("HF datasets, shuffled", version, lambda: (dense(t[COLUMN]) for t in shuffled.iter(BATCH)), SLOW_ROWS)
+    measure("HF datasets, numpy format", version, lambda: (np.array(b[COLUMN], np.float32) for b in by_numpy.iter(BATCH)), SLOW_ROWS)
+    measure("HF datasets, default (Python lists)", version, lambda: (np.array(b[COLUMN], np.float32) for b in lists.iter(BATCH)), SLOW_ROWS // 4)
 
 
 def torch_loaders():
