@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { onDist } from "./test/support/dist.ts";
 
 const source = (path: string): string => fileURLToPath(new URL(`src/${path}`, import.meta.url));
 /** As tsconfig's paths: examples import the package by its name. */
@@ -23,6 +24,7 @@ export default defineConfig({
       },
       {
         resolve: { alias },
+        plugins: [onDist()],
         test: {
           name: "integration",
           include: ["test/integration/**/*.test.ts"],

@@ -2,12 +2,11 @@
  * Owns the client processes: started, killed and started again under a new name, told to finish at the end.
  */
 import { mkdirSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { createServerProcess, type ServerProcess } from "../../src/cli/embedded/server-process.ts";
 import type { ClientOptions } from "./client.ts";
 import type { Cluster } from "./cluster.ts";
+import { ON_DIST } from "../support/dist.ts";
 import { readLines } from "./history.ts";
 
 const WORKERS = 2;
@@ -80,11 +79,10 @@ export async function startClients(options: ClientsOptions): Promise<Clients> {
 }
 
 function clientProcess(client: ClientOptions, logFile: string): ServerProcess {
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
   return createServerProcess({
     name: `client ${client.name}`,
     command: process.execPath,
-    args: ["--import", tsx, join(import.meta.dirname, "client.ts"), JSON.stringify(client)],
+    args: [...ON_DIST, join(import.meta.dirname, "client.ts"), JSON.stringify(client)],
     logFile,
     stopSignal: "SIGTERM",
     stopTimeoutMs: FINISH_TIMEOUT_MS,

@@ -5,10 +5,12 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { buildDist } from "../support/dist.ts";
 import { startCli } from "./run-cli.ts";
 
 let cwd = "";
 beforeAll(async () => {
+  buildDist();
   cwd = await mkdtemp(path.join(tmpdir(), "shardpact-cli-"));
 });
 afterAll(() => rm(cwd, { recursive: true, force: true }));

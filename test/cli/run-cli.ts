@@ -1,11 +1,6 @@
-/** Runs the command line from the sources in a child process, as a person would, without a terminal. */
+/** Runs the command line in a child process, as a person would, without a terminal. */
 import { spawn } from "node:child_process";
-import { createRequire } from "node:module";
-import path from "node:path";
-import { pathToFileURL } from "node:url";
-
-const MAIN = path.join(import.meta.dirname, "..", "..", "src", "cli", "main.ts");
-const TSX = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
+import { MAIN } from "../support/dist.ts";
 
 export interface CliResult {
   readonly code: number | null;
@@ -18,7 +13,7 @@ export async function startCli(
   o: { readonly cwd: string; readonly env?: Readonly<Record<string, string>> },
 ): Promise<CliResult> {
   const env = { ...process.env, SHARDPACT_URL: undefined, NO_COLOR: "1", ...o.env };
-  const child = spawn(process.execPath, ["--import", TSX, MAIN, ...argv], {
+  const child = spawn(process.execPath, [MAIN, ...argv], {
     cwd: o.cwd,
     env,
     stdio: ["ignore", "pipe", "pipe"],

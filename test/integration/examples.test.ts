@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import { startLocalGroup } from "../../src/cli/embedded/local-group.ts";
 import { connect } from "../../src/index.ts";
 import { sql, tinyShard } from "../support/group.ts";
-import { EXAMPLES, runExample } from "../support/run-example.ts";
+import { EXAMPLES, runExample, SOURCE_NODE_ARGS } from "../support/run-example.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 test("train-mnist reaches 95 % on held-out digits", async () => {
@@ -45,8 +45,8 @@ test("pin-and-reproduce gets the same bytes from the lock after the dataset move
   expect(out).toContain("the head is v2; the lock gave v1 before and v1 after");
 });
 
-test("the quickstart tells its whole story", async () => {
-  const out = await runExample("quickstart.ts");
+test("the quickstart tells its whole story, as `npm run quickstart` starts it: all from the sources", async () => {
+  const out = await runExample("quickstart.ts", [], {}, SOURCE_NODE_ARGS);
   for (const part of ["leads", "mnist@v1", "accuracy", "(equal)", "refuses", "nothing lost", "stopped"])
     expect(out).toContain(part);
 });

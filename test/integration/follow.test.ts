@@ -4,17 +4,16 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createRequire } from "node:module";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type LocalGroup, startLocalGroup } from "../../src/cli/embedded/local-group.ts";
 import type { ConfirmedVersion, Following } from "../../src/client/types.ts";
 import { connect, type Group } from "../../src/index.ts";
 import { createHostLoader, type HostLoader, type LoaderOptions } from "../../src/loader/host-loader.ts";
 import { startCli } from "../cli/run-cli.ts";
+import { ON_DIST } from "../support/dist.ts";
 import { ENGINE } from "../support/engine.ts";
 import type { RankLine, RankOptions } from "../support/follow-rank.ts";
 import { sql, tinyShard, waitForAgreement } from "../support/group.ts";
@@ -55,7 +54,6 @@ async function epochsInSql(run: string): Promise<string[][]> {
 const numbers = (seed: number, rows: number): number[] => Array.from({ length: rows }, (_, i) => seed * 1000 + i);
 const sorted = (rows: readonly number[]): number[] => rows.toSorted((a, b) => a - b);
 
-const TSX = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
 const SCRIPT = path.join(import.meta.dirname, "..", "support", "follow-rank.ts");
 
 interface RankProcess {
@@ -65,7 +63,7 @@ interface RankProcess {
 }
 
 function startRank(o: RankOptions): RankProcess {
-  const child = spawn(process.execPath, ["--import", TSX, SCRIPT, JSON.stringify(o)], {
+  const child = spawn(process.execPath, [...ON_DIST, SCRIPT, JSON.stringify(o)], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const lines: RankLine[] = [];

@@ -4,13 +4,10 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createRequire } from "node:module";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePort } from "../../src/cli/embedded/ports.ts";
 import { startCli } from "../cli/run-cli.ts";
-import { ROOT } from "../support/dist.ts";
+import { MAIN } from "../support/dist.ts";
 import { type TempDir, tempDir } from "../support/temp-dir.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -30,9 +27,7 @@ interface Up {
 }
 
 function startUp(port: number): Up {
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
-  const main = join(ROOT, "src", "cli", "main.ts");
-  const args = ["--import", tsx, main, "up", "--port", String(port)];
+  const args = [MAIN, "up", "--port", String(port)];
   const child = spawn(process.execPath, args, { cwd: dir.path, stdio: "pipe" });
   started.push(child);
   let output = "";

@@ -4,14 +4,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile, readdir } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePort } from "../../src/cli/embedded/ports.ts";
 import { SUBJECTS, decodeApi, discoverReply } from "../../src/model/api.ts";
 import { connectNats } from "../../src/transport/nats.ts";
-import { ROOT } from "../support/dist.ts";
+import { MAIN } from "../support/dist.ts";
 import { ENGINE } from "../support/engine.ts";
 import { type TempDir, tempDir } from "../support/temp-dir.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -33,9 +31,7 @@ interface Up {
 }
 
 function startUp(args: readonly string[]): Up {
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
-  const main = join(ROOT, "src", "cli", "main.ts");
-  const child = spawn(process.execPath, ["--import", tsx, main, "up", "--engine", ENGINE, ...args], {
+  const child = spawn(process.execPath, [MAIN, "up", "--engine", ENGINE, ...args], {
     cwd: dir.path,
     stdio: "pipe",
   });
