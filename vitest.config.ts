@@ -12,6 +12,8 @@ const alias = [
 export default defineConfig({
   test: {
     reporters: ["default"],
+    // A worker a core; Vitest would leave one of two cores idle.
+    maxWorkers: "100%",
     projects: [
       {
         test: {
