@@ -5,17 +5,15 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { buildDist } from "../support/dist.ts";
-import { startCli } from "./run-cli.ts";
+import { SOURCE_MAIN, startCli } from "./run-cli.ts";
 
 let cwd = "";
 beforeAll(async () => {
-  buildDist();
   cwd = await mkdtemp(path.join(tmpdir(), "shardpact-cli-"));
 });
 afterAll(() => rm(cwd, { recursive: true, force: true }));
 
-const run = (...argv: string[]) => startCli(argv, { cwd });
+const run = (...argv: string[]) => startCli(argv, { cwd, main: SOURCE_MAIN });
 
 describe("shardpact", { timeout: 60_000 }, () => {
   it("--help lists every verb, examples and exit codes", async () => {

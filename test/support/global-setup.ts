@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { startNats } from "../../src/cli/embedded/nats.ts";
 import { startPostgres } from "../../src/cli/embedded/postgres.ts";
+import { buildDist } from "./dist.ts";
 import { tempDir } from "./temp-dir.ts";
 
 declare module "vitest" {
@@ -18,6 +19,7 @@ declare module "vitest" {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  project.onTestsRerun(buildDist);
   const dir = await tempDir("servers");
   const [nats, postgres] = await Promise.all([
     startNats({ dir: join(dir.path, "nats") }),
