@@ -53,7 +53,8 @@ test("audit replay tells attempts, the path of a model, its rows, and that the b
   expect(rows.map(({ epoch }) => epoch)).toEqual([0, 1, 2, 3].flatMap((epoch) => Array<number>(500).fill(epoch)));
   expect(new Set(rows.slice(0, 500).map(({ row }) => row)).size).toBe(500);
   expect((await run("--checkpoint", saved)).stdout).toContain(`saw 1,000 rows in 1 attempt`);
-  expect((await run("--checkpoint", "b3:00")).code).toBe(3);
+  const another = saved.startsWith("b3:0") ? "b3:1" : "b3:0"; // the start of a digest names it
+  expect((await run("--checkpoint", another)).code).toBe(3);
 });
 
 test(
