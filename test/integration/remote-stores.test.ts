@@ -10,6 +10,9 @@ import { connect as connectGroup } from "../../src/index.ts";
 import { formatDigest, utf8 } from "../../src/model/bytes.ts";
 import { hashBytes } from "../../src/merkle/hash.ts";
 import { openStore } from "../../src/shards/stores/open-store.ts";
+import { copyInS3 } from "../../src/shards/stores/s3-copy.ts";
+import { loadS3 } from "../../src/shards/stores/s3-sdk.ts";
+import { parseS3Url } from "../../src/shards/stores/s3-store.ts";
 import { shardStoreContract, someBytes } from "../contract/shard-store.ts";
 import { tinyShard } from "../support/group.ts";
 import { type JetStream, startJetStream } from "../support/jetstream.ts";
@@ -91,6 +94,31 @@ test("s3: a bad copy is kept as evidence, with the reason", async () => {
   const [copy = "", reason = ""] = (await readdir(kept)).sort();
   expect(new Uint8Array(await readFile(join(kept, copy)))).toEqual(bytes);
   expect(await readFile(join(kept, reason), "utf8")).toMatch(/^\d{4}-\d\d-\d\dT\S+ leaf 3 does not match\n$/);
+});
+
+test("s3: an object that is larger than what is copied at once is copied in parts", async () => {
+  const address = await s3.bucket("copies");
+  await using store = await openStore(address);
+  const bytes = someBytes(12_000_000, 10);
+  const digest = formatDigest(hashBytes(bytes));
+  await store.put(digest, pieces(bytes), { bytes: bytes.byteLength });
+  const { bucket, prefix, endpoint } = parseS3Url(address);
+  const sdk = await loadS3();
+  const client = new sdk.S3Client({ endpoint: endpoint ?? "", region: "us-east-1", forcePathStyle: true });
+  const place = { sdk, client, bucket, prefix };
+  const from = `${prefix}b3/${digest.slice(3, 5)}/${digest.slice(3)}`;
+  const copy = {
+    from,
+    to: `${prefix}copy`,
+    bytes: bytes.byteLength,
+    copyBytesMax: 6_000_000,
+    partBytes: 5 * 1024 * 1024,
+  };
+  await copyInS3(place, copy);
+  expect(Buffer.compare(await readFile(join(s3.dir, bucket, copy.to)), bytes)).toBe(0);
+  await expect(copyInS3(place, { ...copy, from: `${prefix}nothing`, to: `${prefix}none` })).rejects.toThrow();
+  expect(await readdir(join(s3.dir, bucket, "shards"))).not.toContain("none");
+  client.destroy();
 });
 
 test("what is not there is told in time and in words", async () => {

@@ -11,6 +11,7 @@ import { LIMITS } from "../../model/limits.ts";
 import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "../port.ts";
 import { fillFrom, withDeadline } from "./deadline.ts";
 import { createGuard, digestOf, type Guard, hexOf, keyOf, throwIfAborted } from "./guard.ts";
+import { copyInS3 } from "./s3-copy.ts";
 import { aborting, loadS3, type S3Place } from "./s3-sdk.ts";
 import { uploadToS3 } from "./s3-upload.ts";
 import { isWholeCopy } from "./whole-copy.ts";
@@ -111,7 +112,11 @@ function s3Store(place: S3Place, url: string): ShardStore {
     put: (digest, source, options = {}) =>
       guard.run(`storing ${digest}`, () => putObject(place, store, digest, source, options)),
     list: () => listObjects(place, guard),
-    quarantine: (digest, reason) => guard.run(`quarantining ${digest}`, () => setAside(place, digest, reason)),
+    quarantine: (digest, reason) =>
+      guard.run(`quarantining ${digest}`, async () => {
+        const found = await stat(digest);
+        if (found) await setAside(place, found, reason); // else somebody else was first
+      }),
     close,
     [Symbol.asyncDispose]: close,
   };
@@ -191,20 +196,19 @@ async function* listObjects({ sdk, client, bucket, prefix }: S3Place, guard: Gua
   } while (ContinuationToken !== undefined);
 }
 
-async function setAside({ sdk, client, bucket, prefix }: S3Place, digest: Digest, reason: string): Promise<void> {
-  const from = { Bucket: bucket, Key: prefix + keyOf(digest) };
+async function setAside(place: S3Place, { digest, bytes }: ObjectInfo, reason: string): Promise<void> {
+  const { sdk, client, bucket, prefix } = place;
+  const from = prefix + keyOf(digest);
   const kept = `${prefix}quarantine/${hexOf(digest)}.${randomBytes(4).toString("hex")}`;
   try {
-    await client.send(
-      new sdk.CopyObjectCommand({ Bucket: bucket, Key: kept, CopySource: encodeURI(`${bucket}/${from.Key}`) }),
-    );
+    await copyInS3(place, { from, to: kept, bytes });
   } catch (error) {
     if (isMissing(error)) return; // somebody else was first
     throw error;
   }
   const note = `${new Date().toISOString()} ${reason}\n`;
   await client.send(new sdk.PutObjectCommand({ Bucket: bucket, Key: `${kept}.reason.txt`, Body: note }));
-  await client.send(new sdk.DeleteObjectCommand(from));
+  await client.send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: from }));
 }
 
 function isMissing(error: unknown): boolean {
