@@ -106,7 +106,7 @@ export interface Dataset extends AsyncDisposable {
   lock(file?: string): Promise<Lock>;
   /** Claims the version for a run, for ever. @throws ShardpactError `pin_conflict`, `revoked`, and what every write throws */
   pin(o: { readonly run: string; readonly note?: string }): Promise<Pin>;
-  /** Verified record batches in file order; the caller keeps them. @throws ShardpactError as `loader/arrow-batches.ts` */
+  /** Verified record batches in file order, those of more than 64 MiB in parts; the caller keeps them. @throws ShardpactError as `loader/arrow-batches.ts` */
   batches(o?: ArrowBatchesOptions): AsyncIterable<RecordBatch>;
   /** For training; no I/O before its first batch, `size` is known at once. The caller closes it. @throws as `createLoader` */
   loader<S = unknown>(o: LoaderOptions<S>): Loader;

@@ -2,8 +2,8 @@
  * Owns `shardpact materialize`: a version's shards as plain Arrow files for anybody's tools, every byte verified on the way.
  */
 import { createReadStream } from "node:fs";
-import { mkdir, open, rename, rm, stat } from "node:fs/promises";
-import { dirname, join, resolve as resolvePath } from "node:path";
+import { mkdir, stat } from "node:fs/promises";
+import { join, resolve as resolvePath } from "node:path";
 import type { Command } from "commander";
 import { confirmedVersion, resolve } from "../client/open.ts";
 import type { ConfirmedVersion } from "../client/types.ts";
@@ -12,7 +12,7 @@ import { Hasher } from "../merkle/hash.ts";
 import { formatDigest } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { parseRef } from "../model/names.ts";
-import { openShard } from "../shards/reader.ts";
+import { copyShard } from "../shards/copy-shard.ts";
 import type { ShardRef } from "../shards/shard-ref.ts";
 import { writeShards } from "../shards/write.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
@@ -82,6 +82,7 @@ async function copyShards(
 ): Promise<Written> {
   const totals = resolved.version.totals.filter((total) => split === null || total.split === split);
   const totalBytes = totals.reduce((sum, total) => sum + total.bytes, 0);
+  const where = { dataset: version.dataset, version: version.version };
   const progress = createProgress(context.out.json);
   let [files, present, bytes] = [0, 0, 0];
   try {
@@ -90,7 +91,7 @@ async function copyShards(
       files += 1;
       const path = join(folder, entry.name);
       if (await isThere(path, entry)) present += 1;
-      else await copyShard(version, entry, path, context.signal);
+      else await copyShard({ entry, where, stores: version.stores, signal: context.signal }, path);
       progress.update("verify", (bytes += entry.bytes), totalBytes);
     }
   } finally {
@@ -105,28 +106,6 @@ async function isThere(path: string, entry: ShardRef): Promise<boolean> {
   const hasher = new Hasher();
   for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES })) hasher.update(chunk as Uint8Array);
   return formatDigest(hasher.digest()) === entry.digest;
-}
-
-/** A file appears under its name when all of its leaves were good. */
-async function copyShard(version: ConfirmedVersion, entry: ShardRef, path: string, signal: AbortSignal): Promise<void> {
-  const where = { dataset: version.dataset, version: version.version };
-  await using reader = await openShard({ entry, where, stores: version.stores, signal });
-  await mkdir(dirname(path), { recursive: true });
-  const partial = `${path}.${process.pid}.partial`;
-  try {
-    await using file = await open(partial, "w");
-    const largest = reader.index.segments.reduce((most, { bytes }) => Math.max(most, bytes), 0);
-    const buffer = new Uint8Array(largest);
-    for (const [i, { offset }] of reader.index.segments.entries()) {
-      const bytes = await reader.readSegment(i, buffer);
-      for (let at = 0; at < bytes.byteLength;)
-        at += (await file.write(bytes, at, bytes.byteLength - at, offset + at)).bytesWritten;
-    }
-    await file.sync();
-    await rename(partial, path);
-  } finally {
-    await rm(partial, { force: true });
-  }
 }
 
 async function writeSplit(

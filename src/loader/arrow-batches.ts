@@ -1,8 +1,10 @@
 /**
- * Owns streaming a version as Arrow record batches: verified, in file order, one batch of the file at a time.
+ * Owns streaming a version as Arrow record batches: verified, in file order, one batch of the file at a time, and a giant one in parts:
+ * memory does not grow with what somebody wrote as one batch, and no array can hold more than 4 GiB of it (Node 20).
  *
  * Each batch lies in memory of its own, so the reader may keep it; nothing is reused under it.
  */
+import { constants } from "node:buffer";
 import type { RecordBatch, Schema } from "apache-arrow";
 import type { ConfirmedVersion } from "../client/types.ts";
 import { ShardpactError } from "../model/errors.ts";
@@ -10,10 +12,13 @@ import { nearestNames } from "../model/nearest.ts";
 import { schemaFromCanonical } from "../shards/schema.ts";
 import { PAGE_BYTES_MIN } from "./fetch/budget.ts";
 import { createInlineReads } from "./fetch/inline-reads.ts";
-import { loadLayout, type BatchSegment, type Tile } from "./fetch/layout.ts";
+import { loadLayout, type Tile } from "./fetch/layout.ts";
 import { privateSideMemory } from "./fetch/side-memory.ts";
 import { createTileReader } from "./fetch/tile-reader.ts";
 import { takeRows } from "./take-rows.ts";
+
+/** Batches of up to twice this come as they are; larger ones in parts of about this. */
+const PART_BYTES = 32 * 1024 * 1024;
 
 export interface ArrowBatchesOptions {
   /** Top-level columns, in this order; default all. */
@@ -25,7 +30,7 @@ export interface ArrowBatchesOptions {
 
 /**
  * @throws ShardpactError (while iterating) `column_unknown`, `not_found` (split), `shard_corrupt`, `shard_malformed`,
- * `store_failed`, `aborted`
+ * `store_failed`, `limit_exceeded`, `aborted`
  */
 export async function* arrowBatches(
   version: ConfirmedVersion,
@@ -49,7 +54,7 @@ export async function* arrowBatches(
   const reads = createInlineReads({ where, stores: version.stores, hashing: "blake3", signal });
   const wanted = new Set(places);
   const memory = privateSideMemory;
-  const reader = createTileReader({ reads, schema, wanted, tileBytes: Infinity, blockRows: 0, memory }); // never cut by rows
+  const reader = createTileReader({ reads, schema, wanted, tileBytes: PART_BYTES, blockRows: 0, memory });
   try {
     for (const split of o.split === undefined ? splits : [o.split]) {
       const layout = await loadLayout(version, split, PAGE_BYTES_MIN, signal);
@@ -58,14 +63,16 @@ export async function* arrowBatches(
         const batches = await reader.open(shard);
         layout.opened(shard);
         for (const segment of batches) {
-          const rows = selectedRows(segment, from);
-          from += rows?.length ?? segment.rows;
-          if (rows?.length === 0) continue;
           const { tiles } = reader.tilesOf(segment) ?? (await reader.loadTiles(segment));
-          const tile = tiles[0] as Tile;
-          const batch = await reader.read(tile, new Uint8Array(tile.bytes));
-          const chosen = o.columns ? batch.selectAt(order) : batch;
-          yield rows ? takeRows(chosen, rows) : chosen;
+          for (const tile of tiles) {
+            const rows = selectedRows(tile, from);
+            from += rows?.length ?? tile.rows;
+            if (rows?.length === 0) continue;
+            if (tile.bytes < 0) await reader.size(tile);
+            const batch = await reader.read(tile, memoryFor(tile));
+            const chosen = o.columns ? batch.selectAt(order) : batch;
+            yield rows ? takeRows(chosen, rows) : chosen;
+          }
         }
       }
     }
@@ -87,14 +94,26 @@ function requireColumns(schema: Schema, columns: readonly string[]): void {
   }
 }
 
-/** Rows of the segment that are selected, from the shard's `from`-th selected row on; null when all are. */
-function selectedRows({ shard, firstRow, rows }: BatchSegment, from: number): readonly number[] | null {
+/** @throws `limit_exceeded` for more than one array can hold: rows can't be cut out of every type */
+function memoryFor({ bytes, segment }: Tile): Uint8Array {
+  if (bytes <= constants.MAX_LENGTH) return new Uint8Array(bytes);
+  const { shard, segment: at } = segment;
+  throw new ShardpactError("limit_exceeded", `shard ${shard.entry.name} segment ${at}: ${bytes} bytes in one piece`, {
+    details: { shard: shard.entry.name, segment: at, bytes, bytesMax: constants.MAX_LENGTH },
+    hint: "Choose columns without views and unions, or publish with smaller record batches.",
+  });
+}
+
+/** Rows of the tile that are selected, from the shard's `from`-th selected row on; null when all are. */
+function selectedRows({ segment, firstRow, rows }: Tile, from: number): readonly number[] | null {
+  const { shard } = segment;
   if (!shard.fileRow) return null;
+  const first = segment.firstRow + firstRow;
   const selected: number[] = [];
   for (let k = from; k < shard.rows; k++) {
     const row = shard.fileRow(k);
-    if (row >= firstRow + rows) break;
-    selected.push(row - firstRow);
+    if (row >= first + rows) break;
+    selected.push(row - first);
   }
   return selected;
 }
