@@ -6,16 +6,18 @@
  * in structs have dotted paths; the items of a list go by the list's path.
  */
 import { open, type FileHandle } from "node:fs/promises";
-import { DataType, Vector, type Data } from "apache-arrow";
+import { DataType, Vector, type Data, type RecordBatch, type Schema } from "apache-arrow";
 import { utf8 } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { encodeClasses, type Classes } from "../merkle/classes.ts";
 import { decodeSegmentIndex, type Segment } from "../merkle/segment-index.ts";
-import { decodeBatch, decodeDictionaries } from "./decode.ts";
+import { batchParts } from "./batch-parts.ts";
+import { decodeBatch, decodeDictionaries, type Dictionaries } from "./decode.ts";
 import type { ScannedShard } from "./scan-file.ts";
 import { decodeSchema, schemaFromCanonical } from "./schema.ts";
 import type { FieldSpec } from "./schema-form.ts";
+import { canSlice } from "./slice.ts";
 import { textReader } from "./texts.ts";
 
 export interface ClassColumn {
@@ -29,7 +31,9 @@ export interface ClassColumn {
 /** Distinct values of a column; null once they are too many to be a vocabulary. */
 export type ClassValues = Map<string, { readonly values: Set<string>; bytes: number } | null>;
 
-/** Batches are read whole to collect the values of plain text columns. */
+/** Larger batches are read in parts of this to collect the values of plain text columns. */
+const PART_BYTES = 32 * 1024 * 1024;
+/** Where rows can't be cut out of a column (views), batches are read whole. */
 const BATCH_BYTES_MAX = 1024 * 1024 * 1024;
 /** A vocabulary of so many bytes has no larger dictionary: each value takes 3 bytes of JSON and at most 24 here. */
 const DICTIONARY_BYTES_MAX = 10 * LIMITS.metaBytesMax;
@@ -101,13 +105,43 @@ async function collect(
   }
   for (const segment of plain.length > 0 ? index.segments : []) {
     if (segment.kind !== "batch") continue;
-    const batch = decodeBatch(schema, dictionaries, await readSegment(path, file, segment), segment.rows);
-    for (const { path: column, place } of plain) {
-      visitColumn(batch.data, place, 0, batch.numRows, (vector, from, to) =>
-        addValues(values, column, vector, from, to),
-      );
+    for await (const { batch, ordinals } of columnsOf(path, file, segment, schema, dictionaries, plain)) {
+      for (const { path: column, place } of plain) {
+        const [top, ...below] = place;
+        visitColumn(batch.data, [ordinals.indexOf(top as number), ...below], 0, batch.numRows, (vector, from, to) =>
+          addValues(values, column, vector, from, to),
+        );
+      }
     }
   }
+}
+
+/** The rows of a batch, and the ordinals that its columns have in the schema. */
+interface BatchPart {
+  readonly batch: RecordBatch;
+  readonly ordinals: readonly number[];
+}
+
+/** The columns of a batch, in parts if it is a giant one. */
+async function* columnsOf(
+  path: string,
+  file: FileHandle,
+  segment: Segment,
+  schema: Schema,
+  dictionaries: Dictionaries,
+  columns: readonly ClassColumn[],
+): AsyncGenerator<BatchPart> {
+  const wanted = new Set(columns.map(({ place }) => place[0] as number));
+  const types = [...wanted].map((at) => schema.fields[at]?.type as DataType);
+  if (segment.bytes <= PART_BYTES || !types.every(canSlice)) {
+    const batch = decodeBatch(schema, dictionaries, await readSegment(path, file, segment), segment.rows);
+    yield { batch, ordinals: [...schema.fields.keys()] };
+    return;
+  }
+  const ordinals = [...wanted].sort((a, b) => a - b);
+  const readAt = (position: number, length: number): Promise<Uint8Array> => readBytes(path, file, position, length);
+  const input = { schema, dictionaries, segment, wanted, partBytes: PART_BYTES, readAt };
+  for await (const batch of batchParts(input)) yield { batch, ordinals };
 }
 
 /** Visits the ranges of a nested column that rows [from, to) show: what lies below a null is nobody's value. */
@@ -156,13 +190,17 @@ async function readSegment(path: string, file: FileHandle, segment: Segment): Pr
       `${path}: a batch of ${segment.bytes} bytes is too large to collect classes`,
       {
         details: { file: path, offset: segment.offset, bytes: segment.bytes },
-        hint: "Write smaller batches, or write the column as a dictionary.",
+        hint: "Write smaller batches, or write the column as utf8, or as a dictionary.",
       },
     );
   }
-  const bytes = new Uint8Array(segment.bytes);
+  return readBytes(path, file, segment.offset, segment.bytes);
+}
+
+async function readBytes(path: string, file: FileHandle, position: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
   for (let at = 0; at < bytes.byteLength;) {
-    const { bytesRead } = await file.read(bytes, at, bytes.byteLength - at, segment.offset + at);
+    const { bytesRead } = await file.read(bytes, at, bytes.byteLength - at, position + at);
     if (bytesRead === 0) throw new ShardpactError("store_failed", `${path} became shorter while it was read`);
     at += bytesRead;
   }

@@ -13,6 +13,7 @@ import {
   tableFromIPC,
   Utf8,
   vectorFromArray,
+  type Data,
 } from "apache-arrow";
 import { describe, expect, it } from "vitest";
 import { decodeClasses } from "../../src/merkle/classes.ts";
@@ -162,6 +163,22 @@ describe("prepareVersion", () => {
       view: ["short", "x".repeat(13), "y".repeat(300)],
     });
     await expect(prepareVersion({ sources, classes: ["id"] })).rejects.toMatchObject({ code: "column_unknown" });
+  });
+
+  it("finds the same values in a batch that is read in parts", async () => {
+    const rows = 80_000;
+    const words = ["ant", "bee", "cat"];
+    const texts = Array.from({ length: rows }, (_, i) =>
+      i % 7 === 0 ? null : `${words[i % 3] ?? ""}${"-".repeat(i % 1000)}`,
+    );
+    const kinds = texts.map((text, i) => (i === rows - 1 ? "the last one" : (text?.slice(0, 3) ?? null)));
+    const fields = [new Field("note", new Utf8(), true), new Field("kind", new Utf8(), true)];
+    const children = [texts, kinds].map((values) => vectorFromArray(values, new Utf8()).data[0] as Data);
+    const batch = new RecordBatch(new Schema(fields), makeData({ type: new Struct(fields), length: rows, children }));
+    await using folder = await folderOf({ "a.arrow": [batch] });
+    await using prepared = await prepareVersion({ sources: folder.path, classes: ["kind"] });
+    expect(prepared.shards.bytes).toBeGreaterThan(33 * 1024 * 1024);
+    expect(decodeClasses(prepared.classes)).toEqual({ kind: [...words, "the last one"] });
   });
 
   it("has no vocabulary for a column of very many values, and says so unless it was asked for", async () => {

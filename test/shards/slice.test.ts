@@ -24,7 +24,7 @@ import {
   vectorFromArray,
   type DataType,
 } from "apache-arrow";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -32,6 +32,9 @@ import type { BatchSegment, ShardPlace, Tile } from "../../src/loader/fetch/layo
 import { createInlineReads } from "../../src/loader/fetch/inline-reads.ts";
 import { privateSideMemory } from "../../src/loader/fetch/side-memory.ts";
 import { createTileReader } from "../../src/loader/fetch/tile-reader.ts";
+import { decodeSegmentIndex, type Segment } from "../../src/merkle/segment-index.ts";
+import { batchParts } from "../../src/shards/batch-parts.ts";
+import { decodeDictionaries } from "../../src/shards/decode.ts";
 import { openDirectoryStore } from "../../src/shards/directory-store.ts";
 import type { ShardStore } from "../../src/shards/port.ts";
 import { prepareVersion, type PreparedVersion } from "../../src/shards/prepare.ts";
@@ -170,5 +173,38 @@ describe("a slice of a batch", () => {
       expect(parts).toEqual(rowsOf(whole, [name])[0]);
       await reads.close();
     }
+  });
+});
+
+describe("a batch of a local file, read in parts", () => {
+  it("is the same rows, for any columns and any size of the parts, and no read is larger than a part", async () => {
+    const schema = schemaFromCanonical(prepared.schema);
+    const [only] = await collect(prepared.shards);
+    if (!only) throw new Error("no shard");
+    const file = await readFile(only.path);
+    const index = decodeSegmentIndex(await only.readIndex());
+    const dictionarySegments = index.segments.filter(({ kind }) => kind === "dictionary");
+    const bytesOf = ({ offset, bytes }: Segment) => new Uint8Array(file.subarray(offset, offset + bytes));
+    const dictionaries = decodeDictionaries(schema, index, dictionarySegments.map(bytesOf));
+    const segment = index.segments.find(({ kind }) => kind === "batch") as Segment;
+    const columns = fc.subarray(NAMES, { minLength: 1 });
+    await fc.assert(
+      fc.asyncProperty(columns, fc.integer({ min: 5000, max: 400_000 }), async (names, partBytes) => {
+        const wanted = new Set(names.map((name) => schema.fields.findIndex((f) => f.name === name)));
+        let bytesMax = 0;
+        const readAt = (position: number, length: number): Uint8Array => {
+          bytesMax = Math.max(bytesMax, length);
+          return new Uint8Array(file.subarray(position, position + length));
+        };
+        const got: unknown[][] = names.map(() => []);
+        for await (const part of batchParts({ schema, dictionaries, segment, wanted, partBytes, readAt })) {
+          rowsOf(part, names).forEach((values, i) => got[i]?.push(...(values as unknown[])));
+        }
+        expect(got).toEqual(rowsOf(whole, names));
+        const metadataBytes = 16 * 1024;
+        expect(bytesMax).toBeLessThan(Math.max(metadataBytes, 3 * partBytes)); // texts vary, rows are cut evenly
+      }),
+      { numRuns: 25 },
+    );
   });
 });

@@ -5,6 +5,7 @@
 import { Schema, type RecordBatch } from "apache-arrow";
 import { isShardpactError, ShardpactError } from "../../model/errors.ts";
 import { decodeDictionaries, decodeSlice, layoutOf, type Dictionaries } from "../../shards/decode.ts";
+import { keepOffsets, missingOffsets, OFFSET_BYTES, sliceRows } from "../../shards/offsets.ts";
 import { headerOfSlice, packPieces } from "../../shards/slice.ts";
 import type { ShardRef } from "../../shards/shard-ref.ts";
 import type { Parcel } from "./arena.ts";
@@ -14,9 +15,7 @@ import { createRecent } from "./recent.ts";
 import type { SideMemory } from "./side-memory.ts";
 import {
   metadataBytesMissing,
-  missingOffsets,
   partsOf,
-  sliceTile,
   takeFromHead,
   tilesBySchema,
   tilesByTable,
@@ -136,14 +135,10 @@ export function createTileReader(options: TileReaderOptions): TileReader {
     for (;;) {
       const missing = named(segment, () => missingOffsets(rules, table, firstRow, rows));
       if (missing.length === 0) return;
-      const parts = missing.map(({ from, to }, i) => ({ from, to, at: i * 8 }));
-      await readAside(segment.shard.entry, segment.segment, parts, missing.length * 8, (read) => {
-        const view = new DataView(read.buffer, read.byteOffset, read.byteLength);
-        missing.forEach(({ key, from, to }, i) => {
-          const value = to - from === 4 ? view.getInt32(i * 8, true) : Number(view.getBigInt64(i * 8, true));
-          table.offsets.set(key, value);
-        });
-      });
+      const parts = missing.map(({ from, to }, i) => ({ from, to, at: i * OFFSET_BYTES }));
+      await readAside(segment.shard.entry, segment.segment, parts, missing.length * OFFSET_BYTES, (read) =>
+        keepOffsets(table, missing, read),
+      );
     }
   }
 
@@ -155,7 +150,7 @@ export function createTileReader(options: TileReaderOptions): TileReader {
     const { segment, firstRow, rows } = tile;
     const table = await tableOfSegment(segment);
     await lookAtOffsets(table, tile);
-    const slice = sliceTile(rules, table, firstRow, rows);
+    const slice = sliceRows(rules, table, firstRow, rows);
     const { places, bytes } = packPieces(slice.pieces);
     const body = buffer.subarray(0, bytes);
     const parts = takeFromHead(partsOf(slice, table.bodyAt), table.head, body);
@@ -168,7 +163,7 @@ export function createTileReader(options: TileReaderOptions): TileReader {
     await reads.read(segment.shard.entry, segment.segment, wholePart(segment.bytes), bytes);
     return named(segment, () => {
       const table = tableOf(schema, segment, bytes);
-      const slice = sliceTile(rules, table, 0, segment.rows);
+      const slice = sliceRows(rules, table, 0, segment.rows);
       const body = bytes.subarray(table.bodyAt, table.bodyAt + table.header.bodyBytes);
       const places = slice.pieces.map(({ from }) => from);
       return decodeSlice(projected, known, headerOfSlice(slice, places, body), body);
@@ -182,7 +177,7 @@ export function createTileReader(options: TileReaderOptions): TileReader {
     async size(tile) {
       const table = await tableOfSegment(tile.segment);
       await lookAtOffsets(table, tile);
-      tile.bytes = packPieces(sliceTile(rules, table, tile.firstRow, tile.rows).pieces).bytes;
+      tile.bytes = packPieces(sliceRows(rules, table, tile.firstRow, tile.rows).pieces).bytes;
     },
     async read(tile, buffer) {
       const { shard } = tile.segment;

@@ -7,36 +7,22 @@
  * column by column. What a tile holds is decided from the schema where that suffices, else from the batch's verified
  * metadata, and its size is known before it is pinned.
  */
-import { DataType, type Field } from "apache-arrow";
-import { ShardpactError } from "../../model/errors.ts";
+import type { DataType } from "apache-arrow";
 import { LIMITS } from "../../model/limits.ts";
 import { MESSAGE_PREFIX_BYTES, metadataLength } from "../../shards/message.ts";
-import {
-  canSlice,
-  packPieces,
-  rowBytesOf,
-  sliceBatch,
-  sliceBytesMax,
-  type BatchSlice,
-  type BatchTable,
-} from "../../shards/slice.ts";
+import { sliceRows, type OffsetTable, type WantedColumns } from "../../shards/offsets.ts";
+import { canSlice, packPieces, rowBytesOf, sliceBytesMax, type BatchSlice } from "../../shards/slice.ts";
 import { countLeaves } from "./copy-parts.ts";
 import type { BatchSegment, SegmentTiles, Tile } from "./layout.ts";
 import type { Part } from "./reads.ts";
 
-/** The verified metadata of a batch, and the offsets in it that were looked at: `buffer:row` → value. */
-export interface LoadedTable extends BatchTable {
+/** The verified metadata of a batch, and the offsets in it that were looked at. */
+export interface LoadedTable extends OffsetTable {
   /** The verified leaves that the metadata lies in, for as long as they are kept: they hold the first values too. */
   head: Uint8Array | null;
-  /** Where the body begins in the segment. */
-  readonly bodyAt: number;
-  readonly offsets: Map<string, number>;
 }
 
-export interface TileRules {
-  readonly fields: readonly Field[];
-  /** Ordinals of the columns that are read. */
-  readonly wanted: ReadonlySet<number>;
+export interface TileRules extends WantedColumns {
   /** Bytes of wanted columns in one tile of a batch that is cut, about. */
   readonly tileBytes: number;
   /** Rows of the order's blocks, counted from the selection's first; 0 when tiles need not begin with them. */
@@ -75,7 +61,7 @@ export function tilesBySchema(rules: TileRules, segment: BatchSegment): SegmentT
 /** The tiles of a segment by its metadata. Those whose values vary in length have no size yet. */
 export function tilesByTable(rules: TileRules, segment: BatchSegment, table: LoadedTable): SegmentTiles {
   const { fields, wanted, tileBytes } = rules;
-  const all = sliceTile(rules, table, 0, segment.rows);
+  const all = sliceRows(rules, table, 0, segment.rows);
   const { bytes } = packPieces(all.pieces);
   const types = [...wanted].map((at) => fields[at]?.type as DataType);
   const byBlocks = isCutByBlocks(rules, segment);
@@ -86,7 +72,7 @@ export function tilesByTable(rules: TileRules, segment: BatchSegment, table: Loa
     return oneTile(segment, isWhole, isWhole ? segment.bytes : bytes);
   }
   const sizeOf = (firstRow: number, rows: number): number => {
-    const packed = packPieces(sliceTile(rules, table, firstRow, rows).pieces).bytes;
+    const packed = packPieces(sliceRows(rules, table, firstRow, rows).pieces).bytes;
     return Number.isNaN(packed) ? -1 : packed;
   };
   if (byBlocks) return blockTiles(rules, segment, sizeOf);
@@ -130,46 +116,6 @@ function blockTiles(
 function oneTile(segment: BatchSegment, isWhole: boolean, bytes: number): SegmentTiles {
   const tile: Tile = { segment, firstRow: 0, rows: segment.rows, isWhole, bytes, slot: 0, round: 0 };
   return { rowsPerTile: segment.rows, shift: 0, tiles: [tile] };
-}
-
-/** What rows of a batch are made of; pieces are NaN where an offset was not looked at yet. */
-export function sliceTile(rules: TileRules, table: LoadedTable, firstRow: number, rows: number): BatchSlice {
-  const offsetAt = (buffer: number, row: number): number => table.offsets.get(`${buffer}:${row}`) ?? NaN;
-  return sliceBatch(rules.fields, rules.wanted, table, firstRow, firstRow + rows, offsetAt);
-}
-
-/** Offsets that must be looked at before the slice is known: byte places in the segment, in order, by their key. */
-export function missingOffsets(
-  rules: TileRules,
-  table: LoadedTable,
-  firstRow: number,
-  rows: number,
-): readonly { readonly key: string; readonly from: number; readonly to: number }[] {
-  const missing = new Map<string, { key: string; from: number; to: number }>();
-  const offsetAt = (buffer: number, row: number, width: 4 | 8): number => {
-    const key = `${buffer}:${row}`;
-    const known = table.offsets.get(key);
-    if (known !== undefined) return known;
-    const region = table.layout.buffers[buffer] ?? { offset: 0, length: 0 };
-    if (region.length === 0) {
-      table.offsets.set(key, 0); // of no rows at all
-      return 0;
-    }
-    if (row < 0 || (row + 1) * width > region.length) throw offsetOutside(row);
-    const from = table.bodyAt + region.offset + row * width;
-    if (!Number.isNaN(row)) missing.set(key, { key, from, to: from + width });
-    return NaN;
-  };
-  sliceBatch(rules.fields, rules.wanted, table, firstRow, firstRow + rows, offsetAt);
-  return [...missing.values()].sort((a, b) => a.from - b.from);
-}
-
-/** Where an offset of the level above leads, there is no row. */
-function offsetOutside(row: number): ShardpactError {
-  return new ShardpactError("shard_malformed", `an offset leads to row ${row} of a list that is not so long`, {
-    details: { row },
-    hint: "Publish the shard again with shardpact, which refuses such files.",
-  });
 }
 
 /** The parts of a segment that the pieces of a slice are, at the places where they are packed, in the order of their bytes. */
