@@ -169,12 +169,12 @@ function integersOf(bytes: Uint8Array, width: number, signed: boolean): ArrayLik
 function viewsChecker(check: Check<"views">, bits: Uint8Array | null): Feeder {
   let half = 0;
   let length = 0;
-  const fail = (reason: string) => new LayoutError(`column ${check.column}: row ${half >> 1}: ${reason}`);
+  const fail = (reason: string) => new LayoutError(`column ${check.column}: row ${Math.floor(half / 2)}: ${reason}`);
   return {
     feed(bytes) {
       const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
       for (let i = 0; i < words.length; i += 2, half += 1) {
-        const row = half >> 1;
+        const row = Math.floor(half / 2);
         if (bits && ((bits[row >> 3] as number) & (1 << (row & 7))) === 0) continue;
         if (half % 2 === 0) {
           length = words[i] as number;

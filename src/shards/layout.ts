@@ -77,6 +77,8 @@ export interface BatchLayout {
 
 /** Arrow-js counts rows in int32. */
 const ROWS_MAX = 2 ** 31 - 1;
+/** Items of lists may be more: two gigabytes of pixels are 2³¹ of them. As many bits as the largest shard has (256 GiB). */
+const VALUES_MAX = 2 ** 41;
 /** Validity bits of dictionary and view columns are kept while their values are checked. */
 const KEPT_VALIDITY_BYTES_MAX = 32 * 1024 * 1024;
 
@@ -202,7 +204,7 @@ class Walk {
   #node(column: string, length: number, exact: boolean): FieldNode {
     const node = this.#header.nodes[this.#nodes.length];
     if (!node) throw new LayoutError(`column ${column}: no node`);
-    if (node.length > ROWS_MAX || (exact ? node.length !== length : node.length < length)) {
+    if (node.length > VALUES_MAX || (exact ? node.length !== length : node.length < length)) {
       throw new LayoutError(`column ${column}: ${node.length} values for ${length} rows`);
     }
     if (node.nullCount > node.length) throw new LayoutError(`column ${column}: more nulls than values`);

@@ -176,7 +176,7 @@ class Cutter {
   /** @param mayGo a slice leaves out validity of a column without nulls */
   #bits(range: Range, mayGo: boolean): void {
     if (range && mayGo) this.#take({ from: 0, to: 0 }, 0);
-    else if (range) this.#take({ from: range.from >>> 3, to: Math.ceil(range.to / 8) }, 0, range.from & 7);
+    else if (range) this.#take({ from: Math.floor(range.from / 8), to: Math.ceil(range.to / 8) }, 0, range.from % 8);
     else this.#take(null, 0);
   }
 

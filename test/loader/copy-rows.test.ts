@@ -103,3 +103,25 @@ test("a run beyond its source is refused, and sources elsewhere or with nulls ar
   const nulls = { bits: new Uint8Array(2), offset: 0, per: 1, isOfItems: false };
   expect(copier.reaches([{ ...source, validity: [nulls] }])).toBe(false);
 });
+
+test("sources, the list and the scratch buffer beyond 2³¹ of the memory, up to its last row", () => {
+  const large = createArena(65_535 * 65_536);
+  if (!large.memory) throw new Error("this host has four gigabytes of addresses");
+  large.take(2 ** 31 + 12 * 4096); // untouched: it takes addresses and no memory
+  const high = createRowCopier(large.memory, large.take(COPIER_BYTES)?.bytes as Uint8Array);
+  const [first, width] = [large.take(MiB)?.bytes as Uint8Array, 64];
+  large.take(65_535 * 65_536 - first.byteOffset - 2 * MiB);
+  const last = large.take(MiB)?.bytes as Uint8Array;
+  expect([first.byteOffset > 2 ** 31, last.byteOffset + last.byteLength]).toEqual([true, 65_535 * 65_536]);
+  const sources = [first, last].map((bytes, s) => {
+    const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+    for (let i = 0; i < values.length; i++) values[i] = s * 2 ** 20 + i;
+    return { ...plain, values };
+  });
+  const rows = MiB / (4 * width);
+  const runs = runsOf(Array.from({ length: 500 }, (_, i) => [i % 2, rows - 1 - i, 1]));
+  const out = new Float32Array(runs.rows * width);
+  expect(high.reaches(sources)).toBe(true);
+  high.copy(sources, runs, width, out);
+  expect(out).toEqual(slowCopy(sources, runs, width));
+});
