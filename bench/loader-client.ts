@@ -86,6 +86,7 @@ async function decoderWork(data: VersionData): Promise<Work> {
     where: { dataset: version.dataset, version: version.version },
     stores: version.stores,
     hashing: "blake3",
+    threads: 2, // as the loader has for a selection of this size
     signal: new AbortController().signal,
     warn: () => undefined,
   });

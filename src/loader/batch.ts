@@ -3,6 +3,7 @@
  */
 import { u32le, utf8 } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
+import type { Maybe } from "../model/maybe.ts";
 import { gatherColumn, gatherPresent, gatherRows, type BatchArray, type GatherTools } from "./columns/gather.ts";
 import type { EncodedImage } from "./columns/image-job.ts";
 import type { ImageDecoder } from "./columns/image-threads.ts";
@@ -50,16 +51,17 @@ export interface BatchPorts {
 }
 
 /**
- * Copies the rows of a batch out of pinned blocks, and has images decoded. The blocks may be unpinned once it has settled.
+ * Copies the rows of a batch out of pinned blocks, and has images decoded: a promise only of a batch that has some. The blocks
+ * may be unpinned once it is there.
  * @throws as `gatherColumn` and `ImageDecoder.decode`
  */
-export async function assembleBatch(
+export function assembleBatch(
   { plans, xsCount }: BatchShape,
   { runs }: Located,
   blocks: readonly Block[],
   mask: Float32Array | null,
   { tools, images, signal, mayShare }: BatchPorts,
-): Promise<Columns> {
+): Maybe<Columns> {
   const where: WhereIs = (source, row) => {
     const tile = blocks[source]?.tile;
     const { shard, segment } = tile?.segment ?? {};
@@ -67,29 +69,56 @@ export async function assembleBatch(
   };
   const xs: Record<string, ColumnArray> = {};
   const ys: Record<string, ColumnArray> = {};
-  for (const [c, plan] of plans.entries()) {
-    const sources = blocks.map((block) => block.sources[c] as Block["sources"][number]);
+  const put = (c: number, column: ColumnArray, there: Float32Array | null): void => {
+    const { name, pad } = plans[c] as ColumnPlan;
     const into = c < xsCount ? xs : ys;
-    const shape = [runs.rows, ...plan.shape];
-    if (plan.kind === "text") {
-      const texts = gatherRows(plan, sources, runs, where, ({ textOf }, row) => textOf?.(row) ?? "");
-      into[plan.name] = { data: NO_NUMBERS, texts: texts.map((text) => text ?? ""), shape, dtype: "string" };
-      if (plan.nulls === "mask") {
-        const there = Float32Array.from(texts, (text) => (text === null ? 0 : 1));
-        into[`${plan.name}_mask`] = { data: there, shape: [runs.rows], dtype: "float32" };
+    into[name] = column;
+    if (there) into[`${name}_mask`] = { data: there, shape: pad ? column.shape : [runs.rows], dtype: "float32" };
+  };
+  const columnsFrom = (first: number): Maybe<Columns> => {
+    for (let c = first; c < plans.length; c++) {
+      const plan = plans[c] as ColumnPlan;
+      const sources = sourcesOf(blocks, c);
+      const shape = [runs.rows, ...plan.shape];
+      const present = plan.nulls === "mask" ? new Float32Array(runs.rows).fill(1) : null;
+      if (plan.image !== null) {
+        const encoded = gatherImages(plan, sources, runs, where, present);
+        return images.decode(plan, plan.image, encoded, signal, mayShare).then((data) => {
+          put(c, { data, shape, dtype: plan.dtype }, present);
+          return columnsFrom(c + 1);
+        });
       }
-      continue;
+      if (plan.kind === "text") {
+        const texts = gatherTexts(plan, sources, runs, where, present);
+        put(c, { data: NO_NUMBERS, texts, shape, dtype: "string" }, present);
+        continue;
+      }
+      const data = gatherColumn(plan, sources, runs, where, present, tools);
+      put(c, { data, shape, dtype: plan.dtype }, plan.pad ? gatherPresent(plan, sources, runs) : present);
     }
-    const present = plan.nulls === "mask" ? new Float32Array(runs.rows).fill(1) : null;
-    const data =
-      plan.image === null
-        ? gatherColumn(plan, sources, runs, where, present, tools)
-        : await images.decode(plan, plan.image, gatherImages(plan, sources, runs, where, present), signal, mayShare);
-    into[plan.name] = { data, shape, dtype: plan.dtype };
-    const items = plan.pad ? gatherPresent(plan, sources, runs) : present;
-    if (items) into[`${plan.name}_mask`] = { data: items, shape: plan.pad ? shape : [runs.rows], dtype: "float32" };
-  }
-  return { xs, ys, mask: mask && { data: mask, shape: [runs.rows], dtype: "float32" } };
+    return { xs, ys, mask: mask && { data: mask, shape: [runs.rows], dtype: "float32" } };
+  };
+  return columnsFrom(0);
+}
+
+/** What one column is gathered from. By index: a batch lies in a hundred blocks. */
+function sourcesOf(blocks: readonly Block[], column: number): ColumnSource[] {
+  const sources = new Array<ColumnSource>(blocks.length);
+  for (let i = 0; i < blocks.length; i++) sources[i] = (blocks[i] as Block).sources[column] as ColumnSource;
+  return sources;
+}
+
+/** The texts of a batch, "" where there is none; `present` is filled when given: 1 where there is one. */
+function gatherTexts(
+  plan: ColumnPlan,
+  sources: readonly ColumnSource[],
+  runs: Runs,
+  where: WhereIs,
+  present: Float32Array | null,
+): string[] {
+  const texts = gatherRows(plan, sources, runs, where, ({ textOf }, row) => textOf?.(row) ?? "");
+  if (present) for (let row = 0; row < texts.length; row++) present[row] = texts[row] === null ? 0 : 1;
+  return texts.map((text) => text ?? "");
 }
 
 /** The encoded images of a batch, each with its place for messages; `present` is filled when given: 1 where there is one. */

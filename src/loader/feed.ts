@@ -9,14 +9,15 @@
  */
 import type { Digest } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
+import type { Maybe } from "../model/maybe.ts";
 import { abortError, untilAborted } from "../shards/until-aborted.ts";
 import { assembleBatch, batchBytes, checkColumns, type BatchShape, type Columns } from "./batch.ts";
 import type { BatchArray, GatherTools } from "./columns/gather.ts";
 import type { ImageDecoder } from "./columns/image-threads.ts";
 import type { Block, BlockCache } from "./fetch/block-cache.ts";
 import { createBoundedQueue } from "./fetch/bounded-queue.ts";
-import type { Tile } from "./fetch/layout.ts";
 import type { Located, Locator } from "./fetch/locate.ts";
+import { allReady, pinAll } from "./fetch/pins.ts";
 import { epochKey, subKey } from "./order/keys.ts";
 import { createEpochOrder, type OrderInput } from "./order/order.ts";
 import { sliceStep, stepAt, type Step } from "./order/slices.ts";
@@ -28,6 +29,8 @@ import { createRng, type Rng } from "../merkle/rng.ts";
 /** Batches, and rows of them, whose reads have begun. */
 const PLANNED_MAX = 64;
 const PLANNED_ROWS_MAX = 65_536;
+/** They are planned in so many bursts: one after the other, until there are as many as there may be. */
+const PLANNED_BURSTS = 8;
 
 /** What a map may ask for beside the columns. */
 export interface MapContext {
@@ -56,7 +59,7 @@ export interface HostBatch {
 
 export interface Feed {
   /** The next batch, or null at the end of the epoch. @throws whatever reading, verifying or converting throws */
-  next(): Promise<HostBatch | null>;
+  next(): Maybe<HostBatch | null>;
   /** Ends reading ahead and gives memory back. Idempotent. */
   stop(): Promise<void>;
 }
@@ -72,6 +75,8 @@ export interface FeedInput {
   readonly tools: GatherTools;
   readonly images: ImageDecoder;
   readonly batchesAhead: number;
+  /** Of these, how many are gathered at a stretch; at most half. */
+  readonly gatherBurst: number;
   readonly map: MapColumns | undefined;
   readonly withDigest: boolean;
   readonly epoch: number;
@@ -87,10 +92,10 @@ interface Planned {
   readonly blocks: readonly Block[];
 }
 
-/** A batch that is being gathered. */
+/** A batch that is being gathered, or was. */
 interface Begun {
   readonly item: Planned;
-  readonly columns: Promise<Columns>;
+  readonly columns: Maybe<Columns>;
 }
 
 export function startFeed(input: FeedInput): Feed {
@@ -98,9 +103,11 @@ export function startFeed(input: FeedInput): Feed {
   const controller = new AbortController();
   const signal = AbortSignal.any([input.signal, controller.signal]);
   const plannedMax = Math.max(2, Math.min(PLANNED_MAX, Math.floor(PLANNED_ROWS_MAX / plan.batchSize)));
-  const planned = createBoundedQueue<Planned>(plannedMax);
-  const begun = createBoundedQueue<Begun>(input.batchesAhead - 1);
-  const assembled = createBoundedQueue<HostBatch>(1);
+  const planned = createBoundedQueue<Planned>(plannedMax, Math.ceil(plannedMax / PLANNED_BURSTS));
+  const { batchesAhead: ahead, gatherBurst } = input;
+  const burst = input.map ? 1 : gatherBurst; // what a map takes is not known: one at a time
+  const begun = createBoundedQueue<Begun>(ahead - burst, gatherBurst);
+  const assembled = createBoundedQueue<HostBatch>(burst, burst);
   const ports = { tools: input.tools, images: input.images, signal, mayShare: !input.map };
   const gathering = new Set<Promise<unknown>>();
   let pinned = 0; // batches that hold pins
@@ -108,42 +115,58 @@ export function startFeed(input: FeedInput): Feed {
     pinned--;
     cache.unpin(blocks);
   };
+  const isFront = (): boolean => pinned === 0;
 
   async function planAll(): Promise<void> {
     const order = createEpochOrder(input.order, input.epoch);
     let step = stepAt(plan.rows, input.offset, plan.stepRows, plan.last);
     while (step && !signal.aborted) {
       const slice = sliceStep(order, step, plan.rank, plan.world);
-      const located = await untilAborted(signal, input.locator.locate(slice.rows, signal));
-      const blocks = await pinAll(cache, located, () => pinned === 0, signal);
+      const locating = input.locator.locate(slice.rows, signal);
+      const located = locating instanceof Promise ? await untilAborted(signal, locating) : locating;
+      const pinning = pinAll(cache, located, isFront, signal);
+      const blocks = pinning instanceof Promise ? await pinning : pinning;
       pinned++;
-      const item: Planned = { step, ...slice, located, blocks };
-      if (!(await planned.push(item))) return;
+      const handing = planned.push({ step, ...slice, located, blocks });
+      if (!(handing instanceof Promise ? await handing : handing)) return;
       step = stepAt(plan.rows, step.to, plan.stepRows, plan.last);
     }
   }
 
-  async function gather(item: Planned): Promise<Columns> {
+  function gather(item: Planned): Maybe<Columns> {
+    const assemble = (): Maybe<Columns> => assembleBatch(shape, item.located, item.blocks, item.mask, ports);
+    const reading = allReady(item.blocks, signal);
+    let columns: Maybe<Columns> | null = null;
     try {
-      await allReady(item.blocks, signal);
-      return await assembleBatch(shape, item.located, item.blocks, item.mask, ports);
+      columns = reading ? reading.then(assemble) : assemble();
     } finally {
-      unpin(item);
+      if (!(columns instanceof Promise)) unpin(item);
     }
+    if (!(columns instanceof Promise)) return columns;
+    const settled = columns.finally(() => unpin(item));
+    gathering.add(settled);
+    settled.catch(() => undefined).finally(() => gathering.delete(settled)); // its failure is told in its turn
+    return settled;
   }
 
   async function gatherAll(): Promise<void> {
-    for (let item = await planned.shift(); item; item = await planned.shift()) {
-      const columns = gather(item);
-      gathering.add(columns);
-      columns.catch(() => undefined).finally(() => gathering.delete(columns)); // its failure is told in its turn
-      if (!(await begun.push({ item, columns }))) return;
+    for (;;) {
+      const shifting = planned.shift();
+      const item = shifting instanceof Promise ? await shifting : shifting;
+      if (!item) return;
+      const handing = begun.push({ item, columns: gather(item) });
+      if (!(handing instanceof Promise ? await handing : handing)) return;
     }
   }
 
   async function finishAll(): Promise<void> {
-    for (let next = await begun.shift(); next; next = await begun.shift()) {
-      if (!(await assembled.push(finish(input, next.item, await next.columns)))) return;
+    for (;;) {
+      const shifting = begun.shift();
+      const next = shifting instanceof Promise ? await shifting : shifting;
+      if (!next) return;
+      const columns = next.columns instanceof Promise ? await next.columns : next.columns;
+      const handing = assembled.push(finish(input, next.item, columns));
+      if (!(handing instanceof Promise ? await handing : handing)) return;
     }
   }
 
@@ -152,7 +175,10 @@ export function startFeed(input: FeedInput): Feed {
     if (input.map) return;
     for (const { data } of [...Object.values(xs), ...Object.values(ys)]) input.tools.memory.give(data.buffer);
   };
-  const dropBegun = ({ columns }: Begun): void => void gathering.add(columns.then(dropColumns, () => undefined));
+  const dropBegun = ({ columns }: Begun): void => {
+    if (columns instanceof Promise) gathering.add(columns.then(dropColumns, () => undefined));
+    else dropColumns(columns);
+  };
   const dropBatch = ({ columns }: HostBatch): void => dropColumns(columns);
   const planning = planAll().then(planned.end, planned.fail);
   const gatheringAll = gatherAll().then(begun.end, begun.fail);
@@ -162,11 +188,14 @@ export function startFeed(input: FeedInput): Feed {
     planned.close(unpin);
   });
 
+  const atEnd = (batch: HostBatch | null): HostBatch | null => {
+    if (batch === null && input.signal.aborted) throw abortError(input.signal);
+    return batch;
+  };
   return {
-    async next() {
-      const batch = await assembled.shift();
-      if (batch === null && input.signal.aborted) throw abortError(input.signal);
-      return batch;
+    next() {
+      const shifting = assembled.shift();
+      return shifting instanceof Promise ? shifting.then(atEnd) : atEnd(shifting);
     },
     async stop() {
       controller.abort();
@@ -219,51 +248,4 @@ function mapped(map: MapColumns, columns: Columns, context: MapContext): Columns
       hint: "Its own error is the `cause`; the batch comes again with the next iterator.",
     });
   }
-}
-
-/** Loops by index: a batch lies in a hundred blocks, and what an iterator makes for each of them adds up. */
-async function allReady(blocks: readonly Block[], signal: AbortSignal): Promise<void> {
-  for (let i = 0; i < blocks.length; i++) {
-    const block = blocks[i] as Block;
-    if (!block.isReady) await untilAborted(signal, block.ready);
-  }
-}
-
-/** Pins all segments of a batch, waiting for the batches before it to give memory back. @throws `budget_too_small` */
-async function pinAll(
-  cache: BlockCache,
-  { tiles }: Located,
-  isFront: () => boolean,
-  signal: AbortSignal,
-): Promise<readonly Block[]> {
-  const blocks: Block[] = [];
-  let own = 0;
-  try {
-    while (blocks.length < tiles.length) {
-      const tile = tiles[blocks.length] as Tile;
-      const block = cache.tryPin(tile, isFront());
-      if (block !== null) {
-        blocks.push(block);
-        own += block.cost;
-        continue;
-      }
-      if (isFront() && cache.bytesHeld <= own) throw tooSmall(cache, own + tile.bytes, tiles.length);
-      await untilAborted(signal, cache.changed());
-    }
-    return blocks;
-  } catch (error) {
-    cache.unpin(blocks);
-    throw error;
-  }
-}
-
-function tooSmall(cache: BlockCache, neededBytes: number, tiles: number): ShardpactError {
-  return new ShardpactError(
-    "budget_too_small",
-    `one batch lies in ${tiles} pieces of record batches and needs more than ${neededBytes} bytes; memory allows ${cache.bytesMax}`,
-    {
-      details: { memoryNeededBytes: neededBytes, memoryMaxBytes: cache.bytesMax, pieces: tiles },
-      hint: "Allow more memory, shuffle less, or publish with smaller record batches.",
-    },
-  );
 }

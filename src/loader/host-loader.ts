@@ -236,8 +236,10 @@ export function createHostLoader(
     if (isActive) ack();
     try {
       const feed = isActive && active ? active.feed : await activate(iterator);
-      await watch.gate();
-      delivered = await feed.next();
+      const closedGate = watch.gate();
+      if (closedGate) await closedGate;
+      const coming = feed.next();
+      delivered = coming instanceof Promise ? await coming : coming;
     } catch (error) {
       await endActive();
       throw error;

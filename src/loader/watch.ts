@@ -27,8 +27,8 @@ export interface WatchOptions {
 export interface Watch {
   /** Takes the run's lease and starts asking; also at the start of an epoch. @throws `revoked`, `group_forked`, `replica_diverged` */
   beginEpoch(): Promise<void>;
-  /** Passes while a batch may be delivered, waits while it may not. @throws as `beginEpoch`, and `no_quorum`, `aborted` */
-  gate(): Promise<void>;
+  /** Null while a batch may be delivered, else a wait until it may. @throws as `beginEpoch`, and `no_quorum`, `aborted` */
+  gate(): Promise<void> | null;
   close(): void;
 }
 
@@ -111,9 +111,9 @@ export function startWatch({ version, reconfirm, onUnconfirmed, run, ports, sign
       else schedule(reconfirm.everyMs);
       if (fatal) throw fatal;
     },
-    async gate() {
+    gate() {
       if (fatal) throw fatal;
-      if (reconfirm !== "open" && ports.nowMs() >= goodUntilMs) await pause();
+      return reconfirm !== "open" && ports.nowMs() >= goodUntilMs ? pause() : null;
     },
     close() {
       closed = true;

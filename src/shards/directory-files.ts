@@ -7,10 +7,9 @@
 import { closeSync, fstatSync, fsync, openSync, readSync, renameSync, statSync, writeSync, type Stats } from "node:fs";
 import { open, rename, stat, type FileHandle } from "node:fs/promises";
 import { promisify } from "node:util";
+import type { Maybe } from "../model/maybe.ts";
 
 /** Blocking calls have their result at once. */
-export type Maybe<T> = T | Promise<T>;
-
 export interface OpenedFile {
   stat(): Maybe<Stats>;
   /** How many bytes were read; 0 at the end. */

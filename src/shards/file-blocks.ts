@@ -2,9 +2,9 @@
  * Owns reading a file from one end to the other in blocks that lie in the processor's cache until they are used up. What is not
  * used of a block comes again in front of the next one.
  */
+import type { Maybe } from "../model/maybe.ts";
 import { ShardpactError, invariant } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
-import type { Maybe } from "./directory-files.ts";
 import type { FileReads } from "./file-reads.ts";
 import { malformed } from "./malformed.ts";
 

@@ -2,8 +2,9 @@
  * Owns reading files that are published. A thread of its own reads synchronously, which costs a third: nobody waits for it.
  */
 import type { Stats } from "node:fs";
+import type { Maybe } from "../model/maybe.ts";
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
-import { asyncFiles, blockingFiles, type Maybe, type OpenedFile } from "./directory-files.ts";
+import { asyncFiles, blockingFiles, type OpenedFile } from "./directory-files.ts";
 
 export interface FileReads {
   /** A read blocks the thread: reading ahead gains nothing. */

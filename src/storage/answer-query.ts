@@ -36,9 +36,8 @@ import { type Digest, utf8 } from "../model/bytes.ts";
 import { canonicalJson } from "../model/json.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
+import type { Maybe } from "../model/maybe.ts";
 import { formatRef, type Ref, type RefTarget } from "../model/names.ts";
-
-type Maybe<T> = T | Promise<T>;
 
 /** A version with its revocation, as of an index. */
 export interface VersionFound {

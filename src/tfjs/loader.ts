@@ -13,7 +13,7 @@ import type { LoaderPorts } from "../loader/internal.ts";
 import { explainPlan, type Explanation } from "../loader/explain.ts";
 import type { Receipt } from "../loader/receipt.ts";
 import { ShardpactError } from "../model/errors.ts";
-import { disposeTensors, loadTfjs, toTensors, type BatchTensors } from "./tensors.ts";
+import { disposeTensors, loadTfjs, toTensors, type BatchTensors, type TfjsCore } from "./tensors.ts";
 
 export type { LoaderOptions } from "../loader/host-loader.ts";
 
@@ -133,9 +133,10 @@ function loaderOf(host: HostLoader, repeats: boolean): Loader {
 
 function tensorIterator(host: HostLoader, repeats: boolean): BatchIterator {
   let epoch: HostIterator = host.iterate();
+  let tf: TfjsCore | null = null;
   const iterator: BatchIterator = {
     async next() {
-      const tf = await loadTfjs();
+      tf ??= await loadTfjs();
       let batch = await epoch.next();
       if (batch === null && repeats && host.plan.steps > 0) {
         epoch = host.iterate();

@@ -97,7 +97,7 @@ describe.each(NODES)("on Node %s", (version) => {
       const stores = [await openDirectoryStore(${JSON.stringify(store.url)})];
       const signal = new AbortController().signal;
       const warn = (text) => { throw new Error(text); };
-      const reads = createWorkerReads({ where: { dataset: "d", version: 1 }, stores, hashing: "blake3", signal, warn });
+      const reads = createWorkerReads({ where: { dataset: "d", version: 1 }, stores, hashing: "blake3", threads: 1, signal, warn });
       const entry = ${JSON.stringify(entry)};
       const { segments } = await reads.map(entry);
       const target = new Uint8Array(new SharedArrayBuffer(segments[1].bytes));

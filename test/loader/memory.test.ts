@@ -252,9 +252,14 @@ describe("the bounded queue", () => {
 
     const failing = createBoundedQueue<number>(2);
     void failing.push(1);
+    const pending = failing.push(2);
     failing.fail(new Error("no"));
-    expect(await failing.shift()).toBe(1);
-    await expect(failing.shift()).rejects.toThrow("no");
+    expect([failing.shift(), failing.shift(), await pending]).toEqual([1, 2, false]);
+    expect(() => failing.shift()).toThrow("no");
+    const starved = createBoundedQueue<number>(2);
+    const starving = starved.shift();
+    starved.fail(new Error("none"));
+    await expect(starving).rejects.toThrow("none");
 
     const closing = createBoundedQueue<number>(1);
     const waiting = closing.push(7);
@@ -262,5 +267,24 @@ describe("the bounded queue", () => {
     closing.close((item) => dropped.push(item));
     expect([await waiting, dropped, await closing.shift()]).toEqual([false, [7], null]);
     expect([await closing.push(8), dropped]).toEqual([false, [7, 8]]);
+  });
+
+  test("a producer that had to wait goes on when there is room for a burst; nobody gets a promise without need", async () => {
+    const queue = createBoundedQueue<number>(4, 3);
+    expect([queue.push(0), queue.push(1), queue.push(2)]).toEqual([true, true, true]);
+    let goesOn = false;
+    const waiting = Promise.resolve(queue.push(3)).then((open) => (goesOn = open));
+    for (const item of [0, 1]) {
+      expect(queue.shift()).toBe(item);
+      await new Promise((done) => setTimeout(done, 1));
+      expect(goesOn).toBe(false);
+    }
+    expect(queue.shift()).toBe(2);
+    expect(await waiting).toBe(true);
+    expect(queue.shift()).toBe(3);
+    const next = queue.shift();
+    expect(next).toBeInstanceOf(Promise);
+    expect(queue.push(4)).toBe(true);
+    expect(await next).toBe(4);
   });
 });

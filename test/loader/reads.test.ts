@@ -1,6 +1,6 @@
 /**
- * What every way of reading shards must do: in this thread, in a worker that opens the stores itself, and in one that asks
- * this thread for their bytes.
+ * What every way of reading shards must do: in this thread, in a worker that opens the stores itself, in one that asks
+ * this thread for their bytes, and in two at once.
  */
 import { spawn } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
@@ -40,24 +40,29 @@ interface Made {
   readonly reads: ShardReads;
   readonly workers: Worker[];
 }
-type Make = (stores: readonly ReadableStore[], signal?: AbortSignal) => Made;
+type Make = (stores: readonly ReadableStore[], signal?: AbortSignal, onThread?: (worker: Worker) => void) => Made;
 
 const never = new AbortController().signal;
 const refuse = (message: string): void => {
   throw new Error(message);
 };
-const inWorker = (stores: readonly ReadableStore[], signal = never): Made => {
-  const workers: Worker[] = [];
-  const onThread = (worker: Worker): void => void workers.push(worker);
-  return {
-    reads: createWorkerReads({ where, stores, hashing: "blake3", signal, warn: refuse, onThread }),
-    workers,
+const inWorkers =
+  (threads: number): Make =>
+  (stores, signal = never, told) => {
+    const workers: Worker[] = [];
+    const onThread = (worker: Worker): void => {
+      workers.push(worker);
+      told?.(worker);
+    };
+    const reads = createWorkerReads({ where, stores, hashing: "blake3", threads, signal, warn: refuse, onThread });
+    return { reads, workers };
   };
-};
+const inWorker = inWorkers(1);
 const WAYS: readonly (readonly [string, Make])[] = [
   ["in this thread", (stores) => ({ reads: createInlineReads({ where, stores, hashing: "blake3" }), workers: [] })],
   ["in a worker", inWorker],
   ["in a worker that asks for bytes", (stores, signal) => inWorker(stores.map(withoutSpec), signal)],
+  ["in two workers", inWorkers(2)],
 ];
 
 async function storeOf(name: string) {
@@ -181,7 +186,7 @@ describe.each(WAYS)("reading %s", (way, make) => {
   });
 });
 
-describe.each(WAYS.slice(1))("a thread %s", (way, make) => {
+describe.each(WAYS.slice(1, 3))("a thread %s", (way, make) => {
   test("that dies fails its calls as worker_failed; the next call has a new one", async () => {
     const { store } = await storeOf(`dies ${way}`);
     const { entry } = await publishFile(source, [store]);
@@ -190,7 +195,7 @@ describe.each(WAYS.slice(1))("a thread %s", (way, make) => {
     const at = segments.findIndex((s) => s.kind === "batch");
     const bytes = segments[at]?.bytes as number;
     const running = reads.read(entry, at, wholePart(bytes), shared(bytes));
-    workers[0]?.postMessage({ kind: "call" }); // no such call: it throws where nothing catches
+    workers[0]?.postMessage({ kind: "calls", calls: [{}] }); // no such call: it throws where nothing catches
     workers[0]?.postMessage(null);
     const after = Promise.allSettled([running, reads.map(entry)]);
     expect(
@@ -216,6 +221,65 @@ describe.each(WAYS.slice(1))("a thread %s", (way, make) => {
   });
 });
 
+describe("two threads", () => {
+  /** Reads of all segments at once, several times each: more than one thread is given before the other starts. */
+  const readAll = async (reads: ShardReads, shard: ShardRef) => {
+    const { segments } = await reads.map(shard);
+    const all = [...segments, ...segments, ...segments].map(({ bytes }, i) =>
+      reads.read(shard, i % segments.length, wholePart(bytes), shared(bytes)),
+    );
+    return Promise.allSettled(all);
+  };
+
+  test("share the reads; the second is started when the first is behind", async () => {
+    const { store } = await storeOf("two");
+    const { entry } = await publishFile(source, [store]);
+    const { reads, workers } = inWorkers(2)([store]);
+    const one = (await reads.map(entry)).segments[0]?.bytes as number;
+    await reads.read(entry, 0, wholePart(one), shared(one));
+    expect(workers.length).toBe(1);
+    expect((await readAll(reads, entry)).every(({ status }) => status === "fulfilled")).toBe(true);
+    expect(workers.length).toBe(2);
+    await reads.close();
+    expect(workers.every((worker) => worker.threadId === -1)).toBe(true);
+  });
+
+  test("a bad copy is told as bad, also by the thread that finds it gone", async () => {
+    const { store, pathIn } = await storeOf("two bad");
+    const { entry } = await publishFile(source, [store]);
+    const good = await readFile(pathIn(entry.digest));
+    const bad = Buffer.from(good);
+    const { reads } = inWorkers(2)([store]);
+    const { segments } = await reads.map(entry);
+    const { offset } = segments.find(({ kind }) => kind === "batch") as (typeof segments)[number];
+    bad[offset] = (bad[offset] as number) ^ 1;
+    const codes = new Set<string>();
+    for (let i = 0; i < 25; i++) {
+      await writeFile(pathIn(entry.digest), bad);
+      for (const end of await readAll(reads, entry)) {
+        codes.add(end.status === "rejected" ? (end.reason as { code: string }).code : "read");
+      }
+      expect(await store.stat(entry.digest)).toBeNull(); // quarantined
+      await reads.forget();
+    }
+    expect([...codes].toSorted()).toEqual(["read", "shard_corrupt"]);
+    await reads.close();
+  });
+
+  test("where a second one can't be had, the first reads everything", async () => {
+    const { store } = await storeOf("two, one");
+    const { entry } = await publishFile(source, [store]);
+    let started = 0;
+    const { reads, workers } = inWorkers(2)([store], never, (worker) => {
+      if (++started > 1) void worker.terminate(); // before it is ready
+    });
+    expect((await readAll(reads, entry)).every(({ status }) => status === "fulfilled")).toBe(true);
+    expect((await readAll(reads, entry)).every(({ status }) => status === "fulfilled")).toBe(true);
+    expect(workers.length).toBe(2);
+    await reads.close();
+  });
+});
+
 test("a store that the thread can't open: reads go on inline, with one warning", async () => {
   const { store } = await storeOf("inline");
   const { entry } = await publishFile(source, [store]);
@@ -227,6 +291,7 @@ test("a store that the thread can't open: reads go on inline, with one warning",
     where,
     stores,
     hashing: "blake3",
+    threads: 2,
     signal: never,
     warn: (text) => void warnings.push(text),
   });
@@ -243,7 +308,7 @@ test("a thread that nobody closed keeps no process alive", async () => {
     import { createWorkerReads } from ${JSON.stringify(new URL("../../src/loader/fetch/worker-reads.ts", import.meta.url).href)};
     import { openDirectoryStore } from ${JSON.stringify(new URL("../../src/shards/directory-store.ts", import.meta.url).href)};
     const stores = [await openDirectoryStore(${JSON.stringify(store.url)})];
-    const reads = createWorkerReads({ where: { dataset: "d", version: 1 }, stores, hashing: "blake3", signal: new AbortController().signal, warn: console.error });
+    const reads = createWorkerReads({ where: { dataset: "d", version: 1 }, stores, hashing: "blake3", threads: 1, signal: new AbortController().signal, warn: console.error });
     console.log((await reads.map(${JSON.stringify(entry)})).segments.length);
   `;
   const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", code], {

@@ -5,6 +5,7 @@
  * not collected yet: V8 lets some tens of MiB of them gather, whatever the budget is. The order's needs come first: a budget
  * of hardly more than `memoryNeededBytes` leaves nothing for the rest, and the process then takes that much more.
  */
+import { availableParallelism } from "node:os";
 import type { BatchShape } from "../batch.ts";
 import { LIMITS } from "../../model/limits.ts";
 import type { LoaderPlan } from "../plan.ts";
@@ -16,6 +17,9 @@ const SHARD_OPEN_BYTES = SHARD_BYTES + BATCH_BYTES;
 
 /** Batches that are assembled, or being assembled, before they are asked for. */
 const BATCHES_AHEAD = 2;
+/** Small ones are gathered several at a stretch, up to so many bytes ahead, and so many batches. */
+const SMALL_AHEAD_BYTES = 512 * 1024;
+const SMALL_AHEAD_MAX = 8;
 /** Those, the one that was delivered, and one that was dropped just now. */
 const BATCHES_ON_THEIR_WAY = BATCHES_AHEAD + 2;
 /** For metadata and offsets: as many leaves as are kept, and as many that are being read. */
@@ -24,6 +28,9 @@ export const SIDE_BYTES = 8 * MiB;
 const BATCHES_SHARE_MAX = 0.5;
 /** Heap and stack of a thread that reads or decodes (measured: 10 to 15 MiB). */
 const THREAD_BYTES = 16 * MiB;
+/** For a second thread that reads: of the selection, and its share of the budget. */
+const SECOND_THREAD_BYTES_MIN = 256 * MiB;
+const THREAD_SHARE_MAX = 1 / 32;
 /** Dropped batches and the heap's young generation before a collection, and what malloc keeps (measured: 60 to 95 MiB). */
 const GARBAGE_BYTES = 72 * MiB;
 /** Tiles get this share of the budget at least. */
@@ -54,10 +61,19 @@ export interface Budget {
   readonly batchBytes: number;
 }
 
-/** What works beside the training thread: reading or not, and how many that decode images. */
+/** What works beside the training thread: how many that read, and how many that decode images. */
 export interface Threads {
-  readonly reading: boolean;
+  readonly reading: number;
   readonly images: number;
+}
+
+/**
+ * Threads that read and hash files of folders; stores elsewhere keep none of them busy. A second one pays for itself in a large
+ * selection, and where its memory is no large part of the budget.
+ */
+export function readingThreadsFor({ bytes, memoryMaxBytes }: LoaderPlan, areFolders: boolean): number {
+  const pays = bytes >= SECOND_THREAD_BYTES_MIN && THREAD_BYTES <= memoryMaxBytes * THREAD_SHARE_MAX;
+  return areFolders && pays ? Math.min(2, availableParallelism()) : 1;
 }
 
 /** @param shards of the split, whose pages the layout keeps */
@@ -65,7 +81,7 @@ export function divideMemory(plan: LoaderPlan, shape: BatchShape, shards: number
   const { memoryMaxBytes, memoryNeededBytes, memoryKeptBytes, orderBytes } = plan;
   const more = batchesAhead(plan, shape, threads.images) - BATCHES_AHEAD;
   const batchBytes = (BATCHES_ON_THEIR_WAY + more) * batchBytesOf(plan, shape);
-  const threadBytes = THREAD_BYTES * (threads.images + (threads.reading ? 1 : 0));
+  const threadBytes = THREAD_BYTES * (threads.images + threads.reading);
   const pages = Math.min(pageBytesOf(plan, shards), shards * SHARD_OPEN_BYTES);
   const beside = GARBAGE_BYTES + SIDE_BYTES + pages + batchBytes + threadBytes;
   const least = Math.max(Math.min(memoryNeededBytes, memoryMaxBytes), memoryMaxBytes * TILES_SHARE_MIN);
@@ -80,7 +96,18 @@ export function divideMemory(plan: LoaderPlan, shape: BatchShape, shards: number
 export function batchesAhead(plan: LoaderPlan, shape: BatchShape, imageThreads: number): number {
   const batchBytes = Math.max(1, batchBytesOf(plan, shape));
   const fit = Math.floor((plan.memoryMaxBytes * BATCHES_SHARE_MAX) / batchBytes) - BATCHES_ON_THEIR_WAY;
-  return BATCHES_AHEAD + Math.max(0, Math.min(imageThreads, fit));
+  const small = isCounted(shape) ? Math.min(SMALL_AHEAD_MAX, Math.floor(SMALL_AHEAD_BYTES / batchBytes)) : 0;
+  return BATCHES_AHEAD + Math.max(0, Math.min(Math.max(imageThreads, small - BATCHES_AHEAD), fit));
+}
+
+/** How many of so many batches are gathered at a stretch: of images each as soon as it may. */
+export function gatherBurst(ahead: number, shape: BatchShape): number {
+  return isCounted(shape) ? Math.floor(ahead / 2) : 1;
+}
+
+/** Numbers only: how many bytes they are, and about how long it takes to gather them, is known. */
+function isCounted({ plans }: BatchShape): boolean {
+  return plans.every(({ kind, image }) => image === null && kind !== "text");
 }
 
 /** Numbers of one batch; texts are not counted, nobody knows how long they are. */

@@ -6,6 +6,7 @@
 import { inParallel } from "../../shards/parallel.ts";
 import { invariant } from "../../model/errors.ts";
 import { LIMITS } from "../../model/limits.ts";
+import type { Maybe } from "../../model/maybe.ts";
 import type { Runs } from "../columns/runs.ts";
 import {
   batchOf,
@@ -26,8 +27,8 @@ export interface Located {
 }
 
 export interface Locator {
-  /** Opens pages and shards, and looks at the metadata of batches, as needed. */
-  locate(rows: Float64Array, signal: AbortSignal): Promise<Located>;
+  /** Opens pages and shards, and looks at the metadata of batches, as needed: a promise only then. */
+  locate(rows: Float64Array, signal: AbortSignal): Maybe<Located>;
 }
 
 /** Reads what is missing of a shard, a segment or a tile. */
@@ -45,6 +46,7 @@ interface Missing {
  * that rows on more pages than fit are found all the same.
  */
 type Held = Map<PagePlace, readonly ShardPlace[]>;
+const NONE_HELD: Held = new Map();
 
 /** Where selection rows [begin, end) lie: row `begin` is row `first` of the tile. */
 interface Place {
@@ -68,24 +70,47 @@ interface Search {
   readonly reader: TileReader;
   readonly places: (Place | null)[];
   readonly held: Held;
+  /** For the runs of one batch, until they are counted. */
+  readonly scratch: Scratch;
 }
+
+/** Arrays for as many runs as a batch has rows. */
+type Scratch = Pick<Runs, "source" | "first" | "length">;
+
+const scratchOf = (rows: number): Scratch => ({
+  source: new Uint32Array(rows),
+  first: new Uint32Array(rows),
+  length: new Uint32Array(rows),
+});
 
 export function createLocator(layout: SelectionLayout, reader: TileReader): Locator {
   const places = new Array<Place | null>(PLACES).fill(null);
+  let scratch = scratchOf(0);
   let round = 0;
+  const find = (rows: Float64Array, held: Held): Located | Missing => {
+    if (scratch.source.length < rows.length) scratch = scratchOf(rows.length);
+    return findRuns({ layout, reader, places, held, scratch }, rows, ++round);
+  };
+
+  async function load(rows: Float64Array, missing: Missing, signal: AbortSignal): Promise<Located> {
+    const held: Held = new Map();
+    for (let { pages, parts } = missing; ;) {
+      await inParallel(pages, LIMITS.pagesInFlightMax, async ([page, wanted]) => {
+        const shards = await layout.loadPage(page, signal);
+        held.set(page, [...new Set(wanted.map((row) => shardIn(page, shards, row)))].sort(byFirstRow));
+      });
+      await Promise.all([...parts.values()].map((read) => read()));
+      places.fill(null);
+      const found = find(rows, held);
+      if ("runs" in found) return found;
+      ({ pages, parts } = found);
+    }
+  }
+
   return {
-    async locate(rows, signal) {
-      const held: Held = new Map();
-      for (;;) {
-        const found = findRuns({ layout, reader, places, held }, rows, ++round);
-        if ("runs" in found) return found;
-        await inParallel(found.pages, LIMITS.pagesInFlightMax, async ([page, wanted]) => {
-          const shards = await layout.loadPage(page, signal);
-          held.set(page, [...new Set(wanted.map((row) => shardIn(page, shards, row)))].sort(byFirstRow));
-        });
-        await Promise.all([...found.parts.values()].map((load) => load()));
-        places.fill(null);
-      }
+    locate(rows, signal) {
+      const found = find(rows, NONE_HELD);
+      return "runs" in found ? found : load(rows, found, signal);
     },
   };
 }
@@ -95,10 +120,8 @@ const byFirstRow = (a: ShardPlace, b: ShardPlace): number => a.firstRow - b.firs
 /** All runs in one pass; what is missing is gathered on the way. */
 function findRuns(search: Search, rows: Float64Array, round: number): Located | Missing {
   const { layout, places } = search;
+  const { source, first, length } = search.scratch;
   const tiles: Tile[] = [];
-  const source = new Uint32Array(rows.length);
-  const first = new Uint32Array(rows.length);
-  const length = new Uint32Array(rows.length);
   const missing = { pages: new Map<PagePlace, number[]>(), parts: new Map<object, Load>() };
   let count = 0;
   let place: Place | null = null;
@@ -120,17 +143,22 @@ function findRuns(search: Search, rows: Float64Array, round: number): Located | 
       }
     }
     const inTile = row - place.begin + place.first;
-    if (place.tile === last && inTile === next) length[count - 1] = (length[count - 1] as number) + 1;
+    const end = Math.min(rows.length, i + place.end - row);
+    const from = i;
+    while (i + 1 < end && rows[i + 1] === row + i + 1 - from) i++;
+    const found = i + 1 - from;
+    if (place.tile === last && inTile === next) length[count - 1] = (length[count - 1] as number) + found;
     else {
       last = place.tile;
       source[count] = last.slot;
       first[count] = inTile;
-      length[count++] = 1;
+      length[count++] = found;
     }
-    next = inTile + 1;
+    next = inTile + found;
   }
   if (missing.pages.size > 0 || missing.parts.size > 0) return missing;
-  return { tiles, runs: { count, rows: rows.length, source, first, length } };
+  const runs = { source: source.slice(0, count), first: first.slice(0, count), length: length.slice(0, count) };
+  return { tiles, runs: { count, rows: rows.length, ...runs } };
 }
 
 /** The place of a row, kept for rows to come where it can be; null with what must be read first added to `missing`. */

@@ -129,8 +129,10 @@ async function answer(reads: ShardReads, id: number, call: WorkerCall): Promise<
 
 const opening = openReads();
 port.on("message", (message: ToWorker) => {
-  if (message.kind === "call") {
-    void opening.then((reads) => answer(reads, message.id, message.call));
+  if (message.kind === "calls") {
+    void opening.then((reads) => {
+      for (const { id, call } of message.calls) void answer(reads, id, call);
+    });
     return;
   }
   const waiting = asked.get(message.id);

@@ -13,7 +13,7 @@ import type { LoaderPlan } from "../plan.ts";
 import { createArena, parcelCost } from "./arena.ts";
 import { createBlockCache, type BlockCache } from "./block-cache.ts";
 import { createBatchMemory } from "../batch-memory.ts";
-import { batchesAhead, divideMemory, pageBytesOf, SIDE_BYTES } from "./budget.ts";
+import { batchesAhead, divideMemory, gatherBurst, pageBytesOf, readingThreadsFor, SIDE_BYTES } from "./budget.ts";
 import { createInlineReads } from "./inline-reads.ts";
 import { loadLayout } from "./layout.ts";
 import { createLocator, type Locator } from "./locate.ts";
@@ -32,6 +32,8 @@ export interface Source {
   readonly images: ImageDecoder;
   /** Batches that are assembled, or being assembled, before they are asked for. */
   readonly batchesAhead: number;
+  /** Of these, how many are gathered at a stretch. */
+  readonly gatherBurst: number;
   /** Forgets all verified bytes, as between epochs. */
   clear(): Promise<void>;
   close(): Promise<void>;
@@ -48,8 +50,14 @@ export async function openSource(
   const shards = version.splits.find(({ name }) => name === plan.split)?.shards ?? 0;
   const layout = await loadLayout(version, plan.split, pageBytesOf(plan, shards), signal);
   const schema = schemaFromCanonical(version.schema);
-  const { reads, hasThread } = openReads(version, plan, signal, ports);
-  const threads = { reading: hasThread, images: hasImages(shape) ? imageThreadsFor(plan.bytes, ports.images) : 0 };
+  const reading = hasThread(plan, ports)
+    ? readingThreadsFor(
+        plan,
+        version.stores.every(({ spec }) => spec),
+      )
+    : 0;
+  const reads = openReads(version, reading, signal, ports);
+  const threads = { reading, images: hasImages(shape) ? imageThreadsFor(plan.bytes, ports.images) : 0 };
   const { tileBytesMax, tileBytesKept, batchBytes } = divideMemory(plan, shape, shards, threads);
   const memory = createBatchMemory(batchBytes);
   const images = createImageThreads({ threads: threads.images, memory, warn: ports.warn });
@@ -82,12 +90,14 @@ export async function openSource(
       return plans.map((column) => bindColumn(column, batch));
     },
   });
+  const ahead = batchesAhead(plan, shape, threads.images);
   return {
     locator: createLocator(layout, tiles),
     cache,
     tools: { memory, copier },
     images,
-    batchesAhead: batchesAhead(plan, shape, threads.images),
+    batchesAhead: ahead,
+    gatherBurst: gatherBurst(ahead, shape),
     clear: async () => {
       cache.clear();
       await tiles.forget();
@@ -104,17 +114,13 @@ function hasImages({ plans }: BatchShape): boolean {
   return plans.some(({ image }) => image !== null);
 }
 
-function openReads(
-  version: ConfirmedVersion,
-  plan: LoaderPlan,
-  signal: AbortSignal,
-  ports: LoaderPorts,
-): { readonly reads: ShardReads; readonly hasThread: boolean } {
+/** Whether shards are read in another thread than the caller's. */
+function hasThread({ bytes }: LoaderPlan, { reads }: LoaderPorts): boolean {
+  return reads === "worker" || (reads === "auto" && bytes >= WORKER_BYTES_MIN);
+}
+
+function openReads(version: ConfirmedVersion, threads: number, signal: AbortSignal, ports: LoaderPorts): ShardReads {
   const { dataset, version: number, stores } = version;
   const options = { where: { dataset, version: number }, stores, hashing: ports.hashing, signal };
-  const isSmall = plan.bytes < WORKER_BYTES_MIN;
-  const hasThread = ports.reads === "worker" || (ports.reads === "auto" && !isSmall);
-  return hasThread
-    ? { reads: createWorkerReads({ ...options, warn: ports.warn }), hasThread }
-    : { reads: createInlineReads(options), hasThread };
+  return threads > 0 ? createWorkerReads({ ...options, threads, warn: ports.warn }) : createInlineReads(options);
 }

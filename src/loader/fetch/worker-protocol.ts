@@ -52,7 +52,8 @@ export interface OpenedHandle {
 export type Outcome<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: ErrorJson };
 
 export type ToWorker =
-  | { readonly kind: "call"; readonly id: number; readonly call: WorkerCall }
+  /** What was called at a stretch: waking a thread costs more than a call. */
+  | { readonly kind: "calls"; readonly calls: readonly { readonly id: number; readonly call: WorkerCall }[] }
   | { readonly kind: "answer"; readonly id: number; readonly outcome: Outcome<unknown> };
 
 export type FromWorker =
