@@ -81,7 +81,7 @@ function firstStage(version: ConfirmedVersion, o: LoaderOptions, ports: LoaderPo
     });
   }
   const resumedSeed = o.resume?.order?.seed;
-  const seed = o.seed ?? resumedSeed ?? drawSeed();
+  const seed = o.seed ?? resumedSeed ?? (crypto.getRandomValues(new BigUint64Array(1))[0] as bigint);
   const columns = { xs: listColumns(o.xs, "xs"), ys: o.ys === undefined ? [] : listColumns(o.ys, "ys") };
   const shuffle = o.shuffle ?? o.resume?.order?.strength ?? false;
   const options: StageOptions = { ...o, shuffle, seed, columns };
@@ -295,8 +295,4 @@ function busy(): ShardpactError {
   return new ShardpactError("loader_busy", "another iterator of this loader took over", {
     hint: "Consume one iterator at a time, or make a loader for each.",
   });
-}
-
-function drawSeed(): bigint {
-  return crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n;
 }

@@ -4,7 +4,20 @@
  * A call that does not block goes through another thread, and for a small file that costs more than all else. Syncs are always waited for
  * elsewhere: a disk takes its time, and the thread has more to write meanwhile.
  */
-import { closeSync, fstatSync, fsync, openSync, readSync, renameSync, statSync, writeSync, type Stats } from "node:fs";
+import {
+  closeSync,
+  fstat,
+  fstatSync,
+  fsync,
+  open as openFd,
+  openSync,
+  read as readFd,
+  readSync,
+  renameSync,
+  statSync,
+  writeSync,
+  type Stats,
+} from "node:fs";
 import { open, rename, stat, type FileHandle } from "node:fs/promises";
 import { promisify } from "node:util";
 import type { Maybe } from "../model/maybe.ts";
@@ -38,53 +51,71 @@ export const asyncFiles: DirectoryFiles = {
 const syncElsewhere = promisify(fsync);
 
 export const blockingFiles: DirectoryFiles = {
-  open(path, flags) {
-    const fd = openSync(path, flags);
-    return {
-      stat: () => fstatSync(fd),
-      read: (target, at, position) => readSync(fd, target, at, target.byteLength - at, position),
-      write: (bytes, at) => writeSync(fd, bytes, at),
-      sync: () => syncElsewhere(fd),
-      close: () => closeSync(fd),
-    };
-  },
+  open: (path, flags) => blockingFile(openSync(path, flags)),
   stat: (path) => statSync(path),
   rename: (from, to) => renameSync(from, to),
 };
 
-/** Blocking reads that took longer, so many after each other, waited for a disk, and not just for a processor: the next ones should wait side by side. */
-const CACHED_READ_MS_MAX = 2;
-const SLOW_READS_MAX = 3;
+/** Blocking calls that took longer, so many after each other, waited for a disk, and not just for a processor: the next ones should wait side by side. */
+const CACHED_CALL_MS_MAX = 2;
+const SLOW_CALLS_MAX = 3;
 /** So many do, before one is tried again. */
-const READS_BESIDE = 128;
+const CALLS_BESIDE = 128;
+
+const elsewhere = { open: promisify(openFd), stat: promisify(fstat), read: promisify(readFd) };
 
 /**
- * Reads block while files come from the page cache: a read in another thread costs nearly as much again, and takes a processor
- * from others. @param nowMs a clock that never goes back
+ * Files are opened and read without leaving the thread while they come from the page cache: a call in another thread costs nearly as
+ * much again, takes a processor from others, and its answer waits until this one is idle. @param nowMs a clock that never goes back
  */
 export function cachedFiles(nowMs: () => number = () => performance.now()): DirectoryFiles {
-  let slow = 0; // blocking reads, one after the other
-  let beside = 0; // reads that are left to go without blocking
+  let slow = 0; // blocking calls, one after the other
+  let beside = 0; // calls that are left to go without blocking
+  const call = <T>(blocking: () => T, waiting: () => Promise<T>): Maybe<T> => {
+    if (beside > 0) {
+      beside--;
+      return waiting();
+    }
+    const startedMs = nowMs();
+    try {
+      return blocking();
+    } finally {
+      slow = nowMs() - startedMs > CACHED_CALL_MS_MAX ? slow + 1 : 0;
+      if (slow >= SLOW_CALLS_MAX) beside = CALLS_BESIDE;
+    }
+  };
+  const openedFd = (fd: number): OpenedFile => ({
+    ...blockingFile(fd),
+    stat: () =>
+      call(
+        () => fstatSync(fd),
+        () => elsewhere.stat(fd),
+      ),
+    read: (target, at, position) => {
+      const length = target.byteLength - at;
+      return call(
+        () => readSync(fd, target, at, length, position),
+        async () => (await elsewhere.read(fd, target, at, length, position)).bytesRead,
+      );
+    },
+  });
   return {
     ...asyncFiles,
-    async open(path, flags) {
-      const file = await open(path, flags);
-      const opened = openedFile(file);
-      return {
-        ...opened,
-        read(target, at, position) {
-          if (beside > 0) {
-            beside--;
-            return opened.read(target, at, position);
-          }
-          const startedMs = nowMs();
-          const bytes = readSync(file.fd, target, at, target.byteLength - at, position);
-          slow = nowMs() - startedMs > CACHED_READ_MS_MAX ? slow + 1 : 0;
-          if (slow >= SLOW_READS_MAX) beside = READS_BESIDE;
-          return bytes;
-        },
-      };
-    },
+    open: (path, flags) =>
+      call(
+        () => openedFd(openSync(path, flags)),
+        async () => openedFd(await elsewhere.open(path, flags)),
+      ),
+  };
+}
+
+function blockingFile(fd: number): OpenedFile {
+  return {
+    stat: () => fstatSync(fd),
+    read: (target, at, position) => readSync(fd, target, at, target.byteLength - at, position),
+    write: (bytes, at) => writeSync(fd, bytes, at),
+    sync: () => syncElsewhere(fd),
+    close: () => closeSync(fd),
   };
 }
 

@@ -37,19 +37,40 @@ let lastAsked = 0;
 const LOCAL_READS_MAX = 2;
 /** How long the end of this thread waits for files that are just being opened. */
 const LATE_MS_MAX = 1_000;
-const isLocal = setup.stores.every(({ spec }) => spec !== null);
+const readsMax = setup.stores.every(({ spec }) => spec !== null) ? LOCAL_READS_MAX : Infinity;
 const inLine: (() => void)[] = [];
 let running = 0;
+let isLooking = false;
+
+function startNext(): void {
+  const next = running < readsMax ? inLine.shift() : undefined;
+  if (!next) return;
+  running++;
+  next();
+}
+
+/** Begins one more in the next turn of the event loop: beside others only if they wait for a disk, for without that they have ended by then. */
+function startBeside(): void {
+  if (isLooking) return;
+  isLooking = true;
+  setImmediate(() => {
+    isLooking = false;
+    startNext();
+    if (inLine.length > 0 && running < readsMax) startBeside();
+  });
+}
 
 async function inTurn(read: () => Promise<void>): Promise<void> {
-  if (isLocal && running >= LOCAL_READS_MAX) await new Promise<void>((go) => inLine.push(go));
-  else running++;
+  await new Promise<void>((go) => {
+    inLine.push(go);
+    if (running === 0) startNext();
+    else startBeside();
+  });
   try {
     await read();
   } finally {
-    const next = inLine.shift();
-    if (next) next(); // takes this one's place
-    else running--;
+    running--;
+    if (inLine.length > 0) startBeside(); // in a turn of its own: other calls have come meanwhile
   }
 }
 

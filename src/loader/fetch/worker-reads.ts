@@ -12,7 +12,7 @@ import type { ShardMap, ShardReads } from "./reads.ts";
 import { shareBytes, type WorkerCall } from "./worker-protocol.ts";
 
 /** Calls that each thread has before another one is started: it is behind, and not just at work. */
-const BEHIND_CALLS = 4;
+const BEHIND_CALLS = 2;
 
 export interface WorkerReadsOptions extends ReadingThreadOptions {
   /** Threads at most. */
@@ -90,13 +90,13 @@ export function createWorkerReads(options: WorkerReadsOptions): ShardReads {
       return inline ? inline.verifiedBytes : verifiedBytes;
     },
     async forget() {
-      const forgetting = threads.map((thread) => thread?.call({ kind: "forget" }));
+      const forgetting = threads.map(async (thread) => thread?.call({ kind: "forget" }));
       await Promise.allSettled(forgetting); // what has ended meanwhile remembers nothing
       await inline?.forget();
     },
     async close() {
       closed = true;
-      await Promise.all(threads.map((thread) => thread?.close()));
+      await Promise.all(threads.map(async (thread) => thread?.close()));
       await inline?.close();
     },
   };
