@@ -34,8 +34,9 @@ export default defineConfig({
           globalSetup: ["test/support/global-setup.ts"],
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          // Each starts up to nine processes, which wait most of the time: more files side by side would wait for each other.
-          maxWorkers: 2,
+          // Each starts up to nine processes, which wait a good half of the time: three keep two cores busy, more would wait
+          // for each other.
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
         },
       },

@@ -63,7 +63,7 @@ function again(args, first) {
   if (first.files.length === 0 || first.files.length > AGAIN_FILES_MAX) return first;
   console.log(`\nonce more, alone: ${first.files.join(" ")}`);
   const projects = args.filter((arg, i) => arg === "--project" || args[i - 1] === "--project");
-  const second = vitest([...projects, "--maxWorkers=1", ...first.files]);
+  const second = vitest([...projects, "--no-file-parallelism", ...first.files]);
   for (const file of first.files.filter((name) => !second.files.includes(name))) console.log(`unsteady: ${file}`);
   const steady = first.passed + first.failed - second.passed - second.failed;
   return { code: second.code, passed: steady + second.passed, failed: second.failed, files: second.files };
