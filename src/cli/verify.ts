@@ -9,7 +9,6 @@ import type { Command } from "commander";
 import { resolve, waitForStragglers, type Resolved } from "../client/open.ts";
 import { parseRef } from "../model/names.ts";
 import type { ShardStore } from "../shards/port.ts";
-import type { ShardRef } from "../shards/shard-ref.ts";
 import { isCache } from "../shards/cache/cached-store.ts";
 import { storeUrl } from "../shards/stores/open-store.ts";
 import { verifyShard, type Finding } from "../shards/verify.ts";
@@ -95,11 +94,12 @@ async function verifyStore(
   let findings = 0;
   let shards = 0;
   let doneBytes = 0;
+  const asked = setAside ? { setAside: describe } : {};
   const onBytes = (bytes: number) => progress.update("verify", (doneBytes += bytes), totalBytes);
   try {
     for await (const entry of entriesOf(context, resolved)) {
       shards++;
-      for await (const finding of verifyShard({ entry, store, signal, onBytes })) {
+      for await (const finding of verifyShard({ entry, store, signal, onBytes, ...asked })) {
         findings += 1;
         found.count += 1;
         if (finding.kind !== "missing") found.bad += 1;
@@ -108,7 +108,6 @@ async function verifyStore(
           progress.stop();
           out.line(`✗ ${describe(finding)}`);
         }
-        if (setAside) await quarantine(store, entry, finding);
       }
     }
   } finally {
@@ -120,11 +119,6 @@ async function verifyStore(
   out.line(
     `${findings === 0 ? "✓" : "✗"} ${store.url}: ${plural(shards, "shard")}, ${bytesText(doneBytes)}, ${result}`,
   );
-}
-
-async function quarantine(store: ShardStore, entry: ShardRef, finding: Finding): Promise<void> {
-  if (finding.kind === "missing") return;
-  await store.quarantine(finding.kind === "index" ? entry.segmentIndex : entry.digest, describe(finding));
 }
 
 function describe(finding: Finding): string {

@@ -1,5 +1,5 @@
 /**
- * Owns checking one copy of a shard, whole: segment index, size, every leaf, the file's digest. Finds, changes nothing.
+ * Owns checking one copy of a shard, whole: segment index, size, every leaf, the file's digest. Finds, and changes nothing unless asked.
  */
 import { formatDigest, type Digest } from "../model/bytes.ts";
 import { ShardpactError, isShardpactError } from "../model/errors.ts";
@@ -58,12 +58,26 @@ export interface VerifyShardOptions {
   readonly index?: SegmentIndex;
   readonly signal?: AbortSignal;
   readonly onBytes?: (bytes: number) => void;
+  /** Bad objects go to quarantine, with the reason that this gives for the first thing that is wrong with each. */
+  readonly setAside?: (finding: Finding) => string;
 }
 
 const PIECE_BYTES = 8 * LIMITS.leafBytes;
 
 /** What is wrong with a store's copy of a shard; nothing when it is as agreed. @throws `store_failed`, `aborted` */
 export async function* verifyShard(options: VerifyShardOptions): AsyncGenerator<Finding> {
+  const { entry, store, setAside } = options;
+  const bad = new Map<Digest, string>();
+  for await (const finding of findAll(options)) {
+    const digest = finding.kind === "index" ? entry.segmentIndex : entry.digest;
+    if (setAside && finding.kind !== "missing" && !bad.has(digest)) bad.set(digest, setAside(finding));
+    yield finding;
+  }
+  // Not before all of it was read: in a bucket nothing can be read any more that has another name.
+  for (const [digest, reason] of bad) await store.quarantine(digest, reason);
+}
+
+async function* findAll(options: VerifyShardOptions): AsyncGenerator<Finding> {
   const { entry, store, signal } = options;
   const place = { shard: entry.name, store: store.url };
   const found = await checkIndexObject(store, entry, signal);

@@ -2,8 +2,10 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { bytesEqual, parseDigest, toHex, type Digest } from "../../src/model/bytes.ts";
+import { ShardpactError } from "../../src/model/errors.ts";
 import { openDirectoryStore } from "../../src/shards/directory-store.ts";
 import { decodeSegmentIndex } from "../../src/merkle/segment-index.ts";
+import type { ShardStore } from "../../src/shards/port.ts";
 import { openShard, type ShardReader } from "../../src/shards/reader.ts";
 import { verifyShard, type Finding } from "../../src/shards/verify.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -199,3 +201,36 @@ describe("openShard", () => {
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
+
+it("verifyShard sets a bad copy aside once all of it was read: in a bucket it can't be read afterwards", async () => {
+  await using f = await fixtureOf(1);
+  const [folder] = f.stores;
+  if (!folder) throw new Error("no store");
+  const first = 200_000;
+  const last = f.entry.bytes - 1_000_000; // in another read than the first
+  for (const at of [first, last]) await f.flip(0, f.entry.digest, at);
+  const aside: [Digest, string][] = [];
+  const bucket: ShardStore = {
+    ...folder,
+    async open(digest, signal) {
+      const handle = await folder.open(digest, signal);
+      return {
+        ...handle,
+        readInto: async (target, position) => {
+          if (aside.some(([moved]) => moved === digest)) throw new ShardpactError("not_found", "not there");
+          return handle.readInto(target, position);
+        },
+      };
+    },
+    quarantine: async (digest, reason) => void aside.push([digest, reason]),
+  };
+  const setAside = (finding: Finding) => (finding.kind === "leaf" ? `leaf at ${finding.offset}` : finding.kind);
+  const found = await findings(verifyShard({ entry: f.entry, store: bucket, setAside }));
+  const offsets = found.map((finding) => (finding.kind === "leaf" ? finding.offset : -1));
+  const distances = [first - (offsets[0] ?? 0), last - (offsets[1] ?? 0)];
+  expect([offsets.length, distances.every((bytes) => bytes >= 0 && bytes < 131_072)]).toEqual([2, true]);
+  expect(aside).toEqual([[f.entry.digest, `leaf at ${offsets[0]}`]]);
+  aside.length = 0;
+  await findings(verifyShard({ entry: f.entry, store: bucket }));
+  expect(aside).toEqual([]);
+});
