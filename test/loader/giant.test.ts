@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { arrowBatches } from "../../src/loader/arrow-batches.ts";
 import { createHostLoader, type LoaderOptions } from "../../src/loader/host-loader.ts";
 import type { HostBatch } from "../../src/loader/feed.ts";
+import { DEFAULT_PORTS } from "../../src/loader/internal.ts";
 import { createEpochOrder } from "../../src/loader/order/order.ts";
 import { sliceStep } from "../../src/loader/order/slices.ts";
 import { LIMITS } from "../../src/model/limits.ts";
@@ -18,8 +19,13 @@ let giant: GiantShard;
 beforeAll(async () => void (giant = await makeGiantShard()));
 afterAll(() => giant[Symbol.asyncDispose]());
 
+/** Threads cost more than what is read here: a window is read in them, all else without. */
 const make = (o: Partial<LoaderOptions> = {}) =>
-  createHostLoader(giant.version, { xs: ["x", "id", "odd"], batchSize: BATCH, memory: 32 * MiB, seed: 3, ...o });
+  createHostLoader(
+    giant.version,
+    { xs: ["x", "id", "odd"], batchSize: BATCH, memory: 32 * MiB, seed: 3, ...o },
+    { ...DEFAULT_PORTS, reads: o.shuffle ? "worker" : "inline" },
+  );
 
 /** Up to `count` batches from a row (in the order of the loader) on. */
 async function batchesFrom(offset: number, count: number, o: Partial<LoaderOptions> = {}): Promise<HostBatch[]> {
