@@ -11,8 +11,11 @@ import { NoWorker, type ReadingThread, type ReadingThreadOptions, startReadingTh
 import type { ShardMap, ShardReads } from "./reads.ts";
 import { shareBytes, type WorkerCall } from "./worker-protocol.ts";
 
-/** Calls that each thread has before another one is started: it is behind, and not just at work. */
-const BEHIND_CALLS = 2;
+/**
+ * Calls from which on a thread is behind, and not just at work: others then go to the next one. Sharing them evenly would wake both
+ * all the time (measured on two processors: a third slower).
+ */
+const BEHIND_CALLS = 3;
 
 export interface WorkerReadsOptions extends ReadingThreadOptions {
   /** Threads at most. */
@@ -37,13 +40,13 @@ export function createWorkerReads(options: WorkerReadsOptions): ShardReads {
     return at;
   }
 
-  /** The thread with the fewest calls, the first of equals; a new one when all that run are behind. */
-  function idlest(): number {
+  /** The first thread that is not behind, started if need be; where all are, the one with the fewest calls. */
+  function nextThread(): number {
     let best = 0;
     for (const [at, thread] of threads.entries()) {
-      const calls = threads[best]?.calls ?? 0;
-      if (!thread) return at === 0 || calls >= BEHIND_CALLS ? start(at) : best;
-      if (thread.calls < calls) best = at;
+      if (!thread) return start(at);
+      if (thread.calls < BEHIND_CALLS) return at;
+      if (thread.calls < (threads[best]?.calls ?? 0)) best = at;
     }
     return best;
   }
@@ -51,7 +54,7 @@ export function createWorkerReads(options: WorkerReadsOptions): ShardReads {
   async function via(call: WorkerCall, otherwise: (reads: ShardReads) => Promise<ShardMap | void>) {
     if (closed) throw new ShardpactError("closed", "the loader is closed");
     if (inline) return otherwise(inline);
-    const at = idlest();
+    const at = nextThread();
     try {
       return await callThread(at, call);
     } catch (error) {
