@@ -7,6 +7,7 @@
  * The queues are bounded, and so is the memory that pins may hold. Images of several batches are decoded at a time; batches are
  * mapped and come in their order. A feed belongs to one epoch; whoever abandons it calls `stop`, which gives its pins back.
  */
+import { setImmediate } from "node:timers/promises";
 import type { Digest } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import type { Maybe } from "../model/maybe.ts";
@@ -30,7 +31,12 @@ import { createRng, type Rng } from "../merkle/rng.ts";
 const PLANNED_MAX = 64;
 const PLANNED_ROWS_MAX = 65_536;
 /** They are planned in so many bursts: one after the other, until there are as many as there may be. */
-const PLANNED_BURSTS = 8;
+const PLANNED_BURSTS = 16;
+/**
+ * The event loop gets a turn after so long, though the next batch is there: a loop over promises alone would keep timers and
+ * signals waiting. Not sooner, for V8 then also does what it has put off: in a training process that is some milliseconds.
+ */
+const TURN_EVERY_MS = 1_000;
 
 /** What a map may ask for beside the columns. */
 export interface MapContext {
@@ -82,6 +88,8 @@ export interface FeedInput {
   readonly epoch: number;
   readonly offset: number;
   readonly signal: AbortSignal;
+  /** A clock that never goes back. */
+  readonly nowMs: () => number;
 }
 
 interface Planned {
@@ -192,8 +200,15 @@ export function startFeed(input: FeedInput): Feed {
     if (batch === null && input.signal.aborted) throw abortError(input.signal);
     return batch;
   };
+  let turnedMs = input.nowMs();
+  const nextTurn = async (): Promise<HostBatch | null> => {
+    await setImmediate();
+    turnedMs = input.nowMs();
+    return atEnd(await assembled.shift());
+  };
   return {
     next() {
+      if (input.nowMs() - turnedMs >= TURN_EVERY_MS) return nextTurn();
       const shifting = assembled.shift();
       return shifting instanceof Promise ? shifting.then(atEnd) : atEnd(shifting);
     },

@@ -196,7 +196,7 @@ export function createHostLoader(
     if (begins === "at row 0") state = { ...state, epoch: 0, offset: 0 };
     const { epoch, offset } = state;
     const asked = { plan, order, shape, columns: columnsDigest(columns), map: o.map, withDigest: withBytes };
-    const feed = startFeed({ ...asked, ...opened, epoch, offset, signal });
+    const feed = startFeed({ ...asked, ...opened, epoch, offset, signal, nowMs: ports.nowMs });
     active = { owner, feed };
     return feed;
   }

@@ -148,6 +148,7 @@ async function loadHostile(prepared: Prepared, mutant: Mutant, rng: Rng): Promis
     columns: plan.root,
     ...source,
     map: undefined,
+    nowMs: () => performance.now(),
     withDigest: false,
     epoch: 0,
     offset: 0,

@@ -1,8 +1,10 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseDigest } from "../../src/model/bytes.ts";
 import { isShardpactError } from "../../src/model/errors.ts";
 import { createHostLoader, type HostLoader, type LoaderOptions } from "../../src/loader/host-loader.ts";
 import type { HostBatch } from "../../src/loader/feed.ts";
+import { DEFAULT_PORTS } from "../../src/loader/internal.ts";
 import { slowOrder, slowSlice } from "./support/slow-order.ts";
 import { makeVersion, numberedBatches, type TestVersion } from "./support/version.ts";
 
@@ -203,6 +205,29 @@ describe("iterators", () => {
     const [one, two] = [loader.iterate(), loader.iterate()];
     const results = await Promise.allSettled([one.next(), two.next()]);
     expect(results.map((r) => r.status)).toEqual(["fulfilled", "rejected"]);
+  });
+
+  test("batches that are there leave the event loop alone, but for a turn once a second", async () => {
+    await using large = await makeVersion({ splits: { train: numberedBatches(5000, 2500) }, shardBytes: 1e6 });
+    for (const [stepMs, turns] of [
+      [0, 0],
+      [600, 10],
+    ] as const) {
+      let nowMs = 0;
+      const ports = { ...DEFAULT_PORTS, nowMs: () => (nowMs += stepMs), reads: "inline" } as const;
+      await using loader = createHostLoader(large.version, { ...base, batchSize: 50, shuffle: "window" }, ports);
+      const iterator = loader.iterate();
+      for (let i = 0; i < 50; i++) await iterator.next();
+      await sleep(100); // what is ahead has been planned and read
+      let turned = 0;
+      for (let i = 0; i < 20; i++) {
+        const turn = setImmediate(() => turned++);
+        expect(await iterator.next()).not.toBeNull();
+        clearImmediate(turn);
+      }
+      expect(turned).toBeGreaterThanOrEqual(turns);
+      if (turns === 0) expect(turned).toBe(0);
+    }
   });
 
   test("a late ack of an abandoned batch changes nothing", async () => {
