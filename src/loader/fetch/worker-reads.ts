@@ -13,7 +13,7 @@ import { shareBytes, type WorkerCall } from "./worker-protocol.ts";
 
 /**
  * Calls from which on a thread is behind, and not just at work: others then go to the next one. Sharing them evenly would wake both
- * all the time (measured on two processors: a third slower).
+ * all the time (measured on two processors: a fifth slower).
  */
 const BEHIND_CALLS = 3;
 
