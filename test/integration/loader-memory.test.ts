@@ -2,9 +2,12 @@
  * What a user is promised about memory, by a real process: resident memory within the budget + 20 %, no tensor and no file
  * more than before, over twenty epochs.
  */
+import { readdirSync } from "node:fs";
 import { Binary, vectorFromArray, type RecordBatch } from "apache-arrow";
 import sharp from "sharp";
 import { beforeAll, expect, test } from "vitest";
+import { createHostLoader } from "../../src/loader/host-loader.ts";
+import { DEFAULT_PORTS } from "../../src/loader/internal.ts";
 import { measureMemory } from "../loader/support/measure-memory.ts";
 import { batchOf, floatBatches, makeVersion } from "../loader/support/version.ts";
 import { collect } from "../support/collect.ts";
@@ -35,6 +38,44 @@ test.runIf(process.platform === "linux")(
     expect(new Set(report.tensors).size).toBe(1);
     expect(report.files).toHaveLength(20);
     expect(new Set(report.files).size).toBe(1);
+  },
+  300_000,
+);
+
+const threadsNow = (): number => readdirSync("/proc/self/task").length;
+
+test.runIf(process.platform === "linux")(
+  "a large selection, read by two threads, gives the bytes that one thread gives, within its budget + 20 %",
+  async () => {
+    const rows = 2_400_000; // 614 MB
+    await using data = await makeVersion({ splits: { "": floatBatches(rows, WIDTH, MiB) }, shardBytes: SHARD_BYTES });
+    await using small = await makeVersion({
+      splits: { "": floatBatches(16_000, WIDTH, MiB) },
+      shardBytes: SHARD_BYTES,
+    });
+    const memory = 512 * MiB;
+    for (const shuffle of [false, { strength: "window", windowBytes: 128 * MiB }] as const) {
+      const digests = new Set<string | null>();
+      for (const [reads, threads] of [
+        ["worker", 2],
+        ["inline", 0],
+      ] as const) {
+        const before = threadsNow();
+        const options = { xs: "x", batchSize: 256, shuffle, seed: 7, memory, receipt: "bytes" } as const;
+        await using loader = createHostLoader(data.version, options, { ...DEFAULT_PORTS, reads });
+        const iterator = loader.iterate();
+        while (await iterator.next()) loader.ack();
+        digests.add(loader.receipt().bytesDigest);
+        expect(threadsNow() - before).toBe(threads);
+      }
+      expect(digests.size).toBe(1);
+    }
+    const shuffle = { strength: "window", windowBytes: 128 * MiB } as const;
+    const report = await measureMemory(data.data, small.data, { xs: "x", batchSize: 256, shuffle, seed: 7, memory }, 8);
+    const rise = report.peakBytes - report.startBytes;
+    expect(rise / memory, `${Math.round(rise / MiB)} MiB more than before`).toBeLessThanOrEqual(1.2);
+    expect(new Set(report.tensors).size).toBe(1);
+    expect(new Set(report.files.slice(1)).size).toBe(1); // the second thread is there since the first epoch
   },
   300_000,
 );

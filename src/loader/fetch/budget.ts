@@ -1,7 +1,7 @@
 /**
  * Owns how a loader's memory is divided: what its tiles and pages may take, and what is left for all that lies beside them.
  *
- * Beside them lie row numbers, batches on their way, what the reading thread needs, and batches that were disposed but
+ * Beside them lie row numbers, batches on their way, what threads need, and batches that were disposed but
  * not collected yet: V8 lets some tens of MiB of them gather, whatever the budget is. The order's needs come first: a budget
  * of hardly more than `memoryNeededBytes` leaves nothing for the rest, and the process then takes that much more.
  */

@@ -4,7 +4,6 @@
  * Reads of one shard may go to several threads, each with files and digests of its own: a shard is large, and rows are often
  * wanted in the order of its bytes.
  */
-import type { Worker } from "node:worker_threads";
 import { isShardpactError, ShardpactError } from "../../model/errors.ts";
 import { createInlineReads } from "./inline-reads.ts";
 import { NoWorker, type ReadingThread, type ReadingThreadOptions, startReadingThread } from "./reading-thread.ts";
@@ -22,7 +21,6 @@ export interface WorkerReadsOptions extends ReadingThreadOptions {
   readonly threads: number;
   /** Told when there is no worker and reads go on inline. */
   readonly warn: (message: string) => void;
-  readonly onThread?: (worker: Worker) => void;
 }
 
 /** Targets of `read` must be views of shared memory. */
