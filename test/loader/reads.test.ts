@@ -47,14 +47,23 @@ const refuse = (message: string): void => {
   throw new Error(message);
 };
 const inWorkers =
-  (threads: number): Make =>
+  (threads: number, aloneBytes = 0): Make =>
   (stores, signal = never, told) => {
     const workers: Worker[] = [];
     const onThread = (worker: Worker): void => {
       workers.push(worker);
       told?.(worker);
     };
-    const reads = createWorkerReads({ where, stores, hashing: "blake3", threads, signal, warn: refuse, onThread });
+    const reads = createWorkerReads({
+      where,
+      stores,
+      hashing: "blake3",
+      threads,
+      aloneBytes,
+      signal,
+      warn: refuse,
+      onThread,
+    });
     return { reads, workers };
   };
 const inWorker = inWorkers(1);
@@ -242,6 +251,18 @@ describe("two threads", () => {
     expect(workers.length).toBe(2);
     await reads.close();
     expect(workers.every((worker) => worker.threadId === -1)).toBe(true);
+  });
+
+  test("the second is not started before the first has read enough to make it worth while", async () => {
+    const { store } = await storeOf("two, late");
+    const { entry } = await publishFile(source, [store]);
+    const { reads, workers } = inWorkers(2, 4 * entry.bytes)([store]);
+    await readAll(reads, entry);
+    expect([reads.verifiedBytes, workers.length]).toEqual([3 * entry.bytes, 1]);
+    await readAll(reads, entry);
+    await readAll(reads, entry);
+    expect(workers.length).toBe(2);
+    await reads.close();
   });
 
   test("a bad copy is told as bad, also by the thread that finds it gone", async () => {

@@ -15,16 +15,21 @@ import { shareBytes, type WorkerCall } from "./worker-protocol.ts";
  * all the time (measured on two processors: a fifth slower).
  */
 const BEHIND_CALLS = 3;
+/** What is verified before another thread is started, which costs as much as half of it: a first batch should not wait for that. */
+const ALONE_BYTES = 32 * 1024 * 1024;
 
 export interface WorkerReadsOptions extends ReadingThreadOptions {
   /** Threads at most. */
   readonly threads: number;
+  /** Bytes that are verified before there is more than one. */
+  readonly aloneBytes?: number;
   /** Told when there is no worker and reads go on inline. */
   readonly warn: (message: string) => void;
 }
 
 /** Targets of `read` must be views of shared memory. */
 export function createWorkerReads(options: WorkerReadsOptions): ShardReads {
+  const { aloneBytes = ALONE_BYTES } = options;
   const threads = new Array<ReadingThread | null>(options.threads).fill(null);
   let inline: ShardReads | null = null;
   let verifiedBytes = 0;
@@ -38,11 +43,11 @@ export function createWorkerReads(options: WorkerReadsOptions): ShardReads {
     return at;
   }
 
-  /** The first thread that is not behind, started if need be; where all are, the one with the fewest calls. */
+  /** The first thread that is not behind, started if need be; where all that there may be are, the one with the fewest calls. */
   function nextThread(): number {
     let best = 0;
     for (const [at, thread] of threads.entries()) {
-      if (!thread) return start(at);
+      if (!thread) return at === 0 || verifiedBytes >= aloneBytes ? start(at) : best;
       if (thread.calls < BEHIND_CALLS) return at;
       if (thread.calls < (threads[best]?.calls ?? 0)) best = at;
     }
