@@ -31,7 +31,7 @@ import { createRng, type Rng } from "../merkle/rng.ts";
 const PLANNED_MAX = 64;
 const PLANNED_ROWS_MAX = 65_536;
 /** They are planned in so many bursts: one after the other, until there are as many as there may be. */
-const PLANNED_BURSTS = 16;
+const PLANNED_BURSTS = 8;
 /**
  * The event loop gets a turn after so long, though the next batch is there: a loop over promises alone would keep timers and
  * signals waiting. Not sooner, for V8 then also does what it has put off: in a training process that is some milliseconds.
