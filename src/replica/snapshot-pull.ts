@@ -1,8 +1,9 @@
 /**
  * Owns asking for the pieces of a snapshot: a window of them, each with a deadline, written in order.
  *
- * A piece that does not come is asked for again, less and less often; pieces that come twice, late or too early are
- * dropped or wait in the window, which bounds the memory.
+ * A piece that does not come is asked for again after as long as pieces take here (RFC 6298), and less and less often
+ * while none comes at all; pieces that come twice, late or too early are dropped or wait in the window, which bounds the
+ * memory.
  */
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
@@ -13,8 +14,9 @@ import type { Runtime } from "./runtime.ts";
 import { decodeBulk, encodeWant, type SnapshotOffer } from "./snapshot-messages.ts";
 
 const LOOK_EVERY_MS = 100;
-/** For one piece, doubled with each time that it is asked for. */
-const CHUNK_MS = 1_000;
+/** For a piece before the first one has come, and at the least and most after it. */
+const CHUNK_MS_FIRST = 1_000;
+const CHUNK_MS_MIN = 200;
 const CHUNK_MS_MAX = 8_000;
 /** Without any piece: the attempt ends with `timeout`. */
 const STALL_MS_MAX = 30_000;
@@ -36,7 +38,8 @@ export interface PullOptions {
 }
 
 interface Piece {
-  asked: number;
+  readonly firstMs: number;
+  askedMs: number;
   dueMs: number;
   bytes: Uint8Array | null;
 }
@@ -45,6 +48,7 @@ export function startPull({ offer, sink, bulk, runtime, ...options }: PullOption
   const chunkBytes = LIMITS.snapshotChunkBytesMax;
   /** By offset: those of the window. */
   const pieces = new Map<number, Piece>();
+  const patience = createPatience();
   let next = sink.offset;
   let movedMs = runtime.monotonicMs();
   let transport: Transport | null = null;
@@ -63,14 +67,14 @@ export function startPull({ offer, sink, bulk, runtime, ...options }: PullOption
   }
 
   function ask(offset: number, piece: Piece): void {
-    piece.dueMs = runtime.monotonicMs() + Math.min(CHUNK_MS_MAX, CHUNK_MS * 2 ** piece.asked);
-    piece.asked += 1;
+    piece.askedMs = runtime.monotonicMs();
+    piece.dueMs = piece.askedMs + patience.waitMs();
     transport?.publish(options.wantSubject, encodeWant({ digest: offer.digest, offset }));
   }
 
   function fill(): void {
     while (!over && pieces.size < LIMITS.snapshotChunksInFlightMax && next < offer.bytes) {
-      const piece: Piece = { asked: 0, dueMs: 0, bytes: null };
+      const piece: Piece = { firstMs: runtime.monotonicMs(), askedMs: 0, dueMs: 0, bytes: null };
       pieces.set(next, piece);
       ask(next, piece);
       next += chunkBytes;
@@ -81,7 +85,10 @@ export function startPull({ offer, sink, bulk, runtime, ...options }: PullOption
     const nowMs = runtime.monotonicMs();
     if (nowMs - movedMs > STALL_MS_MAX)
       return end(new ShardpactError("timeout", `no piece came in ${STALL_MS_MAX} ms`), true);
-    for (const [offset, piece] of pieces) if (piece.bytes === null && nowMs >= piece.dueMs) ask(offset, piece);
+    const late = [...pieces].filter(([, piece]) => piece.bytes === null && nowMs >= piece.dueMs);
+    if (late.length === 0) return;
+    patience.none();
+    for (const [offset, piece] of late) ask(offset, piece);
   }
 
   function received(data: Uint8Array): void {
@@ -92,6 +99,7 @@ export function startPull({ offer, sink, bulk, runtime, ...options }: PullOption
     if (!piece || piece.bytes || message.bytes.byteLength !== expected) return;
     piece.bytes = message.bytes;
     movedMs = runtime.monotonicMs();
+    patience.came(movedMs - piece.firstMs, movedMs - piece.askedMs);
     writing ??= write().finally(() => {
       writing = null;
     });
@@ -132,6 +140,29 @@ export function startPull({ offer, sink, bulk, runtime, ...options }: PullOption
     async stop() {
       end(null, false);
       await writing;
+    },
+  };
+}
+
+/** How long to wait for a piece: RFC 6298, section 2, with pieces for segments. */
+function createPatience(): { waitMs(): number; came(sinceFirstMs: number, sinceLastMs: number): void; none(): void } {
+  let smoothedMs: number | null = null;
+  let deviationMs = 0;
+  let doubled = 0;
+  return {
+    waitMs() {
+      const usualMs = smoothedMs === null ? CHUNK_MS_FIRST : Math.max(CHUNK_MS_MIN, smoothedMs + 4 * deviationMs);
+      return Math.min(CHUNK_MS_MAX, usualMs * 2 ** doubled);
+    },
+    came(sinceFirstMs, sinceLastMs) {
+      doubled = 0;
+      // Which asking it answers is not known: the first one as long as the link is not known either (it may be slow).
+      const tookMs = smoothedMs === null ? sinceFirstMs : sinceLastMs;
+      deviationMs = smoothedMs === null ? tookMs / 2 : (3 * deviationMs + Math.abs(smoothedMs - tookMs)) / 4;
+      smoothedMs = smoothedMs === null ? tookMs : (7 * smoothedMs + tookMs) / 8;
+    },
+    none() {
+      doubled += 1;
     },
   };
 }

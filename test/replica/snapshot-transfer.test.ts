@@ -172,6 +172,38 @@ test("every piece travels once when nothing is lost, a window of four at a time"
   expect(await world.until(() => spool.heldAt() === Infinity, 20_000)).toBe(true);
 });
 
+test("a lost piece costs about what a piece takes on this link, lost again and again or not", async () => {
+  const world = createWorld();
+  const { sender, reports } = await startSender(world, await storesWith(history(30, 100_000)));
+  await startReceiver(world);
+  let n = 0;
+  world.bus.setFaults({
+    deliver(_from, to, subject) {
+      const isChunk = subject === SUBJECTS.bulk(GROUP, "r2", "r1");
+      if (isChunk && to === "r2" && (n += 1) > 4 && n % 3 !== 0) return [];
+      return [subject.includes(".bulk.") ? 5 : 1];
+    },
+  });
+  sender.start("r2", 1);
+  expect(await world.until(() => reports.length > 0)).toBe(true);
+  expect(n).toBeGreaterThan(20);
+  // 23 pieces, and two of three lost.
+  expect(world.scheduler.nowMs()).toBeLessThan(12_000);
+});
+
+test("a slow link is not filled with pieces that are on their way", async () => {
+  const world = createWorld(3_000);
+  const { sender, reports } = await startSender(world, await storesWith(history(30, 100_000)));
+  await startReceiver(world);
+  sender.start("r2", 1);
+  expect(await world.until(() => reports.length > 0)).toBe(true);
+  const inFirstWindow = (offset: number): boolean => offset < 4 * CHUNK_BYTES;
+  // Until it knows the link: again after one second, and after two more.
+  expect(wantsOf(world).filter(inFirstWindow)).toHaveLength(12);
+  const others = wantsOf(world).filter((offset) => !inFirstWindow(offset));
+  expect(others).toEqual([...new Set(others)]);
+});
+
 test("a receiver goes on at the byte where it was when the sender's process was killed and started again", async () => {
   const world = createWorld(50);
   const stores = await storesWith(history(30, 100_000));
