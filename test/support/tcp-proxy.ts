@@ -64,7 +64,10 @@ export async function openTcpProxy(host: string, port: number): Promise<TcpProxy
   const listen = (at: number): Promise<void> =>
     new Promise((resolve, reject) => {
       server.once("error", reject);
-      server.listen(at, "127.0.0.1", () => resolve());
+      server.listen(at, "127.0.0.1", () => {
+        server.off("error", reject);
+        resolve();
+      });
     });
   await listen(0);
   const own = (server.address() as AddressInfo).port;

@@ -9,18 +9,18 @@
  * by default: a store is never believed, and what a power loss takes is put again by the next publish.
  */
 import { randomBytes } from "node:crypto";
-import { type NatsConnection, NatsError, type ObjectStore, connect, nkeyAuthenticator } from "nats";
+import { type NatsConnection, NatsError, connect, nkeyAuthenticator } from "nats";
 import { z } from "zod";
 import { type Digest, utf8 } from "../../model/bytes.ts";
 import { ShardpactError } from "../../model/errors.ts";
 import { LIMITS } from "../../model/limits.ts";
-import { checkPut, createObjectDigest } from "../object-digest.ts";
 import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "../port.ts";
 import { createGuard, digestOf, type Guard, hexOf, throwIfAborted } from "./guard.ts";
 import { type NatsLine, watchLine } from "./nats-line.ts";
+import { deleteNatsObject, type NatsBucket, putNatsObject } from "./nats-object.ts";
+import { type NatsEntry, pieceName, uploadToNats } from "./nats-upload.ts";
 import { isWholeCopy } from "./whole-copy.ts";
 
-const PIECE_BYTES = 1024 * 1024;
 /** Pieces of one open object that are kept: reads of neighbouring leaves fall into the same one. */
 const PIECES_KEPT = 4;
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -33,14 +33,16 @@ const entrySchema = z.object({
   pieceBytes: z.number().int().positive(),
   upload: z.string(),
 });
-type Entry = z.infer<typeof entrySchema>;
 
 interface Buckets {
   readonly line: NatsLine;
-  readonly entries: ObjectStore;
-  readonly pieces: ObjectStore;
-  readonly quarantine: ObjectStore;
+  readonly entries: NatsBucket;
+  readonly pieces: NatsBucket;
+  readonly quarantine: NatsBucket;
 }
+
+/** How long a read waits for its line: as `line.read` does, or as `line.put`. */
+type Asking = NatsLine["read"];
 
 export interface NatsStoreOptions {
   /** NKey seed to authenticate with. */
@@ -93,12 +95,17 @@ async function connectTo(address: string, bucket: string, { seed }: NatsStoreOpt
     ...(seed === undefined ? {} : { authenticator: nkeyAuthenticator(utf8(seed)) }),
   });
   try {
-    const { views } = nc.jetstream({ timeout: LIMITS.storeRequestTimeoutMs });
+    const js = nc.jetstream({ timeout: LIMITS.storeRequestTimeoutMs });
+    const jsm = await nc.jetstreamManager({ timeout: LIMITS.storeRequestTimeoutMs });
+    const payloadBytesMax = nc.info?.max_payload ?? LIMITS.natsMaxPayloadBytesMin;
     // The client copies its own options into the stream's, and servers since 2.14 refuse a field that they don't know: this
     // one is read by the client and not copied.
     const options = Object.create({ replicas: Number(at.searchParams.get("replicas") ?? 1) }) as { replicas: number };
     const [entries, pieces, quarantine] = await Promise.all(
-      ["", "-pieces", "-quarantine"].map((suffix) => views.os(`${bucket}${suffix}`, options)),
+      ["", "-pieces", "-quarantine"].map(async (suffix): Promise<NatsBucket> => {
+        const name = `${bucket}${suffix}`;
+        return { name, objects: await js.views.os(name, options), js, jsm, payloadBytesMax };
+      }),
     );
     return { nc, line: watchLine(nc), entries, pieces, quarantine } as Connected;
   } catch (error) {
@@ -121,49 +128,54 @@ function natsStore(url: string, connection: Connection): ShardStore {
     guard.close();
     return connection.close();
   };
-  const store: ShardStore = {
+  const stat = async ({ entries }: Buckets, asking: Asking, digest: Digest): Promise<ObjectInfo | null> => {
+    const entry = await asking(() => entryOf(entries, hexOf(digest)));
+    return entry && { digest, bytes: entry.bytes };
+  };
+  const open = async (
+    buckets: Buckets,
+    asking: Asking,
+    digest: Digest,
+    signal?: AbortSignal,
+  ): Promise<ObjectHandle> => {
+    throwIfAborted(signal);
+    const entry = await asking(() => entryOf(buckets.entries, hexOf(digest)), signal);
+    if (!entry) throw new Missing("not there");
+    return openedObject(buckets.pieces, asking, guard, digest, entry, signal);
+  };
+  return {
     url,
-    open: (digest, signal) =>
-      run(`opening ${digest}`, async (buckets) => {
-        throwIfAborted(signal);
-        const entry = await entryOf(buckets, digest, signal);
-        if (!entry) throw new Missing("not there");
-        return openedObject(buckets, guard, digest, entry, signal);
-      }),
-    stat: (digest) =>
-      run(`looking for ${digest}`, async (buckets) => {
-        const entry = await entryOf(buckets, digest);
-        return entry && { digest, bytes: entry.bytes };
-      }),
+    open: (digest, signal) => run(`opening ${digest}`, (buckets) => open(buckets, buckets.line.read, digest, signal)),
+    stat: (digest) => run(`looking for ${digest}`, (buckets) => stat(buckets, buckets.line.read, digest)),
     put: (digest, source, options = {}) =>
-      run(`storing ${digest}`, (buckets) => putObject(buckets, store, digest, source, options)),
+      run(`storing ${digest}`, (buckets) => {
+        // A put waits for its line, and so does what it reads. The guard has the last word on what is thrown.
+        const there: Pick<ShardStore, "stat" | "open"> = {
+          stat: (it) => guard.run(`looking for ${it}`, () => stat(buckets, buckets.line.put, it)),
+          open: (it, signal) => guard.run(`opening ${it}`, () => open(buckets, buckets.line.put, it, signal)),
+        };
+        return putObject(buckets, there, { storeUrl: url, digest, source, options });
+      }),
     async *list() {
       yield* await run("listing", (buckets) => Promise.resolve(listObjects(buckets, guard)));
     },
-    quarantine: (digest, reason) =>
-      run(`quarantining ${digest}`, async ({ line, entries, quarantine }) => {
-        const bytes = await line.read(() => entries.getBlob(hexOf(digest)));
-        if (bytes === null) return; // somebody else was first
-        const name = `${hexOf(digest)}.${randomBytes(4).toString("hex")}`;
-        await quarantine.putBlob({ name, description: `${new Date().toISOString()} ${reason}` }, bytes);
-        await entries.delete(hexOf(digest));
-      }),
+    quarantine: (digest, reason) => run(`quarantining ${digest}`, (buckets) => setAside(buckets, digest, reason)),
     close,
     [Symbol.asyncDispose]: close,
   };
-  return store;
 }
 
-async function entryOf({ line, entries }: Buckets, digest: Digest, signal?: AbortSignal): Promise<Entry | null> {
-  const bytes = await line.read(() => entries.getBlob(hexOf(digest)), signal);
+async function entryOf({ objects }: NatsBucket, name: string): Promise<NatsEntry | null> {
+  const bytes = await objects.getBlob(name);
   return bytes && entrySchema.parse(JSON.parse(new TextDecoder().decode(bytes)));
 }
 
 function openedObject(
-  { line, pieces }: Buckets,
+  { objects }: NatsBucket,
+  asking: Asking,
   guard: Guard,
   digest: Digest,
-  { bytes, pieceBytes, upload }: Entry,
+  { bytes, pieceBytes, upload }: NatsEntry,
   signal: AbortSignal | undefined,
 ): ObjectHandle {
   const kept = new Map<number, Promise<Uint8Array>>();
@@ -183,7 +195,7 @@ function openedObject(
   }
 
   async function fetchPiece(n: number): Promise<Uint8Array> {
-    const found = await line.read(() => pieces.getBlob(pieceName(digest, upload, n)), signal);
+    const found = await asking(() => objects.getBlob(pieceName(digest, upload, n)), signal);
     const expected = Math.min(pieceBytes, bytes - n * pieceBytes);
     if (found?.byteLength !== expected) {
       throw new Error(`piece ${n} has ${found?.byteLength ?? "no"} bytes and not ${expected}`);
@@ -211,78 +223,60 @@ function openedObject(
   };
 }
 
+interface Put {
+  readonly storeUrl: string;
+  readonly digest: Digest;
+  readonly source: AsyncIterable<Uint8Array>;
+  readonly options: PutOptions;
+}
+
 async function putObject(
   buckets: Buckets,
-  store: ShardStore,
-  digest: Digest,
-  source: AsyncIterable<Uint8Array>,
-  options: PutOptions,
+  there: Pick<ShardStore, "stat" | "open">,
+  put: Put,
 ): Promise<"stored" | "present"> {
-  const { entries, pieces } = buckets;
-  const { bytes, signal, onBytes, ...rest } = options;
+  const { line, entries, pieces } = buckets;
+  const { digest, options } = put;
+  const { bytes, signal, onBytes: _, ...rest } = options;
   throwIfAborted(signal);
-  if (bytes !== undefined && (await isWholeCopy(store, digest, bytes, options))) return "present";
-  const hash = createObjectDigest(options.context);
-  const upload = randomBytes(8).toString("hex");
-  let written = 0;
-  let count = 0;
-  try {
-    for await (const piece of cutInPieces(source)) {
-      throwIfAborted(signal);
-      hash.update(piece);
-      await pieces.putBlob({ name: pieceName(digest, upload, count) }, piece);
-      count += 1;
-      written += piece.byteLength;
-      onBytes?.(piece.byteLength);
-    }
-    checkPut(store.url, digest, hash.digest(), written);
-    const isThere = await isWholeCopy(store, digest, written, { ...rest, ...(signal ? { signal } : {}) });
-    if (!isThere) {
-      const before = await entryOf(buckets, digest).catch(() => null);
-      const entry: Entry = { bytes: written, pieceBytes: PIECE_BYTES, upload };
-      await entries.putBlob({ name: hexOf(digest) }, utf8(JSON.stringify(entry)));
-      count = 0;
-      if (before) await removePieces(pieces, digest, before.upload, Math.ceil(before.bytes / before.pieceBytes));
-    }
-    return isThere ? "present" : "stored";
-  } finally {
-    await removePieces(pieces, digest, upload, count);
-  }
+  if (bytes !== undefined && (await isWholeCopy(there, digest, bytes, options))) return "present";
+  return uploadToNats({
+    ...{ ...put, entries, pieces },
+    ask: (step) => line.put(step, signal),
+    askBriefly: (step) => line.read(step),
+    isWholeThere: (size) => isWholeCopy(there, digest, size, { ...rest, ...(signal ? { signal } : {}) }),
+    entry: () => line.put(() => entryOf(entries, hexOf(digest)), signal),
+    setAside: () => line.read(() => uploadsAside(buckets, digest)),
+  });
 }
 
-/** Of an upload that came to nothing, or that another one replaced. What can't be removed now takes room, no more. */
-async function removePieces(pieces: ObjectStore, digest: Digest, upload: string, count: number): Promise<void> {
-  for (let n = 0; n < count; n++) await pieces.delete(pieceName(digest, upload, n)).catch(() => undefined);
+/** The entry moves to the quarantine, its pieces stay. A copy that is put in its place meanwhile stays as well. */
+async function setAside({ line, entries, quarantine }: Buckets, digest: Digest, reason: string): Promise<void> {
+  const found = await line.read(() => entries.objects.info(hexOf(digest)));
+  const bytes = found && !found.deleted ? await line.read(() => entries.objects.getBlob(hexOf(digest))) : null;
+  if (!found || bytes === null) return; // somebody else was first
+  const name = `${hexOf(digest)}.${randomBytes(4).toString("hex")}`;
+  const description = `${new Date().toISOString()} ${reason}`;
+  const nextId = (): string => `${name}.${randomBytes(4).toString("hex")}`;
+  await putNatsObject(quarantine, line.read, { name, bytes, nextId, description });
+  await deleteNatsObject(entries, line.read, found);
 }
 
-/** Pieces of exactly `PIECE_BYTES`, the last one short; none of nothing. */
-async function* cutInPieces(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let piece = new Uint8Array(PIECE_BYTES);
-  let filled = 0;
-  for await (const chunk of source) {
-    for (let at = 0; at < chunk.byteLength;) {
-      const part = chunk.subarray(at, at + PIECE_BYTES - filled);
-      piece.set(part, filled);
-      filled += part.byteLength;
-      at += part.byteLength;
-      if (filled < PIECE_BYTES) continue;
-      yield piece;
-      piece = new Uint8Array(PIECE_BYTES);
-      filled = 0;
-    }
+/** Uploads of copies in quarantine. */
+async function uploadsAside({ quarantine }: Buckets, digest: Digest): Promise<ReadonlySet<string>> {
+  const uploads = new Set<string>();
+  for (const { name } of await quarantine.objects.list()) {
+    const entry = name.startsWith(hexOf(digest)) ? await entryOf(quarantine, name) : null;
+    if (entry) uploads.add(entry.upload);
   }
-  if (filled > 0) yield piece.subarray(0, filled);
+  return uploads;
 }
 
 async function* listObjects(buckets: Buckets, guard: Guard): AsyncGenerator<ObjectInfo> {
   const { line, entries } = buckets;
-  for (const { name, deleted } of await guard.run("listing", () => line.read(() => entries.list()))) {
+  for (const { name, deleted } of await guard.run("listing", () => line.read(() => entries.objects.list()))) {
     const digest = digestOf(name);
-    const entry = digest && !deleted ? await guard.run("listing", () => entryOf(buckets, digest)) : null;
+    const entry = digest && !deleted ? await guard.run("listing", () => line.read(() => entryOf(entries, name))) : null;
     if (digest && entry) yield { digest, bytes: entry.bytes };
   }
-}
-
-function pieceName(digest: Digest, upload: string, n: number): string {
-  return `${hexOf(digest)}/${upload}/${n}`;
 }
