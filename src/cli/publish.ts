@@ -69,6 +69,7 @@ async function publish(context: Context, dataset: string, source: readonly strin
   }
   const store = await stores.writable(o.store === undefined ? [] : [o.store]);
   const progress = createProgress(out.json);
+  const warnings: string[] = [];
   const options: PublishOptions = {
     timeoutMs,
     signal,
@@ -82,7 +83,10 @@ async function publish(context: Context, dataset: string, source: readonly strin
     append: o.append === true,
     rebase: o.rebase === true,
     onProgress: ({ phase, doneBytes, totalBytes, warning }) => {
-      if (warning !== undefined && !out.json) progress.warn(warning);
+      if (warning !== undefined) {
+        warnings.push(warning);
+        progress.warn(warning);
+      }
       progress.update(phase, doneBytes, totalBytes, phase === "import" ? "rows" : "bytes");
     },
   };
@@ -92,7 +96,7 @@ async function publish(context: Context, dataset: string, source: readonly strin
   } finally {
     progress.stop();
   }
-  out.data({ ...info, store: store.url });
+  out.data({ ...info, store: store.url, warnings });
   out.line(lineOf(info));
   out.line(`shards are in ${store.url}`);
 }

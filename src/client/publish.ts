@@ -110,6 +110,8 @@ async function importIfNeeded(base: Base | null, source: PublishSource, o: Publi
       hint: "Leave key and shuffle out, or write the batches into files and publish those.",
     });
   }
+  let doneBytes = 0; // rows
+  let totalBytes = 0;
   const before = base?.splitRule.kind === "key" ? { rule: base.splitRule, splits: base.splits } : undefined;
   const options: ImportOptions = {
     sources: typeof source === "string" ? [source] : source,
@@ -119,8 +121,11 @@ async function importIfNeeded(base: Base | null, source: PublishSource, o: Publi
     ...(o.shuffle === undefined ? {} : { shuffle: o.shuffle }),
     ...(o.types === undefined ? {} : { types: o.types }),
     ...(o.signal === undefined ? {} : { signal: o.signal }),
-    onProgress: ({ rows, rowsTotal }) =>
-      o.onProgress?.({ phase: "import", doneBytes: rows, totalBytes: rowsTotal ?? 0 }),
+    onProgress: ({ rows, rowsTotal }) => {
+      [doneBytes, totalBytes] = [rows, rowsTotal ?? 0];
+      o.onProgress?.({ phase: "import", doneBytes, totalBytes });
+    },
+    onWarning: (warning) => o.onProgress?.({ phase: "import", doneBytes, totalBytes, warning }),
   };
   return (await needsImport(options)) ? importSources(options) : null;
 }

@@ -71,9 +71,27 @@ const PLAIN: Readonly<Record<string, () => DataType>> = {
 /** Texts in all but their type. */
 const AS_TEXT = /^(ENUM|UUID|JSON)/;
 
-/** What to select a column as, so that `arrowTypeOf` knows it. */
+/** What to select a column as, so that `arrowTypeOf` knows it: texts of other names, in lists and structs too. */
 export function castOf(type: DuckDBType): string | null {
-  return AS_TEXT.test(type.toString()) ? "VARCHAR" : null;
+  const name = type.toString();
+  if (isList(name)) {
+    const inner = castOf((type as DuckDBListType).valueType);
+    return inner === null ? null : inner + (/\[\d*\]$/.exec(name)?.[0] ?? "[]");
+  }
+  if (AS_TEXT.test(name)) return "VARCHAR";
+  if (!name.startsWith("STRUCT")) return null;
+  const { entryNames, entryTypes } = type as DuckDBStructType;
+  const inner = entryTypes.map(castOf);
+  if (inner.every((cast) => cast === null)) return null;
+  const entries = inner.map((cast, i) => {
+    return `"${(entryNames[i] ?? "").replaceAll('"', '""')}" ${cast ?? String(entryTypes[i])}`;
+  });
+  return `STRUCT(${entries.join(", ")})`;
+}
+
+/** A list's name is that of its items and brackets; those of a fixed-size list hold its length. */
+function isList(name: string): boolean {
+  return name.endsWith("]");
 }
 
 /** @throws ShardpactError `type_unsupported` naming the column */
@@ -81,6 +99,11 @@ export function arrowTypeOf(type: DuckDBType, column: string): DataType {
   const name = type.toString();
   const plain = PLAIN[name];
   if (plain) return plain();
+  if (isList(name)) {
+    const { valueType } = type as DuckDBListType;
+    const item = new Field("item", arrowTypeOf(valueType, column), true);
+    return name.endsWith("[]") ? new List(item) : new FixedSizeList((type as DuckDBArrayType).length, item);
+  }
   if (name.startsWith("DECIMAL")) {
     const { width, scale } = type as DuckDBDecimalType;
     return new Decimal(scale, width, DECIMAL_WORDS * 32);
@@ -93,16 +116,9 @@ export function arrowTypeOf(type: DuckDBType, column: string): DataType {
     });
     return new Struct(fields);
   }
-  // A fixed-size list's name ends with its length in brackets, a list's with empty ones.
-  if (/\[\d+\]$/.test(name)) {
-    const { length, valueType } = type as DuckDBArrayType;
-    return new FixedSizeList(length, new Field("item", arrowTypeOf(valueType, column), true));
-  }
-  if (name.endsWith("[]"))
-    return new List(new Field("item", arrowTypeOf((type as DuckDBListType).valueType, column), true));
   throw new ShardpactError("type_unsupported", `column '${column}' is of type ${name}, which has no place in a shard`, {
     details: { column, type: name },
-    hint: `Name another type for it (--schema '{"${column}": "DOUBLE"}'), or leave it out.`,
+    hint: `Name another type for it: --schema '{"${column}": "${name.endsWith("HUGEINT") ? "UBIGINT" : "VARCHAR"}"}'.`,
   });
 }
 

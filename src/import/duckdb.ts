@@ -5,40 +5,44 @@
  * of text formats come from all rows and not from a sample, and nothing is fetched from outside.
  */
 import type { DuckDBConnection, DuckDBResult } from "@duckdb/node-api";
-import { Field, Schema } from "apache-arrow";
+import { DataType, Field, Schema } from "apache-arrow";
 import { ShardpactError } from "../model/errors.ts";
+import type { SourceFile } from "../shards/sources.ts";
+import { quote, readOf, requireOneTable, roundedColumns, strayPartitions, type TableFormat } from "./duckdb-files.ts";
 import { arrowTypeOf, castOf, duckRows } from "./duckdb-rows.ts";
-import type { RowReader } from "./row-source.ts";
-
-export type TableFormat = "parquet" | "csv" | "ndjson";
+import type { RowChunk, RowReader, RowSource } from "./row-source.ts";
 
 export interface TableOptions {
   readonly format: TableFormat;
-  readonly paths: readonly string[];
+  readonly files: readonly SourceFile[];
   /** DuckDB types by column; what is not named keeps the file's, or the one that all of its values have. */
   readonly types: Readonly<Record<string, string>>;
   readonly threads?: number;
+  /** What comes out otherwise than it stands in the files. */
+  readonly onWarning?: (text: string) => void;
 }
 
-const READERS: Readonly<Record<TableFormat, string>> = {
-  parquet: "read_parquet",
-  csv: "read_csv",
-  ndjson: "read_json",
-};
-const OPTIONS: Readonly<Record<TableFormat, string>> = {
-  parquet: "union_by_name = false",
-  csv: "sample_size = -1, union_by_name = false",
-  ndjson: "sample_size = -1, format = 'newline_delimited', maximum_depth = -1",
-};
+/**
+ * Of the column that tells the last row, which is none: a stream that fails ends like one that is done, without an error. Where this
+ * row does not come, rows are missing.
+ */
+const END = '"shardpact end of rows"';
 
 /** Which engine reads, for the importer's id. @throws ShardpactError `setup_failed` */
 export async function duckdbVersion(): Promise<string> {
   return `duckdb ${(await loadDuckdb()).version()}`;
 }
 
-/** @throws ShardpactError `setup_failed`, `shard_malformed` (a file that DuckDB refuses), `column_unknown`, `type_unsupported` */
+/**
+ * @throws ShardpactError `setup_failed`, `shard_malformed` (a file that DuckDB refuses), `schema_differs` (files of other columns),
+ * `column_unknown`, `type_unsupported`
+ */
 export async function openTable(options: TableOptions): Promise<RowReader> {
-  const { format, paths, types, threads } = options;
+  const { format, types, threads, onWarning } = options;
+  // A CSV file of no bytes has no header either.
+  const warned = new Set<string>();
+  const files = format === "csv" ? options.files.filter(({ bytes }) => bytes > 0) : options.files;
+  if (files.length === 0) return { schema: new Schema([]), rowsTotal: 0, async *chunks() {}, close: () => undefined };
   checkTypes(types);
   const { DuckDBInstance } = await loadDuckdb();
   const instance = await DuckDBInstance.create(":memory:", {
@@ -53,11 +57,14 @@ export async function openTable(options: TableOptions): Promise<RowReader> {
   };
   try {
     await connection.run("set TimeZone = 'UTC'").catch(() => undefined); // without the time zone extension it is UTC
-    const read = (how: string) => `${READERS[format]}([${paths.map(quotePath).join(", ")}], ${how})`;
-    const from = read(optionsOf(format, types));
+    await requireOneTable(connection, format, files);
+    const from = readOf(format, files, typesOf(format, types));
     // A CSV's types are for the pass over all rows to find; here its names are enough.
-    const selected = await selectList(connection, format === "csv" ? read("all_varchar = true") : from, types);
-    const sql = `select ${selected.join(", ")} from ${from}`;
+    const described = format === "csv" ? readOf(format, files, ", all_varchar = true") : from;
+    const selected = await selectList(connection, described, files, types);
+    for (const name of format === "parquet" ? await roundedColumns(connection, files) : [])
+      onWarning?.(`column '${name}' has nanoseconds and a time zone: it comes in microseconds`);
+    const sql = `select ${selected.join(", ")}, false as ${END} from ${from} union all select ${"null, ".repeat(selected.length)}true`;
     const rowsTotal = format === "parquet" ? await countRows(connection, from) : null;
     const result = await connection.stream(sql);
     return { ...readerOf(result, sql), rowsTotal, close };
@@ -67,18 +74,22 @@ export async function openTable(options: TableOptions): Promise<RowReader> {
   }
 
   function readerOf(result: DuckDBResult, sql: string): Pick<RowReader, "schema" | "chunks"> {
-    const fields = result.columnNames().map((name, i) => {
+    const names = result.columnNames().slice(0, -1);
+    const fields = names.map((name, i) => {
       return new Field(name.normalize("NFC"), arrowTypeOf(result.columnType(i), name), true);
     });
     return {
       schema: new Schema(fields),
       async *chunks() {
         try {
-          for (let rows = result; ;) {
-            const chunk = await rows.fetchChunk();
-            if (!chunk || chunk.rowCount === 0) return;
+          for (let isEnd = false; !isEnd;) {
+            const chunk = await result.fetchChunk();
+            if (!chunk || chunk.rowCount === 0) throw await whatFailed(sql);
+            isEnd = chunk.getColumnVector(fields.length).getItem(chunk.rowCount - 1) === true;
+            const rows = chunk.rowCount - Number(isEnd);
             const columns = fields.map((field, i) => duckRows(chunk.getColumnVector(i), field.type));
-            yield { rows: chunk.rowCount, columns };
+            if (format === "csv") warnOfDigits(fields, columns, rows);
+            if (rows > 0) yield { rows, columns };
           }
         } catch (error) {
           throw asMalformed(error, options, sql);
@@ -86,20 +97,50 @@ export async function openTable(options: TableOptions): Promise<RowReader> {
       },
     };
   }
+
+  /** The error that ended a stream: read again, as a whole, all of every row. */
+  async function whatFailed(sql: string): Promise<unknown> {
+    try {
+      await connection.run(`select max(hash(t)) from (${sql}) t`);
+      return new Error("the rows end before the last one");
+    } catch (error) {
+      return error;
+    }
+  }
+
+  /** Ids of twenty digits are Float64 to whoever looks at texts: many become one. Said once a column. */
+  function warnOfDigits(fields: readonly Field[], columns: RowChunk["columns"], rows: number): void {
+    fields.forEach(({ name, type }, i) => {
+      if (!DataType.isFloat(type) || warned.has(name)) return;
+      const { values, valid } = columns[i] as RowSource;
+      for (let row = 0; row < rows; row++) {
+        const value = Number(values?.[row]);
+        if (Math.abs(value) <= Number.MAX_SAFE_INTEGER || !Number.isInteger(value) || !valid(row)) continue;
+        warned.add(name);
+        onWarning?.(
+          `column '${name}' has whole numbers beyond 2^53, which come as the nearest double: if they are ids, name a type (--schema '{"${name}": "UBIGINT"}')`,
+        );
+        return;
+      }
+    });
+  }
 }
 
-function optionsOf(format: TableFormat, types: Readonly<Record<string, string>>): string {
+/** Types that a CSV's texts are read as at once. */
+function typesOf(format: TableFormat, types: Readonly<Record<string, string>>): string {
   const named = Object.entries(types).map(([column, type]) => `${quote(column)}: ${quote(type)}`);
-  return OPTIONS[format] + (format === "csv" && named.length > 0 ? `, types = {${named.join(", ")}}` : "");
+  return format === "csv" && named.length > 0 ? `, types = {${named.join(", ")}}` : "";
 }
 
 /** The columns, each under its own name and as a type that shards know. */
 async function selectList(
   connection: DuckDBConnection,
   from: string,
+  files: readonly SourceFile[],
   types: Readonly<Record<string, string>>,
 ): Promise<string[]> {
   const described = await connection.stream(`select * from ${from} limit 0`);
+  const stray = strayPartitions(files);
   const names = described.columnNames();
   const unknown = Object.keys(types).find((name) => !names.includes(name));
   if (unknown !== undefined) {
@@ -108,25 +149,17 @@ async function selectList(
       hint: `Columns are: ${names.join(", ")}.`,
     });
   }
-  return names.map((name, i) => {
+  return names.flatMap((name, i) => {
+    if (stray.includes(name)) return [];
     const type = types[name] ?? castOf(described.columnType(i));
     const column = `"${name.replaceAll('"', '""')}"`;
-    return type === null ? column : `cast(${column} as ${type}) as ${column}`;
+    return [type === null ? column : `cast(${column} as ${type}) as ${column}`];
   });
 }
 
 async function countRows(connection: DuckDBConnection, from: string): Promise<number> {
   const reader = await connection.runAndReadAll(`select count(*)::bigint from ${from}`);
   return Number(reader.getRows()[0]?.[0] ?? 0);
-}
-
-function quote(text: string): string {
-  return `'${text.replaceAll("'", "''")}'`;
-}
-
-/** Names are no patterns here. */
-function quotePath(path: string): string {
-  return quote(path.replaceAll(/[*?[]/g, "[$&]"));
 }
 
 function checkTypes(types: Readonly<Record<string, string>>): void {
@@ -138,14 +171,29 @@ function checkTypes(types: Readonly<Record<string, string>>): void {
   });
 }
 
-function asMalformed(error: unknown, { format, paths }: TableOptions, sql = ""): unknown {
+function asMalformed(error: unknown, { format, files }: TableOptions, sql = ""): unknown {
   if (error instanceof ShardpactError) return error;
   const said = error instanceof Error ? error.message : String(error);
-  return new ShardpactError("shard_malformed", `${format} files cannot be read: ${said.split("\n")[0]}`, {
-    details: { paths: paths.slice(0, 20), sql, said },
+  return new ShardpactError("shard_malformed", `${format} files cannot be read: ${inShort(said)}`, {
+    details: { paths: files.slice(0, 20).map(({ path }) => path), sql, said },
     cause: error,
-    hint: "The message names file and place; types can be given with --schema.",
+    hint: "Mend the file, or give types with --schema.",
   });
+}
+
+const SAID_LINES_MAX = 4;
+const SAID_CHARS_MAX = 400;
+
+/** What DuckDB says, without its advice, which is about its own options, and with the file, which it names below that. */
+function inShort(said: string): string {
+  const lines = said.split("\n", SAID_LINES_MAX).map((line) => line.trim().slice(0, SAID_CHARS_MAX));
+  const end = lines.findIndex((line) => /^(Possible|The search space|LINE \d|$)/.test(line));
+  const text = lines
+    .slice(0, end === -1 ? lines.length : end)
+    .join("; ")
+    .slice(0, SAID_CHARS_MAX);
+  const file = /^\s*file = (.*)$/m.exec(said)?.[1];
+  return file === undefined || text.includes(file) ? text : `${file}: ${text}`;
 }
 
 async function loadDuckdb(): Promise<typeof import("@duckdb/node-api")> {

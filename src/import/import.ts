@@ -38,6 +38,8 @@ export interface ImportOptions {
   /** Of DuckDB. Shards are the same at any number. */
   readonly threads?: number;
   readonly onProgress?: (progress: ImportProgress) => void;
+  /** What is left out, or comes out otherwise than it was. */
+  readonly onWarning?: (text: string) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -53,7 +55,6 @@ export interface Imported extends AsyncDisposable {
   readonly written: WrittenSplits;
   /** What wrote them: `import/1 duckdb v1.5.6`. */
   readonly importer: string;
-  readonly ignored: readonly string[];
   close(): Promise<void>;
 }
 
@@ -70,6 +71,7 @@ export async function needsImport({ sources, key, before, shuffle }: ImportOptio
  */
 export async function importSources(options: ImportOptions): Promise<Imported> {
   const found = await findSources(options.sources);
+  tellIgnored(found, options);
   const plan = planOf(found, options);
   const folder = await mkdtemp(join(tmpdir(), "shardpact-import-"));
   const close = () => rm(folder, { recursive: true, force: true });
@@ -84,7 +86,6 @@ export async function importSources(options: ImportOptions): Promise<Imported> {
       folder: join(folder, "shards"),
       written: { rule: plan.rule, splits: plan.splits, rows },
       importer: isDuck ? `${IMPORTER} ${await duckdbVersion()}` : IMPORTER,
-      ignored: found.ignored.paths,
       close,
       [Symbol.asyncDispose]: close,
     };
@@ -92,6 +93,11 @@ export async function importSources(options: ImportOptions): Promise<Imported> {
     await close();
     throw error;
   }
+}
+
+function tellIgnored({ ignored: { paths, count } }: FoundSources, { onWarning }: ImportOptions): void {
+  for (const path of paths) onWarning?.(`${path} is left out`);
+  if (count > paths.length) onWarning?.(`${count - paths.length} more files are left out`);
 }
 
 interface Group {
@@ -160,12 +166,17 @@ function openReader(
   format: FoundSources["format"],
   files: readonly SourceFile[],
   rule: SplitRule,
-  { types = {}, threads, signal }: ImportOptions,
+  { types = {}, threads, signal, onWarning }: ImportOptions,
 ): Promise<RowReader> {
   if (format === "arrow") return openArrow(files, signal);
-  if (format === "images") return Promise.resolve(openImages(files, rule.kind === "folders"));
-  const paths = files.map(({ path }) => path);
-  return openTable({ format, paths, types, ...(threads === undefined ? {} : { threads }) });
+  if (format === "images") return Promise.resolve(openImages(files, rule.kind === "folders", onWarning));
+  return openTable({
+    format,
+    files,
+    types,
+    ...(threads === undefined ? {} : { threads }),
+    ...(onWarning && { onWarning }),
+  });
 }
 
 async function* counted(reader: RowReader, { onProgress, signal }: ImportOptions): AsyncGenerator<RowChunk> {

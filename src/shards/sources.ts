@@ -39,7 +39,8 @@ const EXTENSIONS: Readonly<Record<string, SourceFormat>> = {
   ...{ ".parquet": "parquet", ".pq": "parquet" },
   ...{ ".csv": "csv", ".tsv": "csv", ".csv.gz": "csv", ".tsv.gz": "csv" },
   ...{ ".ndjson": "ndjson", ".jsonl": "ndjson", ".ndjson.gz": "ndjson", ".jsonl.gz": "ndjson" },
-  ...{ ".png": "images", ".jpg": "images", ".jpeg": "images", ".bmp": "images", ".gif": "images" },
+  ...{ ".png": "images", ".jpg": "images", ".jpeg": "images", ".gif": "images", ".webp": "images" },
+  ...{ ".tif": "images", ".tiff": "images", ".avif": "images", ".bmp": "images" },
 };
 
 /** @throws `not_found`, `invalid_argument` when two files get the same name, formats are mixed, or there is none */

@@ -5,7 +5,7 @@ import { crc32 } from "node:zlib";
 import { Binary, makeVector } from "apache-arrow";
 import sharp from "sharp";
 import { expect, test } from "vitest";
-import { imageHeader } from "../../src/loader/columns/image-header.ts";
+import { imageHeader } from "../../src/shards/image-header.ts";
 import type { ColumnOptions } from "../../src/loader/columns/options.ts";
 import { createHostLoader } from "../../src/loader/host-loader.ts";
 import { dataOf } from "./support/arrow-data.ts";

@@ -4,7 +4,7 @@
 import { spawnSync } from "node:child_process";
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
-import { plainJpegChannels } from "../../src/loader/columns/image-header.ts";
+import { plainJpegChannels } from "../../src/shards/image-header.ts";
 import { loadJpegTurbo, type JpegTurbo } from "../../src/loader/columns/jpeg-turbo.ts";
 
 let turbo: JpegTurbo;

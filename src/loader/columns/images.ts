@@ -4,7 +4,7 @@
  */
 import { ShardpactError, toShardpactError } from "../../model/errors.ts";
 import { LIMITS } from "../../model/limits.ts";
-import { imageHeader, type ImageHeader } from "./image-header.ts";
+import { imageHeader, type ImageHeader } from "../../shards/image-header.ts";
 import { encodedOf, rowsOf, type ImageFailure, type ImageJob, type ImageOutcome } from "./image-job.ts";
 import { IMAGE_PIXELS_MAX_DEFAULT } from "./image-plan.ts";
 import { loadJpegTurbo, type JpegTurbo } from "./jpeg-turbo.ts";

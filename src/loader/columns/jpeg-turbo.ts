@@ -10,7 +10,7 @@
  * goes round.
  */
 import { createRequire } from "node:module";
-import { plainJpegChannels } from "./image-header.ts";
+import { plainJpegChannels } from "../../shards/image-header.ts";
 
 export interface JpegTurbo {
   /** Rows of pixels, `channels` bytes each, valid until the next call; null: ask sharp. */
