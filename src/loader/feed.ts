@@ -37,6 +37,8 @@ const PLANNED_BURSTS = 8;
  * signals waiting. Not sooner, for V8 then also does what it has put off: in a training process that is some milliseconds.
  */
 const TURN_EVERY_MS = 1_000;
+/** What threads have read meanwhile is taken without such a turn, so often at most: in many steps a little is done, and never much in one. */
+const TAKE_EVERY_MS = 1;
 
 /** What a map may ask for beside the columns. */
 export interface MapContext {
@@ -78,6 +80,8 @@ export interface FeedInput {
   readonly columns: Digest;
   readonly locator: Locator;
   readonly cache: BlockCache;
+  /** Settles what has been read by now. */
+  readonly takeAnswers: () => void;
   readonly tools: GatherTools;
   readonly images: ImageDecoder;
   readonly batchesAhead: number;
@@ -201,6 +205,7 @@ export function startFeed(input: FeedInput): Feed {
     return batch;
   };
   let turnedMs = input.nowMs();
+  let takenMs = turnedMs;
   const nextTurn = async (): Promise<HostBatch | null> => {
     await setImmediate();
     turnedMs = input.nowMs();
@@ -208,7 +213,12 @@ export function startFeed(input: FeedInput): Feed {
   };
   return {
     next() {
-      if (input.nowMs() - turnedMs >= TURN_EVERY_MS) return nextTurn();
+      const nowMs = input.nowMs();
+      if (nowMs - turnedMs >= TURN_EVERY_MS) return nextTurn();
+      if (nowMs - takenMs >= TAKE_EVERY_MS) {
+        takenMs = nowMs;
+        input.takeAnswers();
+      }
       const shifting = assembled.shift();
       return shifting instanceof Promise ? shifting.then(atEnd) : atEnd(shifting);
     },

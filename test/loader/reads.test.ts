@@ -203,13 +203,12 @@ describe.each(WAYS.slice(1, 3))("a thread %s", (way, make) => {
     const { segments } = await reads.map(entry);
     const at = segments.findIndex((s) => s.kind === "batch");
     const bytes = segments[at]?.bytes as number;
-    const running = reads.read(entry, at, wholePart(bytes), shared(bytes));
-    workers[0]?.postMessage({ kind: "calls", calls: [{}] }); // no such call: it throws where nothing catches
-    workers[0]?.postMessage(null);
-    const after = Promise.allSettled([running, reads.map(entry)]);
-    expect(
-      (await after).map((r) => (r.status === "rejected" ? (r.reason as { code: string }).code : "done")),
-    ).toContain("worker_failed");
+    const running = Array.from({ length: 100 }, () => reads.read(entry, at, wholePart(bytes), shared(bytes)));
+    void workers[0]?.terminate();
+    const after = await Promise.allSettled(running);
+    expect(after.map((r) => (r.status === "rejected" ? (r.reason as { code: string }).code : "done"))).toContain(
+      "worker_failed",
+    );
     await reads.read(entry, at, wholePart(bytes), shared(bytes));
     expect(workers.length).toBe(2);
     await reads.close();
@@ -299,6 +298,27 @@ describe("two threads", () => {
     expect(workers.length).toBe(2);
     await reads.close();
   });
+});
+
+test("what a thread has read is taken without a turn of the event loop", async () => {
+  const { store } = await storeOf("taken");
+  const { entry } = await publishFile(source, [store]);
+  const { reads } = inWorker([store]);
+  const { segments } = await reads.map(entry);
+  const at = segments.findIndex((s) => s.kind === "batch");
+  const bytes = segments[at]?.bytes as number;
+  let turned = false;
+  let settled = false;
+  const reading = reads.read(entry, at, wholePart(bytes), shared(bytes)).finally(() => (settled = true));
+  setImmediate(() => (turned = true));
+  const deadlineMs = performance.now() + 20_000;
+  while (!settled && performance.now() < deadlineMs) {
+    reads.takeAnswers();
+    for (let i = 0; i < 20; i++) await Promise.resolve();
+  }
+  expect({ settled, turned }).toEqual({ settled: true, turned: false });
+  await reading;
+  await reads.close();
 });
 
 test("a store that the thread can't open: reads go on inline, with one warning", async () => {

@@ -77,6 +77,7 @@ export function createInlineReads({ where, stores, hashing, signal }: InlineRead
         const bytes = await copyParts(reader, segment, parts, target, scratch);
         verifiedBytes += bytes;
       }),
+    takeAnswers: () => undefined,
     get verifiedBytes() {
       return verifiedBytes;
     },

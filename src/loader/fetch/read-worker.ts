@@ -4,8 +4,8 @@
  * It does what `inline-reads.ts` does, and says so by messages. It holds no state that its loader could miss: when it dies,
  * a new one goes on.
  */
-import { parentPort, workerData } from "node:worker_threads";
-import { invariant, ShardpactError, toShardpactError } from "../../model/errors.ts";
+import { workerData } from "node:worker_threads";
+import { ShardpactError, toShardpactError } from "../../model/errors.ts";
 import type { ObjectHandle, ReadableStore, StoreSpec } from "../../shards/port.ts";
 import { lateOnesClosed } from "../../shards/until-aborted.ts";
 import { openStoreAgain } from "../../shards/store-again.ts";
@@ -23,9 +23,8 @@ import {
   type WorkerSetup,
 } from "./worker-protocol.ts";
 
-invariant(parentPort, "the reading worker runs in a thread of its own");
-const port = parentPort;
 const setup = workerData as WorkerSetup;
+const { port } = setup;
 const closing = new AbortController();
 const asked = new Map<number, { resolve: (value: unknown) => void; reject: (error: ShardpactError) => void }>();
 let lastAsked = 0;

@@ -8,7 +8,7 @@
  * once its calls have settled: they settle when it has exited, not when it begins to fail.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { Worker } from "node:worker_threads";
+import { MessageChannel, receiveMessageOnPort, Worker } from "node:worker_threads";
 import { ShardpactError } from "../../model/errors.ts";
 import { threadEntry } from "../../shards/thread-entry.ts";
 import type { InlineReadsOptions } from "./inline-reads.ts";
@@ -35,6 +35,8 @@ export interface ReadingThread {
   readonly calls: number;
   /** @throws NoWorker, ShardpactError */
   call(call: WorkerCall): Promise<ShardMap | null>;
+  /** Settles the calls whose answers have come. */
+  takeAnswers(): void;
   close(): Promise<void>;
 }
 
@@ -56,20 +58,23 @@ export function startReadingThread(
   let isReady = false;
   let isClosing = false;
   let failure: unknown = null;
+  const { port1: port, port2 } = new MessageChannel();
   const setup: WorkerSetup = {
+    port: port2,
     where,
     hashing,
     stores: stores.map(({ url, spec }) => ({ url, spec: spec ?? null })),
   };
   const worker = new Worker(threadEntry("read-worker", import.meta.url), {
     workerData: setup,
+    transferList: [port2],
     execArgv: [],
     name: "shardpact-reads",
     resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MEGABYTES },
   });
   onThread?.(worker);
   worker.unref();
-  const send = (message: ToWorker): void => worker.postMessage(message);
+  const send = (message: ToWorker): void => port.postMessage(message);
 
   function settle(id: number) {
     const waiting = calls.get(id);
@@ -78,7 +83,7 @@ export function startReadingThread(
     return waiting;
   }
 
-  worker.on("message", (message: FromWorker) => {
+  function heard(message: FromWorker): void {
     if (message.kind === "ready") isReady = true;
     else if (message.kind === "ask") {
       void host.answer(message.call).then((outcome) => send({ kind: "answer", id: message.id, outcome }));
@@ -90,9 +95,22 @@ export function startReadingThread(
       if (outcome.ok) waiting?.resolve(outcome.value);
       else waiting?.reject(ShardpactError.fromJSON(outcome.error));
     }
-  });
+  }
+
+  function takeAnswers(): void {
+    for (;;) {
+      const received = receiveMessageOnPort(port);
+      if (!received) return;
+      heard(received.message as FromWorker);
+    }
+  }
+
+  port.on("message", heard);
+  port.unref(); // the thread itself holds the process, while a call runs
   worker.on("error", (error) => (failure = error));
   worker.on("exit", (code) => {
+    takeAnswers(); // its last words
+    port.close();
     events.onExit();
     void host.close();
     const error = isReady || isClosing ? ended(isClosing, code, failure) : new NoWorker(textOf(failure, code));
@@ -113,6 +131,7 @@ export function startReadingThread(
       return calls.size;
     },
     call,
+    takeAnswers,
     async close() {
       isClosing = true;
       await Promise.race([

@@ -24,6 +24,8 @@ export interface ShardReads {
   read(shard: ShardRef, segment: number, parts: readonly Part[], target: Uint8Array): Promise<void>;
   /** Verified bytes so far, leaf by leaf: what was read for what was wanted. */
   readonly verifiedBytes: number;
+  /** Settles what other threads have read by now, which else waits for a turn of the event loop. */
+  takeAnswers(): void;
   /** Closes all shards that are open; the next read opens them again. */
   forget(): Promise<void>;
   /** Ends what runs. Idempotent. */

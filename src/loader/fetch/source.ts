@@ -34,6 +34,8 @@ export interface Source {
   readonly batchesAhead: number;
   /** Of these, how many are gathered at a stretch. */
   readonly gatherBurst: number;
+  /** Settles what reading threads have read by now. */
+  takeAnswers(): void;
   /** Forgets all verified bytes, as between epochs. */
   clear(): Promise<void>;
   close(): Promise<void>;
@@ -98,6 +100,7 @@ export async function openSource(
     images,
     batchesAhead: ahead,
     gatherBurst: gatherBurst(ahead, shape),
+    takeAnswers: reads.takeAnswers,
     clear: async () => {
       cache.clear();
       await tiles.forget();

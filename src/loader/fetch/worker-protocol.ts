@@ -4,6 +4,7 @@
  *   loader ── map, read, forget, close ──▶ worker        worker ── done, failed ──▶ loader
  *   loader ◀── open, fill, release, quarantine ── worker  for stores that the worker can't open itself; answered by answer
  */
+import type { MessagePort } from "node:worker_threads";
 import type { ErrorJson } from "../../model/errors.ts";
 import type { Digest } from "../../model/bytes.ts";
 import type { StoreSpec } from "../../shards/port.ts";
@@ -19,6 +20,8 @@ export interface SharedBytes {
 
 /** What a worker is started with. */
 export interface WorkerSetup {
+  /** All that the two say goes over this one: what has come can be taken off it without a turn of the event loop. */
+  readonly port: MessagePort;
   readonly where: ShardWhere;
   readonly hashing: Hashing;
   /** In order of preference; `spec` null: the loader is asked for its bytes. */

@@ -92,6 +92,9 @@ export function createWorkerReads(options: WorkerReadsOptions): ShardReads {
       const call = { kind: "read", shard, segment, parts, target: shareBytes(target) } as const;
       await via(call, (reads) => reads.read(shard, segment, parts, target));
     },
+    takeAnswers() {
+      for (const thread of threads) thread?.takeAnswers();
+    },
     get verifiedBytes() {
       return inline ? inline.verifiedBytes : verifiedBytes;
     },
