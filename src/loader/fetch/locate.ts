@@ -58,17 +58,37 @@ interface Place {
 
 /**
  * Places by their rows, for rows to come: most rows of a shuffled batch lie in tiles of the batches before it. A place may
- * push another out. All are forgotten when anything was loaded, since pages may have left for it.
+ * push another out; where neighbours do so again and again, tiles have fewer rows than a place is thought to. All are forgotten
+ * when anything was loaded, since pages may have left for it.
  */
+interface Places {
+  readonly known: (Place | null)[];
+  /** Rows that share one of them. */
+  rows: number;
+  /** Neighbours that pushed each other out. */
+  pushed: number;
+}
 const PLACES = 4096;
-const PLACE_ROWS = 1024;
-const placeOf = (row: number): number => (row / PLACE_ROWS) & (PLACES - 1);
+const PLACE_ROWS_MAX = 1024;
+const PLACE_ROWS_MIN = 32;
+const slotOf = ({ rows }: Places, row: number): number => (row / rows) & (PLACES - 1);
+
+function keep(places: Places, row: number, place: Place): void {
+  const slot = slotOf(places, row);
+  const before = places.known[slot];
+  places.known[slot] = place;
+  if (!before || Math.abs(before.begin - place.begin) >= places.rows || ++places.pushed < PLACES) return;
+  places.pushed = 0;
+  if (places.rows === PLACE_ROWS_MIN) return;
+  places.rows /= 2;
+  places.known.fill(null);
+}
 
 /** What rows are looked for in. */
 interface Search {
   readonly layout: SelectionLayout;
   readonly reader: TileReader;
-  readonly places: (Place | null)[];
+  readonly places: Places;
   readonly held: Held;
   /** For the runs of one batch, until they are counted. */
   readonly scratch: Scratch;
@@ -84,7 +104,8 @@ const scratchOf = (rows: number): Scratch => ({
 });
 
 export function createLocator(layout: SelectionLayout, reader: TileReader): Locator {
-  const places = new Array<Place | null>(PLACES).fill(null);
+  const known = new Array<Place | null>(PLACES).fill(null);
+  const places: Places = { known, rows: PLACE_ROWS_MAX, pushed: 0 };
   let scratch = scratchOf(0);
   let round = 0;
   const find = (rows: Float64Array, held: Held): Located | Missing => {
@@ -100,7 +121,7 @@ export function createLocator(layout: SelectionLayout, reader: TileReader): Loca
         held.set(page, [...new Set(wanted.map((row) => shardIn(page, shards, row)))].sort(byFirstRow));
       });
       await Promise.all([...parts.values()].map((read) => read()));
-      places.fill(null);
+      known.fill(null);
       const found = find(rows, held);
       if ("runs" in found) return found;
       ({ pages, parts } = found);
@@ -130,7 +151,7 @@ function findRuns(search: Search, rows: Float64Array, round: number): Located | 
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i] as number;
     if (!place || row < place.begin || row >= place.end) {
-      const known = places[placeOf(row)] as Place | null;
+      const known = places.known[slotOf(places, row)] as Place | null;
       const isKnown = known !== null && row >= known.begin && row < known.end;
       place = isKnown ? known : findPlace(search, row, missing);
       if (!place) continue;
@@ -183,7 +204,7 @@ function findPlace(
   const inTile = fileRow - tile.segment.firstRow - tile.firstRow;
   if (shard.fileRow) return { tile, begin: row, end: row + 1, first: inTile };
   const place = { tile, begin: row - inTile, end: row - inTile + tile.rows, first: 0 };
-  if (shards === page.shards) places[placeOf(row)] = place;
+  if (shards === page.shards) keep(places, row, place);
   return place;
 }
 
