@@ -74,7 +74,7 @@ async function loaderWork({ data, options, hashing, ends, counts }: LoaderJob): 
 
 async function decoderWork(data: VersionData): Promise<Work> {
   const { createArena } = await built<typeof import("../src/loader/fetch/arena.ts")>("loader/fetch/arena.ts");
-  const { sideMemoryOf } =
+  const { SIDE_BYTES, sideMemoryOf } =
     await built<typeof import("../src/loader/fetch/side-memory.ts")>("loader/fetch/side-memory.ts");
   const { schemaFromCanonical } = await built<typeof import("../src/shards/schema.ts")>("shards/schema.ts");
   const { createTileReader } =
@@ -90,9 +90,10 @@ async function decoderWork(data: VersionData): Promise<Work> {
     signal: new AbortController().signal,
     warn: () => undefined,
   });
-  const memory = sideMemoryOf(createArena(4 * MiB));
+  const memory = sideMemoryOf(createArena(SIDE_BYTES));
   const schema = schemaFromCanonical(data.schema);
-  const reader = createTileReader({ reads, schema, wanted: new Set([0]), tileBytes: MiB, blockRows: 0, memory });
+  const sizes = { tileBytes: MiB, blockRows: 0, keptBytesMax: 8 * MiB };
+  const reader = createTileReader({ reads, schema, wanted: new Set([0]), memory, ...sizes });
   const shared = (): Uint8Array => new Uint8Array(new SharedArrayBuffer(2 * MiB) as unknown as ArrayBuffer);
   const buffers = Array.from({ length: DECODES_IN_FLIGHT }, shared);
   const segments: BatchSegment[] = [];

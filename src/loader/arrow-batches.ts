@@ -20,6 +20,9 @@ import { takeRows } from "./take-rows.ts";
 /** Batches of up to twice this come as they are; larger ones in parts of about this. */
 const PART_BYTES = 32 * 1024 * 1024;
 
+/** For dictionaries and metadata that are kept: batches come one after the other. */
+const KEPT_BYTES_MAX = 8 * 1024 * 1024;
+
 export interface ArrowBatchesOptions {
   /** Top-level columns, in this order; default all. */
   readonly columns?: readonly string[];
@@ -54,7 +57,8 @@ export async function* arrowBatches(
   const reads = createInlineReads({ where, stores: version.stores, hashing: "blake3", signal });
   const wanted = new Set(places);
   const memory = privateSideMemory;
-  const reader = createTileReader({ reads, schema, wanted, tileBytes: PART_BYTES, blockRows: 0, memory });
+  const keptBytesMax = KEPT_BYTES_MAX;
+  const reader = createTileReader({ reads, schema, wanted, tileBytes: PART_BYTES, blockRows: 0, memory, keptBytesMax });
   try {
     for (const split of o.split === undefined ? splits : [o.split]) {
       const layout = await loadLayout(version, split, PAGE_BYTES_MIN, signal);

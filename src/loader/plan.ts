@@ -4,11 +4,12 @@
  * Pure: from the version's totals and the caller's options alone, so a loader knows its size at once, and
  * `explain()` can say what a run will cost before it starts.
  */
-import type { ConfirmedVersion } from "../client/types.ts";
+import type { ConfirmedVersion, SplitSummary } from "../client/types.ts";
 import { formatDigest, type Digest } from "../model/bytes.ts";
 import type { OrderSpec } from "../model/commands.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
+import { expectedIndexBytes, READERS_MAX } from "./fetch/shard-memory.ts";
 import { stepsLeft, type LastRule } from "./order/slices.ts";
 import { BLOCK_BYTES, parseSeed, resolveOrder, type Shuffle } from "./order/spec.ts";
 import { selectionDigest, selectSplit } from "./selection.ts";
@@ -71,7 +72,9 @@ export interface LoaderPlan {
   readonly tileBytes: number;
   /** Bytes of row numbers of open lane windows. */
   readonly orderBytes: number;
-  /** Bytes that the order needs at a time, its row numbers included; bytes that are kept; bytes that may be kept. */
+  /** Bytes of the segment indexes of shards that are open at a time, about. */
+  readonly indexBytes: number;
+  /** Bytes that the order needs at a time, row numbers and indexes included; bytes that are kept; bytes that may be kept. */
   readonly memoryNeededBytes: number;
   readonly memoryKeptBytes: number;
   readonly memoryMaxBytes: number;
@@ -97,7 +100,7 @@ export function planLoader(version: PlannedVersion, o: PlanOptions): LoaderPlan 
   const stepRows = world * batchSize;
   const steps = stepsLeft(rows, 0, stepRows, last);
   const rest = steps * stepRows - rows;
-  const memory = memoryOf(order, rows, bytes, o.memory ?? MEMORY_BYTES_DEFAULT);
+  const memory = memoryOf(order, split, o.memory ?? MEMORY_BYTES_DEFAULT);
   const plan: LoaderPlan = {
     dataset: `${version.dataset}@v${version.version}`,
     root: version.root,
@@ -147,10 +150,18 @@ function lastRule(last: LastRule | undefined, world: number): LastRule {
 
 type PlannedMemory = Pick<
   LoaderPlan,
-  "orderBytes" | "blocksOpen" | "blocks" | "blockBytes" | "memoryNeededBytes" | "memoryKeptBytes" | "memoryMaxBytes"
+  | "orderBytes"
+  | "indexBytes"
+  | "blocksOpen"
+  | "blocks"
+  | "blockBytes"
+  | "memoryNeededBytes"
+  | "memoryKeptBytes"
+  | "memoryMaxBytes"
 >;
 
-function memoryOf(order: OrderSpec, rows: number, bytes: number, memoryMaxBytes: number): PlannedMemory {
+function memoryOf(order: OrderSpec, split: SplitSummary, memoryMaxBytes: number): PlannedMemory {
+  const { rows, bytes, shards } = split;
   if (!(Number.isSafeInteger(memoryMaxBytes) && memoryMaxBytes > 0)) {
     throw new ShardpactError("invalid_argument", `memory must be a number of bytes, not ${String(memoryMaxBytes)}`);
   }
@@ -162,16 +173,19 @@ function memoryOf(order: OrderSpec, rows: number, bytes: number, memoryMaxBytes:
   const windowRows = Math.min(rows, order.n * order.g * order.K);
   const isWindowed = order.strength === "block" || order.strength === "window";
   const orderBytes = isWindowed ? windowRows * (rows <= 2 ** 32 ? 4 : 8) : 0;
-  const memoryNeededBytes = Math.ceil(openBytes * BUFFER_SLACK) + orderBytes;
-  // Blocks need not begin where segments do: one may touch two.
+  // Blocks need not begin where segments and shards do: one may touch two.
+  const shardsOpen = Math.min(shards, 2 * blocksOpen, READERS_MAX);
+  const indexBytes = expectedIndexBytes(shardsOpen, bytes / Math.max(1, shards));
+  const memoryNeededBytes = Math.ceil(openBytes * BUFFER_SLACK) + orderBytes + indexBytes;
   const kept = Math.ceil(Math.min(bytes, 2 * openBytes + READ_AHEAD_BYTES) * BUFFER_SLACK);
   return {
     orderBytes,
+    indexBytes,
     blocksOpen,
     blocks,
     blockBytes,
     memoryNeededBytes,
-    memoryKeptBytes: Math.min(kept + orderBytes, memoryMaxBytes),
+    memoryKeptBytes: Math.min(kept + orderBytes + indexBytes, memoryMaxBytes),
     memoryMaxBytes,
   };
 }

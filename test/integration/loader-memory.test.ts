@@ -80,6 +80,28 @@ test.runIf(process.platform === "linux")(
   300_000,
 );
 
+test.runIf(process.platform === "linux")(
+  "a full shuffle of more than fits, every row a read of its own, stays within the budget",
+  async () => {
+    const width = 4096;
+    const rows = 80_000; // 1.3 GB
+    await using data = await makeVersion({ splits: { "": floatBatches(rows, width, MiB) }, shardBytes: SHARD_BYTES });
+    await using small = await makeVersion({
+      splits: { "": floatBatches(1_000, width, MiB) },
+      shardBytes: SHARD_BYTES,
+    });
+    const memory = 512 * MiB;
+    const options = { xs: "x", batchSize: 128, shuffle: "full", seed: 7, memory, allowRandomReads: true } as const;
+    const report = await measureMemory(data.data, small.data, options, 2);
+    const rise = report.peakBytes - report.startBytes;
+    expect(rise / memory, `${Math.round(rise / MiB)} MiB more than before`).toBeLessThanOrEqual(1.05);
+    expect(rise / memory).toBeGreaterThan(0.5); // it was really used
+    expect(new Set(report.tensors).size).toBe(1);
+    expect(new Set(report.files.slice(1)).size).toBe(1);
+  },
+  300_000,
+);
+
 const SIDE = 224;
 
 async function* pictures(count: number): AsyncGenerator<RecordBatch> {

@@ -8,7 +8,7 @@ import { PAGE_BYTES_MIN, pageBytesOf } from "../../src/loader/fetch/budget.ts";
 import { createInlineReads } from "../../src/loader/fetch/inline-reads.ts";
 import { loadLayout } from "../../src/loader/fetch/layout.ts";
 import { createLocator, type Located } from "../../src/loader/fetch/locate.ts";
-import { BATCH_BYTES, SHARD_BYTES } from "../../src/loader/fetch/resident-pages.ts";
+import { BATCH_BYTES, SHARD_BYTES } from "../../src/loader/fetch/shard-memory.ts";
 import { privateSideMemory } from "../../src/loader/fetch/side-memory.ts";
 import { createTileReader } from "../../src/loader/fetch/tile-reader.ts";
 import { planLoader } from "../../src/loader/plan.ts";
@@ -64,6 +64,7 @@ async function open(pageBytesMax: number) {
     tileBytes: 1 << 20,
     blockRows: 0,
     memory: privateSideMemory,
+    keptBytesMax: 1 << 20,
   });
   return { layout, locator: createLocator(layout, reader), reader, fetched, reads };
 }

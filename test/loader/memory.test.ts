@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createBlockCache } from "../../src/loader/fetch/block-cache.ts";
 import { createBoundedQueue } from "../../src/loader/fetch/bounded-queue.ts";
 import type { Tile } from "../../src/loader/fetch/layout.ts";
+import { BLOCK_BYTES } from "../../src/loader/fetch/shard-memory.ts";
 import { createHostLoader, type LoaderOptions } from "../../src/loader/host-loader.ts";
 import { planLoader } from "../../src/loader/plan.ts";
 import { parseDigest } from "../../src/model/bytes.ts";
@@ -171,7 +172,7 @@ describe("the block cache", () => {
     const read: number[] = [];
     const cache = createBlockCache({
       bytesMax: 4096 * 3,
-      bytesKept: 4096 * 2,
+      bytesKept: (4096 + BLOCK_BYTES) * 2,
       blocksKept: 0,
       read: async ({ bytes }) => {
         read.push(bytes);

@@ -13,7 +13,7 @@ import { publish } from "../../src/client/publish.ts";
 import { createSession, type Session } from "../../src/client/session.ts";
 import { REAL_TIMING } from "../../src/client/timing.ts";
 import { loadLayout } from "../../src/loader/fetch/layout.ts";
-import { SHARD_BYTES } from "../../src/loader/fetch/resident-pages.ts";
+import { SHARD_BYTES } from "../../src/loader/fetch/shard-memory.ts";
 import { createHostLoader } from "../../src/loader/host-loader.ts";
 import type { PageEntry } from "../../src/merkle/page.ts";
 import { decodeCommand } from "../../src/model/commands.ts";

@@ -125,6 +125,7 @@ async function readerOf(names: readonly string[], tileBytes: number, blockRows =
     tileBytes,
     blockRows,
     memory: privateSideMemory,
+    keptBytesMax: 1 << 20,
   });
   const [segment] = await reader.open({ ...shard, batches: null });
   return { reads, reader, segment: segment as BatchSegment };

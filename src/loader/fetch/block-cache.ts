@@ -9,6 +9,7 @@ import { invariant, ShardpactError } from "../../model/errors.ts";
 import type { ColumnSource } from "../columns/source.ts";
 import { createArena, parcelCost, type Arena, type Parcel } from "./arena.ts";
 import type { Tile } from "./layout.ts";
+import { BLOCK_BYTES } from "./shard-memory.ts";
 
 /**
  * Reads that run at a time, at first, and once that many have ended. Few at first: the first batch waits for few bytes.
@@ -31,6 +32,8 @@ export interface Block {
 
 export interface BlockCache {
   readonly bytesMax: number;
+  /** What a loader may take in all, of which `bytesMax` is for tiles. */
+  readonly memoryMaxBytes: number;
   /**
    * The pinned block of a tile, its read begun; null while there is no room for it. Only the batch in front may fill
    * the memory to its bound, batches behind it no more than what is kept anyway. @throws `closed`
@@ -53,6 +56,8 @@ export interface BlockCacheOptions {
   /** Bytes that may be held, and bytes or blocks (whichever is more) up to which unused blocks are kept. */
   readonly bytesMax: number;
   readonly bytesKept: number;
+  /** Named when a batch does not fit. Default: `bytesMax`. */
+  readonly memoryMaxBytes?: number;
   readonly blocksKept: number;
   /** Reads and verifies a tile into `buffer`; resolves with the columns, views into it. */
   readonly read: (tile: Tile, buffer: Uint8Array) => Promise<readonly ColumnSource[]>;
@@ -107,10 +112,10 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
   function makeRoom(cost: number, isFront: boolean): boolean {
     bytesKept = Math.min(bytesMax, Math.max(bytesKept, cost * options.blocksKept));
     for (const entry of idle) {
-      if (held + cost <= bytesKept) break;
+      if (held + cost + (entries.size + 1) * BLOCK_BYTES <= bytesKept) break;
       unlist(entry);
     }
-    return held + cost <= (isFront ? bytesMax : bytesKept);
+    return isFront ? held + cost <= bytesMax : held + cost + (entries.size + 1) * BLOCK_BYTES <= bytesKept;
   }
 
   /** Memory for a tile, for which idle blocks go as long as there is none in one place. */
@@ -177,6 +182,7 @@ export function createBlockCache(options: BlockCacheOptions): BlockCache {
 
   return {
     bytesMax,
+    memoryMaxBytes: options.memoryMaxBytes ?? bytesMax,
     tryPin(tile, isFront) {
       if (closed) throw new ShardpactError("closed", "the loader is closed");
       const known = entries.get(tile);

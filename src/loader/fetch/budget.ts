@@ -9,11 +9,15 @@ import { availableParallelism } from "node:os";
 import type { BatchShape } from "../batch.ts";
 import { LIMITS } from "../../model/limits.ts";
 import type { LoaderPlan } from "../plan.ts";
-import { BATCH_BYTES, SHARD_BYTES } from "./resident-pages.ts";
+import { BATCH_BYTES, expectedIndexBytes, SHARD_BYTES } from "./shard-memory.ts";
+import { SIDE_BYTES } from "./side-memory.ts";
+import { UNCUT_TILES_MAX } from "./tiles.ts";
 
 const MiB = 1024 * 1024;
 /** A shard in memory with one record batch. */
 const SHARD_OPEN_BYTES = SHARD_BYTES + BATCH_BYTES;
+/** The index of one that is hardly anything else. */
+const SHARD_INDEX_BYTES = expectedIndexBytes(1, 1);
 
 /** Batches that are assembled, or being assembled, before they are asked for. */
 const BATCHES_AHEAD = 2;
@@ -22,8 +26,6 @@ const SMALL_AHEAD_BYTES = 512 * 1024;
 const SMALL_AHEAD_MAX = 8;
 /** Those, the one that was delivered, and one that was dropped just now. */
 const BATCHES_ON_THEIR_WAY = BATCHES_AHEAD + 2;
-/** For metadata and offsets: as many leaves as are kept, and as many that are being read. */
-export const SIDE_BYTES = 8 * MiB;
 /** Batches on their way may take this share of the budget before images are decoded further ahead. */
 const BATCHES_SHARE_MAX = 0.5;
 /** Heap and stack of a thread that reads or decodes (measured: 10 to 15 MiB). */
@@ -33,6 +35,10 @@ const SECOND_THREAD_BYTES_MIN = 256 * MiB;
 const THREAD_SHARE_MAX = 1 / 32;
 /** Dropped batches and the heap's young generation before a collection, and what malloc keeps (measured: 60 to 95 MiB). */
 const GARBAGE_BYTES = 72 * MiB;
+/** Segment indexes of open shards may take this share of the budget, or twice what the order is expected to need. */
+const INDEX_SHARE = 1 / 32;
+/** Dictionaries and metadata of record batches are kept up to this share of the budget. */
+const KEPT_SHARE = 1 / 32;
 /** Tiles get this share of the budget at least. */
 const TILES_SHARE_MIN = 0.5;
 
@@ -59,6 +65,10 @@ export interface Budget {
   readonly tileBytesKept: number;
   /** Bytes of all batches on their way. */
   readonly batchBytes: number;
+  /** What indexes of open shards may take in each thread that reads. */
+  readonly indexBytesMax: number;
+  /** What dictionaries and metadata of record batches may take that are kept. */
+  readonly keptBytesMax: number;
 }
 
 /** What works beside the training thread: how many that read, and how many that decode images. */
@@ -78,15 +88,28 @@ export function readingThreadsFor({ bytes, memoryMaxBytes }: LoaderPlan, areFold
 
 /** @param shards of the split, whose pages the layout keeps */
 export function divideMemory(plan: LoaderPlan, shape: BatchShape, shards: number, threads: Threads): Budget {
-  const { memoryMaxBytes, memoryNeededBytes, memoryKeptBytes, orderBytes } = plan;
+  const { memoryMaxBytes, memoryNeededBytes, memoryKeptBytes, orderBytes, indexBytes, bytes } = plan;
   const more = batchesAhead(plan, shape, threads.images) - BATCHES_AHEAD;
   const batchBytes = (BATCHES_ON_THEIR_WAY + more) * batchBytesOf(plan, shape);
   const threadBytes = THREAD_BYTES * (threads.images + threads.reading);
-  const pages = Math.min(pageBytesOf(plan, shards), shards * SHARD_OPEN_BYTES);
-  const beside = GARBAGE_BYTES + SIDE_BYTES + pages + batchBytes + threadBytes;
-  const least = Math.max(Math.min(memoryNeededBytes, memoryMaxBytes), memoryMaxBytes * TILES_SHARE_MIN);
-  const tileBytesMax = Math.floor(Math.max(memoryMaxBytes - beside, least)) - orderBytes;
-  return { tileBytesMax, tileBytesKept: Math.min(memoryKeptBytes - orderBytes, tileBytesMax), batchBytes };
+  // A record batch is no smaller in its file than what is known of it, so the selection's bytes bound all that.
+  const pages = Math.min(pageBytesOf(plan, shards), shards * SHARD_BYTES + bytes);
+  const indexBytesMax = Math.floor(
+    Math.min(Math.max(2 * indexBytes, memoryMaxBytes * INDEX_SHARE), shards * SHARD_INDEX_BYTES + bytes),
+  );
+  const keptBytesMax = Math.floor(Math.min(memoryMaxBytes * KEPT_SHARE, bytes));
+  const metadata = pages + indexBytesMax * Math.max(1, threads.reading) + keptBytesMax;
+  const beside = GARBAGE_BYTES + SIDE_BYTES + metadata + batchBytes + threadBytes;
+  const needed = memoryNeededBytes > memoryMaxBytes ? randomReadBytes(plan) : memoryNeededBytes;
+  const least = Math.max(Math.min(needed, memoryMaxBytes), memoryMaxBytes * TILES_SHARE_MIN);
+  const tileBytesMax = Math.floor(Math.max(memoryMaxBytes - beside, least - indexBytes)) - orderBytes;
+  const tileBytesKept = Math.min(memoryKeptBytes - orderBytes - indexBytes, tileBytesMax);
+  return { tileBytesMax, tileBytesKept, batchBytes, indexBytesMax, keptBytesMax };
+}
+
+/** What one batch lies in at most where every row may cost a tile of its own: a full shuffle beyond memory. */
+function randomReadBytes({ batchSize, tileBytes, rows, bytes }: LoaderPlan): number {
+  return batchSize * Math.max(UNCUT_TILES_MAX * tileBytes, Math.ceil(bytes / Math.max(1, rows)));
 }
 
 /**

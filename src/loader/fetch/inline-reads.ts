@@ -8,16 +8,19 @@ import type { ReadableStore } from "../../shards/port.ts";
 import { openShard, type ShardReader } from "../../shards/reader.ts";
 import type { ShardRef, ShardWhere } from "../../shards/shard-ref.ts";
 import { copyParts, type Scratch } from "./copy-parts.ts";
+import { indexBytes, READERS_MAX } from "./shard-memory.ts";
 import type { Hashing, ShardReads } from "./reads.ts";
 
-/** Files that are open at a time at most, unless more are being read. */
-const READERS_MAX = 256;
+/** For segment indexes, where nobody says: those of 128 GiB. */
+const INDEX_BYTES_MAX = 32 * 1024 * 1024;
 
 export interface InlineReadsOptions {
   readonly where: ShardWhere;
   /** In order of preference. They stay open. */
   readonly stores: readonly ReadableStore[];
   readonly hashing: Hashing;
+  /** What the segment indexes of open shards may take; one that is used stays, however large it is. */
+  readonly indexBytesMax?: number;
   /** For as long as the reads live. */
   readonly signal?: AbortSignal;
 }
@@ -25,12 +28,16 @@ export interface InlineReadsOptions {
 interface Opened {
   readonly reader: Promise<ShardReader>;
   users: number;
+  /** Of its index, once that is here. */
+  bytes: number;
 }
 
-export function createInlineReads({ where, stores, hashing, signal }: InlineReadsOptions): ShardReads {
+export function createInlineReads(options: InlineReadsOptions): ShardReads {
+  const { where, stores, hashing, signal, indexBytesMax = INDEX_BYTES_MAX } = options;
   const open = new Map<string, Opened>(); // the longest unused first
   const scratch: Scratch = [];
   let verifiedBytes = 0;
+  let heldBytes = 0; // of the indexes of all that are open
   let closed = false;
 
   function opened(entry: ShardRef): Opened {
@@ -42,11 +49,18 @@ export function createInlineReads({ where, stores, hashing, signal }: InlineRead
     const next: Opened = known ?? {
       reader: openShard({ entry, where, stores, ...(signal ? { signal } : {}), ...hasher }),
       users: 0,
+      bytes: 0,
     };
     open.set(key, next);
-    next.reader.catch(() => {
-      if (open.get(key) === next) open.delete(key); // so that the next read tries again
-    });
+    if (!known)
+      next.reader.then(
+        ({ index }) => {
+          if (open.get(key) === next) heldBytes += next.bytes = indexBytes(index);
+        },
+        () => {
+          if (open.get(key) === next) open.delete(key); // so that the next read tries again
+        },
+      );
     return next;
   }
 
@@ -57,15 +71,17 @@ export function createInlineReads({ where, stores, hashing, signal }: InlineRead
       return await work(await held.reader);
     } finally {
       held.users--;
-      if (open.size > READERS_MAX) await closeOldest(READERS_MAX);
+      if (open.size > READERS_MAX || heldBytes > indexBytesMax) await closeOldest(READERS_MAX, indexBytesMax, held);
     }
   }
 
-  async function closeOldest(keep: number): Promise<void> {
+  /** @param latest stays: it is wanted again, most likely */
+  async function closeOldest(keep: number, keepBytes: number, latest: Opened | null): Promise<void> {
     for (const [key, held] of open) {
-      if (open.size <= keep) return;
-      if (held.users > 0) continue;
+      if (open.size <= keep && heldBytes <= keepBytes) return;
+      if (held.users > 0 || held === latest) continue;
       open.delete(key);
+      heldBytes -= held.bytes;
       await closeReader(held);
     }
   }
@@ -81,11 +97,12 @@ export function createInlineReads({ where, stores, hashing, signal }: InlineRead
     get verifiedBytes() {
       return verifiedBytes;
     },
-    forget: () => closeOldest(0),
+    forget: () => closeOldest(0, 0, null),
     async close() {
       closed = true;
       const all = [...open.values()];
       open.clear();
+      heldBytes = 0;
       await Promise.all(all.map(closeReader));
     },
   };

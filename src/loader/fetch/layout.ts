@@ -9,7 +9,8 @@ import type { ConfirmedVersion, ManifestPage, ShardEntry } from "../../client/ty
 import type { SegmentIndex } from "../../merkle/segment-index.ts";
 import { invariant, ShardpactError } from "../../model/errors.ts";
 import { createStripeCache, positionalRows, type StripeCache } from "../../shards/positional.ts";
-import { BATCH_BYTES, createResidentPages, type Page, type ResidentPages } from "./resident-pages.ts";
+import { createResidentPages, type Page, type ResidentPages } from "./resident-pages.ts";
+import { BATCH_BYTES, TILE_BYTES } from "./shard-memory.ts";
 
 /** Arrow counts the rows of a batch in int64, every implementation that we know of in int32. */
 const BATCH_ROWS_MAX = 2 ** 31 - 1;
@@ -78,6 +79,8 @@ export interface SelectionLayout {
   loadPage(page: PagePlace, signal: AbortSignal): Promise<readonly ShardPlace[]>;
   /** The record batches of a shard have been listed: its page takes more memory now. */
   opened(shard: ShardPlace): void;
+  /** A record batch of the shard was cut into so many tiles, for which others may leave. */
+  cut(shard: ShardPlace, tiles: number): void;
   /** All shards, page by page, in file order. */
   shards(signal: AbortSignal): AsyncIterable<ShardPlace>;
 }
@@ -108,16 +111,20 @@ export async function loadLayout(
   };
   const load = async (page: PagePlace, until: AbortSignal): Promise<readonly ShardPlace[]> =>
     page.shards ?? resident.admit(page, placeShards(await version.page(page.position, until), page.firstRow, chooser));
+  /** Its page takes more memory, if that is here. */
+  const grow = (shard: ShardPlace, bytes: number): void => {
+    if (bytes === 0) return;
+    const page = pageOf(shard.firstRow);
+    const isResident = page.shards !== null && shardIn(page, page.shards, shard.firstRow) === shard;
+    if (isResident) resident.grow(page, bytes);
+  };
   return {
     rows: pages.reduce((sum, page) => sum + page.rows, 0),
     resident,
     pageOf,
     loadPage: load,
-    opened(shard) {
-      const page = pageOf(shard.firstRow);
-      const isResident = page.shards !== null && shardIn(page, page.shards, shard.firstRow) === shard;
-      if (isResident) resident.grow(page, (shard.batches?.length ?? 0) * BATCH_BYTES);
-    },
+    opened: (shard) => grow(shard, (shard.batches?.length ?? 0) * BATCH_BYTES),
+    cut: (shard, tiles) => grow(shard, (tiles - 1) * TILE_BYTES),
     async *shards(until) {
       for (const page of pages) yield* await load(page, until);
     },

@@ -18,6 +18,7 @@ import {
   type ShardPlace,
   type Tile,
 } from "./layout.ts";
+import { LOADS_MAX } from "./side-memory.ts";
 import type { TileReader } from "./tile-reader.ts";
 
 /** The distinct tiles that rows lie in, and where each run is. `runs.source` counts in `tiles`. */
@@ -120,7 +121,7 @@ export function createLocator(layout: SelectionLayout, reader: TileReader): Loca
         const shards = await layout.loadPage(page, signal);
         held.set(page, [...new Set(wanted.map((row) => shardIn(page, shards, row)))].sort(byFirstRow));
       });
-      await Promise.all([...parts.values()].map((read) => read()));
+      await inParallel(parts.values(), LOADS_MAX, async (read) => void (await read()));
       known.fill(null);
       const found = find(rows, held);
       if ("runs" in found) return found;

@@ -17,9 +17,9 @@ export function allReady(blocks: readonly Block[], signal: AbortSignal): Promise
     return at === blocks.length;
   };
   const waitForAll = async (): Promise<void> => {
-    while (!skipReady()) await untilAborted(signal, (blocks[at] as Block).ready);
+    while (!skipReady()) await (blocks[at] as Block).ready;
   };
-  return skipReady() ? null : waitForAll();
+  return skipReady() ? null : untilAborted(signal, waitForAll());
 }
 
 /** Pins all segments of a batch, waiting for the batches before it to give memory back. @throws `budget_too_small` */
@@ -59,12 +59,13 @@ export function pinAll(
   }
 }
 
-function tooSmall(cache: BlockCache, neededBytes: number, tiles: number): ShardpactError {
+function tooSmall({ bytesMax, memoryMaxBytes }: BlockCache, tileBytes: number, tiles: number): ShardpactError {
+  const neededBytes = memoryMaxBytes - bytesMax + tileBytes;
   return new ShardpactError(
     "budget_too_small",
-    `one batch lies in ${tiles} pieces of record batches and needs more than ${neededBytes} bytes; memory allows ${cache.bytesMax}`,
+    `one batch lies in ${tiles} pieces of record batches and needs more than ${neededBytes} bytes; memory allows ${memoryMaxBytes}`,
     {
-      details: { memoryNeededBytes: neededBytes, memoryMaxBytes: cache.bytesMax, pieces: tiles },
+      details: { memoryNeededBytes: neededBytes, memoryMaxBytes, pieces: tiles },
       hint: "Allow more memory, shuffle less, or publish with smaller record batches.",
     },
   );

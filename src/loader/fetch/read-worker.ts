@@ -112,11 +112,17 @@ function distantHandle(handle: number, bytes: number): ObjectHandle {
 }
 
 async function openReads(): Promise<ShardReads> {
-  const { where, hashing } = setup;
+  const { where, hashing, indexBytesMax } = setup;
   const open = async (spec: StoreSpec | null, url: string, i: number): Promise<ReadableStore> =>
     spec ? openStoreAgain(spec, { calls: "cached" }) : distantStore(i, url);
   const stores = await Promise.all(setup.stores.map(({ url, spec }, i) => open(spec, url, i)));
-  return createInlineReads({ where, hashing, stores, signal: closing.signal });
+  return createInlineReads({
+    where,
+    hashing,
+    stores,
+    signal: closing.signal,
+    ...(indexBytesMax ? { indexBytesMax } : {}),
+  });
 }
 
 async function perform(reads: ShardReads, call: WorkerCall): Promise<ShardMap | null> {

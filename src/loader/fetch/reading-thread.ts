@@ -47,7 +47,7 @@ interface ThreadEvents {
 }
 
 export function startReadingThread(
-  { where, hashing, stores, signal, onThread }: ReadingThreadOptions,
+  { where, hashing, stores, indexBytesMax, signal, onThread }: ReadingThreadOptions,
   events: ThreadEvents,
 ): ReadingThread {
   const calls = new Map<number, { resolve: (value: ShardMap | null) => void; reject: (error: Error) => void }>();
@@ -63,6 +63,7 @@ export function startReadingThread(
     port: port2,
     where,
     hashing,
+    indexBytesMax,
     stores: stores.map(({ url, spec }) => ({ url, spec: spec ?? null })),
   };
   const worker = new Worker(threadEntry("read-worker", import.meta.url), {

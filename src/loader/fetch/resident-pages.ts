@@ -5,9 +5,7 @@
  * Who works with shards of a page that left keeps those shards alive, and no others. The page that was used last stays,
  * however large it is.
  */
-/** A shard of a page, its entry with two digests and its name (measured: 410), and one record batch of an open shard. */
-export const SHARD_BYTES = 512;
-export const BATCH_BYTES = 256;
+import { SHARD_BYTES } from "./shard-memory.ts";
 
 export interface Page<Shard> {
   /** Null while it is not in memory. */

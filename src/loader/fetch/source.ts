@@ -13,12 +13,12 @@ import type { LoaderPlan } from "../plan.ts";
 import { createArena, parcelCost } from "./arena.ts";
 import { createBlockCache, type BlockCache } from "./block-cache.ts";
 import { createBatchMemory } from "../batch-memory.ts";
-import { batchesAhead, divideMemory, gatherBurst, pageBytesOf, readingThreadsFor, SIDE_BYTES } from "./budget.ts";
+import { batchesAhead, divideMemory, gatherBurst, pageBytesOf, readingThreadsFor } from "./budget.ts";
 import { createInlineReads } from "./inline-reads.ts";
 import { loadLayout } from "./layout.ts";
 import { createLocator, type Locator } from "./locate.ts";
 import type { ShardReads } from "./reads.ts";
-import { sideMemoryOf } from "./side-memory.ts";
+import { SIDE_BYTES, sideMemoryOf } from "./side-memory.ts";
 import { createTileReader } from "./tile-reader.ts";
 import { createWorkerReads } from "./worker-reads.ts";
 
@@ -58,10 +58,11 @@ export async function openSource(
         version.stores.every(({ spec }) => spec),
       )
     : 0;
-  const reads = openReads(version, reading, signal, ports);
   const threads = { reading, images: hasImages(shape) ? imageThreadsFor(plan.bytes, ports.images) : 0 };
-  const { tileBytesMax, tileBytesKept, batchBytes } = divideMemory(plan, shape, shards, threads);
-  const memory = createBatchMemory(batchBytes);
+  const budget = divideMemory(plan, shape, shards, threads);
+  const { tileBytesMax, keptBytesMax } = budget;
+  const reads = openReads(version, reading, budget.indexBytesMax, signal, ports);
+  const memory = createBatchMemory(budget.batchBytes);
   const images = createImageThreads({ threads: threads.images, memory, warn: ports.warn });
   const columns = [...new Set(shape.plans.map(({ path }) => path[0] as number))].sort((a, b) => a - b);
   const plans = shape.plans.map((column) => {
@@ -81,11 +82,15 @@ export async function openSource(
     tileBytes: plan.tileBytes,
     blockRows,
     memory: sideMemoryOf(arena),
+    keptBytesMax,
+    memoryMaxBytes: plan.memoryMaxBytes,
+    onCut: layout.cut,
   });
   const cache = createBlockCache({
     arena,
     bytesMax: tileBytesMax,
-    bytesKept: tileBytesKept,
+    memoryMaxBytes: plan.memoryMaxBytes,
+    bytesKept: budget.tileBytesKept,
     blocksKept: 2 * plan.blocksOpen + 2,
     read: async (tile, buffer) => {
       const batch = await tiles.read(tile, buffer);
@@ -122,8 +127,14 @@ function hasThread({ bytes }: LoaderPlan, { reads }: LoaderPorts): boolean {
   return reads === "worker" || (reads === "auto" && bytes >= WORKER_BYTES_MIN);
 }
 
-function openReads(version: ConfirmedVersion, threads: number, signal: AbortSignal, ports: LoaderPorts): ShardReads {
+function openReads(
+  version: ConfirmedVersion,
+  threads: number,
+  indexBytesMax: number,
+  signal: AbortSignal,
+  ports: LoaderPorts,
+): ShardReads {
   const { dataset, version: number, stores } = version;
-  const options = { where: { dataset, version: number }, stores, hashing: ports.hashing, signal };
+  const options = { where: { dataset, version: number }, stores, hashing: ports.hashing, indexBytesMax, signal };
   return threads > 0 ? createWorkerReads({ ...options, threads, warn: ports.warn }) : createInlineReads(options);
 }

@@ -12,7 +12,8 @@ import type { Parcel } from "./arena.ts";
 import { listBatches, type BatchSegment, type SegmentTiles, type ShardPlace, type Tile } from "./layout.ts";
 import { wholePart, type Part, type ShardReads } from "./reads.ts";
 import { createRecent } from "./recent.ts";
-import type { SideMemory } from "./side-memory.ts";
+import { dictionaryBytes, openShardBytes, tableBytes } from "./shard-memory.ts";
+import { HEADS_MAX, type SideMemory } from "./side-memory.ts";
 import {
   metadataBytesMissing,
   partsOf,
@@ -23,11 +24,10 @@ import {
   type TileRules,
 } from "./tiles.ts";
 
-/** Shards whose dictionaries are kept, batches whose metadata is. */
-const DICTIONARY_SHARDS_MAX = 256;
-const TABLES_MAX = 8192;
-/** Batches of which the leaves under the metadata are kept as well. */
-const HEADS_MAX = 32;
+/** Of what is kept of shards: for dictionaries, the others for metadata of batches. */
+const DICTIONARIES_SHARE = 0.5;
+/** Of a loader's memory, for what is known of one shard: its index, its record batches. */
+const SHARD_SHARE_MAX = 0.5;
 
 export interface TileReader {
   /** Reads the shard's index, so that its batches are known. */
@@ -49,16 +49,23 @@ export interface TileReaderOptions extends Omit<TileRules, "fields"> {
   readonly schema: Schema;
   /** Memory that `reads` can read into, for metadata, offsets and dictionaries. */
   readonly memory: SideMemory;
+  /** What dictionaries and metadata may take that are kept for tiles to come. */
+  readonly keptBytesMax: number;
+  /** What a loader may take in all: a shard that is known by half of it is refused. Default: as much as there is. */
+  readonly memoryMaxBytes?: number;
+  /** Told of a batch that was cut: its shard takes more memory now. */
+  readonly onCut?: (shard: ShardPlace, tiles: number) => void;
 }
 
 export function createTileReader(options: TileReaderOptions): TileReader {
-  const { reads, schema, memory, wanted } = options;
+  const { reads, schema, memory, wanted, keptBytesMax, memoryMaxBytes = Infinity } = options;
   const { fields } = schema;
   const rules: TileRules = { ...options, fields };
   const projected = fields.filter((_, i) => wanted.has(i));
   const hasDictionaries = new Schema(projected).dictionaries.size > 0;
-  const dictionaries = createRecent<ShardPlace, Promise<Dictionaries>>(DICTIONARY_SHARDS_MAX);
-  const tables = createRecent<BatchSegment, Promise<LoadedTable>>(TABLES_MAX);
+  const tableBytesMax = hasDictionaries ? keptBytesMax * (1 - DICTIONARIES_SHARE) : keptBytesMax;
+  const dictionaries = createRecent<ShardPlace, Dictionaries>(keptBytesMax * DICTIONARIES_SHARE, dictionaryBytes);
+  const tables = createRecent<BatchSegment, LoadedTable>(tableBytesMax, tableBytes);
   const heads: { readonly table: LoadedTable; readonly parcel: Parcel }[] = []; // the oldest first
 
   /** Reads parts of a segment into memory that is given back once `use` has returned. */
@@ -77,6 +84,13 @@ export function createTileReader(options: TileReaderOptions): TileReader {
     } finally {
       memory.give(parcel);
     }
+  }
+
+  async function listOf(shard: ShardPlace): Promise<readonly BatchSegment[]> {
+    const { segments } = await reads.map(shard.entry);
+    const neededBytes = openShardBytes(segments.length, shard.entry.bytes) / SHARD_SHARE_MAX;
+    if (neededBytes > memoryMaxBytes) throw tooManyBatches(shard, segments.length, neededBytes, memoryMaxBytes);
+    return listBatches(shard, { segments });
   }
 
   async function readDictionaries({ entry }: ShardPlace): Promise<Dictionaries> {
@@ -134,7 +148,7 @@ export function createTileReader(options: TileReaderOptions): TileReader {
   async function lookAtOffsets(table: LoadedTable, { segment, firstRow, rows }: Tile): Promise<void> {
     for (;;) {
       const missing = named(segment, () => missingOffsets(rules, table, firstRow, rows));
-      if (missing.length === 0) return;
+      if (missing.length === 0) return tables.resized(segment);
       const parts = missing.map(({ from, to }, i) => ({ from, to, at: i * OFFSET_BYTES }));
       await readAside(segment.shard.entry, segment.segment, parts, missing.length * OFFSET_BYTES, (read) =>
         keepOffsets(table, missing, read),
@@ -142,8 +156,15 @@ export function createTileReader(options: TileReaderOptions): TileReader {
     }
   }
 
+  function keepTiles(segment: BatchSegment, found: SegmentTiles | null): SegmentTiles | null {
+    segment.tiles = found;
+    if (found && found.tiles.length > 1) options.onCut?.(segment.shard, found.tiles.length);
+    return found;
+  }
+
   async function loadTiles(segment: BatchSegment): Promise<SegmentTiles> {
-    return (segment.tiles ??= tilesByTable(rules, segment, await tableOfSegment(segment)));
+    const table = await tableOfSegment(segment);
+    return segment.tiles ?? (keepTiles(segment, tilesByTable(rules, segment, table)) as SegmentTiles);
   }
 
   async function readPacked(tile: Tile, known: Dictionaries, buffer: Uint8Array): Promise<RecordBatch> {
@@ -171,8 +192,8 @@ export function createTileReader(options: TileReaderOptions): TileReader {
   }
 
   return {
-    open: async (shard) => (shard.batches ??= listBatches(shard, await reads.map(shard.entry))),
-    tilesOf: (segment) => (segment.tiles ??= tilesBySchema(rules, segment)),
+    open: async (shard) => (shard.batches ??= await listOf(shard)),
+    tilesOf: (segment) => segment.tiles ?? keepTiles(segment, tilesBySchema(rules, segment)),
     loadTiles,
     async size(tile) {
       const table = await tableOfSegment(tile.segment);
@@ -207,6 +228,22 @@ function tableOf(schema: Schema, segment: BatchSegment, bytes: Uint8Array): Load
     details: { reason: what },
     hint: "Publish the shard again with shardpact, which refuses such files.",
   });
+}
+
+function tooManyBatches(
+  { entry: { name } }: ShardPlace,
+  segments: number,
+  memoryNeededBytes: number,
+  memoryMaxBytes: number,
+): ShardpactError {
+  return new ShardpactError(
+    "budget_too_small",
+    `shard ${name} has ${segments} segments: to know where they lie takes ${memoryNeededBytes * SHARD_SHARE_MAX} bytes; memory allows ${memoryMaxBytes}, half of it for that`,
+    {
+      details: { shard: name, segments, memoryNeededBytes, memoryMaxBytes },
+      hint: `Allow memory: ${memoryNeededBytes}, or publish with larger record batches.`,
+    },
+  );
 }
 
 /** Adds shard and segment to what decoding says. */

@@ -30,7 +30,7 @@ export interface TileRules extends WantedColumns {
 }
 
 /** A batch of up to this many tiles' bytes is left in one. */
-const UNCUT_TILES_MAX = 2;
+export const UNCUT_TILES_MAX = 2;
 /** Batches of less than this share of a block are not cut for it: little is read twice, and cutting costs a read too. */
 const CUT_SHARE_MIN = 0.25;
 /** From this share of leaves on, all are read: one request instead of several, and no copy. */

@@ -24,6 +24,7 @@ export interface WorkerSetup {
   readonly port: MessagePort;
   readonly where: ShardWhere;
   readonly hashing: Hashing;
+  readonly indexBytesMax: number | undefined;
   /** In order of preference; `spec` null: the loader is asked for its bytes. */
   readonly stores: readonly { readonly url: string; readonly spec: StoreSpec | null }[];
 }
