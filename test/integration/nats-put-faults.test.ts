@@ -91,6 +91,18 @@ async function expectWhole(store: ShardStore, of: Digest = digest, expected: Uin
   expect(Buffer.compare(back, expected)).toBe(0);
 }
 
+test("any number of requests at a time is no leak", async () => {
+  await using bucket = await bucketOf();
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error): void => void warnings.push(warning);
+  process.on("warning", onWarning);
+  await bucket.store.put(digest, chunks(bytes));
+  await Promise.all(Array.from({ length: 40 }, () => bucket.store.stat(digest)));
+  await sleep(0);
+  process.off("warning", onWarning);
+  expect(warnings).toEqual([]);
+});
+
 test("a line that is cut in the middle of pieces, twice: the put goes on, nothing is left over", async () => {
   await using bucket = await bucketOf();
   let told = 0;

@@ -4,6 +4,7 @@ import { readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { type Digest, bytesEqual, formatDigest } from "../../src/model/bytes.ts";
 import { hashBytes } from "../../src/merkle/hash.ts";
@@ -13,6 +14,7 @@ import type { ShardStore } from "../../src/shards/port.ts";
 import { openShard } from "../../src/shards/reader.ts";
 import { openHttpStore } from "../../src/shards/stores/http-store.ts";
 import { someBytes } from "../contract/shard-store.ts";
+import { openFiles } from "../support/open-files.ts";
 import { serveFolder, type StaticServer } from "../support/static-server.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { bytesOf, publishFile, wideBatches, writeArrowJs } from "./support.ts";
@@ -87,6 +89,38 @@ it("fetches a piece once, and reads from the disk when the store is gone", async
   await expect(cache.put(digest, [] as unknown as AsyncIterable<Uint8Array>)).rejects.toMatchObject({
     code: "store_failed",
   });
+});
+
+it("closes every file that it opened, also when many reads look for one piece while it is fetched", async () => {
+  await using r = await remote();
+  const bytes = someBytes(33 * MiB, 4);
+  const digest = await putObject(r.files, bytes);
+  await using cache = await openCachedStore([r.origin], { dir: r.cacheDir, bytesMax: 16 * MiB });
+  const before = openFiles();
+  // Of the first piece nothing is read before.
+  let late: Promise<unknown>;
+  {
+    await using handle = await cache.open(digest);
+    const part = new Uint8Array(60_000);
+    const starts = Array.from(
+      { length: 500 },
+      (_, i) => CACHE_PIECE_BYTES + ((i * 7_919_777) % (bytes.byteLength - CACHE_PIECE_BYTES - part.byteLength)),
+    );
+    for (let at = 0; at < starts.length; at += 100) {
+      const reads = starts.slice(at, at + 100).map(async (from) => {
+        const target = new Uint8Array(part.byteLength);
+        expect(await handle.readInto(target, from)).toBe(target.byteLength);
+        expect(bytesEqual(target, bytes.subarray(from, from + target.byteLength))).toBe(true);
+      });
+      await Promise.all(reads);
+      expect(openFiles() - before).toBeLessThanOrEqual(4);
+    }
+    // Closed while one fetches a piece and others wait for it, to read it from its file then.
+    late = Promise.allSettled([0, 1, 2].map((i) => handle.readInto(new Uint8Array(1000), MiB + i * 1000)));
+    for (const sent = r.server.counts.bytes; r.server.counts.bytes === sent;) await sleep(1);
+  }
+  await late;
+  expect(openFiles()).toBe(before);
 });
 
 it("is shared by processes: one fetch for all of them", { timeout: 60_000 }, async () => {

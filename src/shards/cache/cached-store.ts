@@ -177,21 +177,30 @@ function cachedObject(cache: PieceCache, digest: Digest, bytes: number, sources:
     files.delete(piece);
     const opening = known ?? cache.open({ digest, piece }, lengthOf(piece));
     files.set(piece, opening); // most recently used last
-    const file = await opening;
-    if (!file) files.delete(piece);
-    return file;
-  }
-
-  async function closeOldest(keep: number): Promise<void> {
-    for (const [piece, opening] of files) {
-      if (files.size <= keep) return;
-      files.delete(piece);
-      await (await opening)?.close();
+    const forget = (): void => {
+      if (files.get(piece) === opening) files.delete(piece); // others may have found it since
+    };
+    try {
+      const file = await opening;
+      if (!file) forget();
+      return file;
+    } catch (error) {
+      forget();
+      throw error;
     }
   }
 
+  /** Whoever reads next opens them anew: they are out of reach before the first is waited for. */
+  async function closeOldest(keep: number): Promise<void> {
+    const oldest = [...files].slice(0, Math.max(0, files.size - keep));
+    for (const [piece] of oldest) files.delete(piece);
+    for (const [, opening] of oldest) await (await opening.catch(() => null))?.close();
+  }
+
   let reading = 0;
+  let closed = false;
   const close = async (): Promise<void> => {
+    closed = true;
     await closeOldest(0);
     await sources.close();
   };
@@ -210,7 +219,7 @@ function cachedObject(cache: PieceCache, digest: Digest, bytes: number, sources:
         }
       } finally {
         reading -= 1;
-        if (reading === 0) await closeOldest(FILES_KEPT); // while nobody reads from one of them
+        if (reading === 0) await closeOldest(closed ? 0 : FILES_KEPT); // while nobody reads from one of them
       }
       return length;
     },

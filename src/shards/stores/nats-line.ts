@@ -3,6 +3,7 @@
  * itself waits for answers to requests that went down with the line. Reads are told soon that a line stays down, for another store may
  * serve; puts wait for it as long as a request may take.
  */
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ErrorCode, Events, NatsError, type NatsConnection } from "nats";
 import { LIMITS } from "../../model/limits.ts";
@@ -23,19 +24,19 @@ export interface NatsLine {
 
 /** Follows the connection until it is closed. */
 export function watchLine(nc: NatsConnection): NatsLine {
-  let broken = new AbortController();
-  let back = new AbortController();
+  let broken = awaitedByMany();
+  let back = awaitedByMany();
   let downSinceMs: number | null = null;
 
   async function follow(): Promise<void> {
     for await (const { type } of nc.status()) {
       if (type === Events.Disconnect && downSinceMs === null) {
         downSinceMs = performance.now();
-        back = new AbortController();
+        back = awaitedByMany();
         broken.abort();
       } else if (type === Events.Reconnect) {
         downSinceMs = null;
-        broken = new AbortController();
+        broken = awaitedByMany();
         back.abort();
       }
     }
@@ -70,6 +71,13 @@ export function watchLine(nc: NatsConnection): NatsLine {
     read: (work, signal) => asking(work, false, signal),
     put: (step, signal) => asking(step, true, signal),
   };
+}
+
+/** For any number of listeners, each of which goes with its request: Node takes more than ten for a leak. */
+function awaitedByMany(): AbortController {
+  const controller = new AbortController();
+  setMaxListeners(0, controller.signal);
+  return controller;
 }
 
 /**
