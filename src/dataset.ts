@@ -73,9 +73,10 @@ export interface Group extends AsyncDisposable {
    * Opens `name`, `name@v3`, `name@tag` or `name@b3:<root>`, or what a lock file pins, once a majority has confirmed it.
    * @throws ShardpactError `no_quorum`, `not_found` (with the nearest names), `revoked`, `replica_diverged`, `root_mismatch`,
    * `group_forked`, `lock_mismatch`, `unavailable`, `aborted`
+   * @typeParam S of a row: loaders take the names of its keys for columns, and no others
    */
-  open(ref: string, o?: OpenOptions): Promise<Dataset>;
-  open(o: OpenLockOptions): Promise<Dataset>;
+  open<S = unknown>(ref: string, o?: OpenOptions): Promise<Dataset<S>>;
+  open<S = unknown>(o: OpenLockOptions): Promise<Dataset<S>>;
   /**
    * Publishes Arrow files, folders of them or record batches as the next version; it holds these and no others.
    * @throws ShardpactError as `client/publish.ts`
@@ -89,7 +90,7 @@ export interface Group extends AsyncDisposable {
 }
 
 /** A version that a majority confirmed. Closing it only says that it is not used any more: loaders close themselves. */
-export interface Dataset extends AsyncDisposable {
+export interface Dataset<S = unknown> extends AsyncDisposable {
   readonly name: string;
   readonly version: number;
   readonly root: Digest;
@@ -109,9 +110,9 @@ export interface Dataset extends AsyncDisposable {
   /** Verified record batches in file order, those of more than 64 MiB in parts; the caller keeps them. @throws ShardpactError as `loader/arrow-batches.ts` */
   batches(o?: ArrowBatchesOptions): AsyncIterable<RecordBatch>;
   /** For training; no I/O before its first batch, `size` is known at once. The caller closes it. @throws as `createLoader` */
-  loader<S = unknown>(o: LoaderOptions<S>): Loader;
+  loader<T = S>(o: LoaderOptions<T>): Loader;
   /** A split in file order, from row 0 each time. The caller closes it. @throws as `createLoader` */
-  evaluation<S = unknown>(o: EvalOptions<S>): EvalLoader;
+  evaluation<T = S>(o: EvalOptions<T>): EvalLoader;
   close(): Promise<void>;
 }
 

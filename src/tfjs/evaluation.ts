@@ -8,7 +8,7 @@ import { createHostLoader, type LoaderOptions } from "../loader/host-loader.ts";
 import { DEFAULT_PORTS, type LoaderPorts } from "../loader/internal.ts";
 import { explainPlan, type Explanation } from "../loader/explain.ts";
 import type { ConfirmedVersion } from "../client/types.ts";
-import { disposeTensors, loadTfjs, toTensors, type BatchTensors } from "./tensors.ts";
+import { disposeTensors, loadTfjs, scalarsOf, toTensors, type BatchTensors, type Scalars } from "./tensors.ts";
 
 export type EvalOptions<S = unknown> = Pick<
   LoaderOptions<S>,
@@ -26,7 +26,7 @@ export interface EvalIterator extends AsyncIterableIterator<EvalBatch, undefined
 export interface EvalLoader extends AsyncDisposable, AsyncIterable<EvalBatch> {
   /** Batches in all. */
   readonly size: number;
-  /** A new pass from row 0; it ends the one before. */
+  /** A new pass from row 0; it ends the one before. Columns of single values as [rows, 1], as models have them. */
   iterator(): Promise<EvalIterator>;
   explain(): Explanation;
   close(): Promise<void>;
@@ -42,14 +42,16 @@ export function createEvaluationWith(version: ConfirmedVersion, options: EvalOpt
   const fixed = { shuffle: "none", seed: 0, rank: 0, world: 1, last: "partial" } as const;
   const host = createHostLoader(version, { ...options, ...fixed } as LoaderOptions, ports, "at row 0");
 
-  function iterate(): EvalIterator {
+  const scalars = scalarsOf(options);
+
+  function iterate(forModel: Scalars | null): EvalIterator {
     const iterator = host.iterate();
     const pass: EvalIterator = {
       async next() {
         const tf = await loadTfjs();
         const batch = await iterator.next();
         if (batch === null) return { done: true, value: undefined };
-        const tensors = toTensors(tf, batch);
+        const tensors = toTensors(tf, batch, forModel);
         return { done: false, value: { ...tensors, [Symbol.dispose]: () => disposeTensors(tensors) } };
       },
       async return() {
@@ -63,10 +65,10 @@ export function createEvaluationWith(version: ConfirmedVersion, options: EvalOpt
 
   return {
     size: host.plan.steps,
-    iterator: async () => iterate(),
+    iterator: async () => iterate(scalars),
     explain: () => explainPlan(host.plan),
     close: host.close,
-    [Symbol.asyncIterator]: iterate,
+    [Symbol.asyncIterator]: () => iterate(null),
     [Symbol.asyncDispose]: host.close,
   };
 }

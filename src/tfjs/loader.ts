@@ -8,12 +8,21 @@ import type { ConfirmedVersion } from "../client/types.ts";
 import type { LoaderState } from "../loader/cursor.ts";
 import type { HostBatch } from "../loader/feed.ts";
 import type { BatchOrigin } from "../loader/origin.ts";
+import { requireKnownNames } from "../loader/columns/options.ts";
 import { createHostLoader, type HostIterator, type HostLoader, type LoaderOptions } from "../loader/host-loader.ts";
 import type { LoaderPorts } from "../loader/internal.ts";
 import { explainPlan, type Explanation } from "../loader/explain.ts";
 import type { Receipt } from "../loader/receipt.ts";
 import { ShardpactError } from "../model/errors.ts";
-import { disposeTensors, loadTfjs, toTensors, type BatchTensors, type TfjsCore } from "./tensors.ts";
+import {
+  disposeTensors,
+  loadTfjs,
+  scalarsOf,
+  toTensors,
+  type BatchTensors,
+  type Scalars,
+  type TfjsCore,
+} from "./tensors.ts";
 
 export type { LoaderOptions } from "../loader/host-loader.ts";
 
@@ -44,7 +53,10 @@ export interface FitOptions {
 export interface Loader extends AsyncDisposable, AsyncIterable<Batch> {
   /** Batches of a whole epoch on this rank; Infinity after `repeat()`. With `follow`: of the present epoch's version. */
   readonly size: number;
-  /** One epoch from the acknowledged cursor on. Costs nothing before its first `next()`. @throws `closed`, `invalid_argument` */
+  /**
+   * What `fitDataset` calls: one epoch from the acknowledged cursor on, columns of single values as [rows, 1] (`for await` has [rows]).
+   * Costs nothing before its first `next()`. @throws `closed`, `invalid_argument`
+   */
   iterator(): Promise<BatchIterator>;
   /** The same loader without ends of epochs, for `batchesPerEpoch`. @throws `invalid_argument` in the middle of an epoch */
   repeat(): Loader;
@@ -75,8 +87,26 @@ export function createLoaderWith(version: ConfirmedVersion, o: LoaderOptions, po
   const ranks =
     o.world === undefined && WORLD_SIZE !== undefined ? { rank: Number(RANK ?? 0), world: Number(WORLD_SIZE) } : {};
   const options = { ...ranks, ...o } as LoaderOptions;
-  return wrap(createHostLoader(version, options, ports), false);
+  requireKnownNames("a loader", options, OPTION_NAMES);
+  const scalars = scalarsOf(options);
+  return wrap(createHostLoader(version, options, ports), scalars, false);
 }
+
+const OPTION_NAMES: Readonly<Record<keyof LoaderOptions, true>> = {
+  ...{
+    xs: true,
+    ys: true,
+    batchSize: true,
+    split: true,
+    shuffle: true,
+    seed: true,
+    rank: true,
+    world: true,
+    last: true,
+  },
+  ...{ memory: true, follow: true, allowRandomReads: true, map: true, resume: true, run: true, receipt: true },
+  ...{ reconfirm: true, onUnconfirmed: true, onUnfit: true, signal: true },
+};
 
 /** What stands behind each loader, for checkpoints. */
 const hosts = new WeakMap<Loader, HostLoader>();
@@ -88,14 +118,13 @@ export function hostOf(loader: Loader): HostLoader {
   throw new ShardpactError("invalid_argument", "this is no training loader of shardpact");
 }
 
-function wrap(host: HostLoader, repeats: boolean): Loader {
-  const loader = loaderOf(host, repeats);
+function wrap(host: HostLoader, scalars: Scalars, repeats: boolean): Loader {
+  const loader = loaderOf(host, scalars, repeats);
   hosts.set(loader, host);
   return loader;
 }
 
-function loaderOf(host: HostLoader, repeats: boolean): Loader {
-  const iterate = (): BatchIterator => tensorIterator(host, repeats);
+function loaderOf(host: HostLoader, scalars: Scalars, repeats: boolean): Loader {
   return {
     get size() {
       return repeats ? Infinity : host.plan.steps;
@@ -113,10 +142,10 @@ function loaderOf(host: HostLoader, repeats: boolean): Loader {
           },
         );
       }
-      return iterate();
+      return tensorIterator(host, repeats, scalars);
     },
     repeat() {
-      if (host.isAtEpochStart) return wrap(host, true);
+      if (host.isAtEpochStart) return wrap(host, scalars, true);
       throw new ShardpactError("invalid_argument", "repeat() cannot start in the middle of an epoch", {
         hint: "Finish the epoch with fitDataset without batchesPerEpoch first.",
       });
@@ -126,12 +155,12 @@ function loaderOf(host: HostLoader, repeats: boolean): Loader {
     explain: () => explainPlan(host.plan),
     fit: () => ({ initialEpoch: host.state().epoch, callbacks: [{ onBatchEnd: async () => host.ack() }] }),
     close: () => host.close(),
-    [Symbol.asyncIterator]: iterate,
+    [Symbol.asyncIterator]: () => tensorIterator(host, repeats, null),
     [Symbol.asyncDispose]: () => host.close(),
   };
 }
 
-function tensorIterator(host: HostLoader, repeats: boolean): BatchIterator {
+function tensorIterator(host: HostLoader, repeats: boolean, forModel: Scalars | null): BatchIterator {
   let epoch: HostIterator = host.iterate();
   let tf: TfjsCore | null = null;
   const iterator: BatchIterator = {
@@ -143,7 +172,7 @@ function tensorIterator(host: HostLoader, repeats: boolean): BatchIterator {
         batch = await epoch.next();
       }
       if (batch === null) return { done: true, value: undefined };
-      return { done: false, value: toBatch(host, batch, toTensors(tf, batch)) };
+      return { done: false, value: toBatch(host, batch, toTensors(tf, batch, forModel)) };
     },
     async return() {
       await epoch.return();

@@ -5,6 +5,7 @@
  */
 import type * as Tfjs from "@tensorflow/tfjs-core";
 import type { ColumnArray, ColumnArrays } from "../loader/batch.ts";
+import { listColumns, type Cols } from "../loader/columns/options.ts";
 import type { HostBatch } from "../loader/feed.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { copyNow } from "./backend-copy.ts";
@@ -58,24 +59,58 @@ async function importCore(): Promise<TfjsCore> {
 
 type Recycle = HostBatch["recycle"];
 
-/** Tensors of a batch; the caller disposes them, and does not look at the batch's arrays any more. */
-export function toTensors(tf: TfjsCore, { columns: { xs, ys, mask }, recycle }: HostBatch): BatchTensors {
-  const tensors = { xs: toTensor(tf, xs, recycle), ys: toTensor(tf, ys, recycle) };
-  return mask ? { ...tensors, mask: one(tf, mask, recycle) as Tfjs.Tensor1D } : tensors;
+/** Columns that stay one dimension where a model gets them: those whose `shape` is `[]`. */
+export interface Scalars {
+  readonly xs: ReadonlySet<string>;
+  readonly ys: ReadonlySet<string>;
 }
 
-function toTensor(tf: TfjsCore, columns: ColumnArrays, recycle: Recycle): Tensors {
+/**
+ * Tensors of a batch; the caller disposes them, and does not look at the batch's arrays any more.
+ * @param forModel null: shapes as the columns have them. Else single values are [rows, 1], as `model.fit`, `evaluate` and `trainOnBatch` make
+ * them and `fitDataset` does not: a model's output is [rows, 1], and minus [rows] it is [rows, rows], of which the loss is a number, too.
+ */
+export function toTensors(
+  tf: TfjsCore,
+  { columns: { xs, ys, mask }, recycle }: HostBatch,
+  forModel: Scalars | null,
+): BatchTensors {
+  const tensors = {
+    xs: toTensor(tf, xs, forModel?.xs ?? null, recycle),
+    ys: toTensor(tf, ys, forModel?.ys ?? null, recycle),
+  };
+  return mask ? { ...tensors, mask: one(tf, mask, mask.shape, recycle) as Tfjs.Tensor1D } : tensors;
+}
+
+function toTensor(tf: TfjsCore, columns: ColumnArrays, scalars: Scalars["xs"] | null, recycle: Recycle): Tensors {
+  const make = (name: string, column: ColumnArray): Tfjs.Tensor => {
+    const { shape } = column;
+    const isSingle = shape.length === 1 && scalars !== null && !scalars.has(name);
+    return one(tf, column, isSingle ? [...shape, 1] : shape, recycle);
+  };
   const all = Object.entries(columns);
   const [first] = all;
-  if (all.length === 1 && first) return one(tf, first[1], recycle);
-  return Object.fromEntries(all.map(([name, column]) => [name, one(tf, column, recycle)]));
+  if (all.length === 1 && first) return make(...first);
+  return Object.fromEntries(all.map(([name, column]) => [name, make(name, column)]));
 }
 
-function one(tf: TfjsCore, { data, texts, shape, dtype }: ColumnArray, recycle: Recycle): Tfjs.Tensor {
+function one(
+  tf: TfjsCore,
+  { data, texts, dtype }: ColumnArray,
+  shape: readonly number[],
+  recycle: Recycle,
+): Tfjs.Tensor {
   if (texts) return tf.tensor([...texts], [...shape], "string");
   const tensor = tf.tensor(data, [...shape], dtype as "float32");
   if (copyNow(tf.backend(), tensor, data)) recycle(data);
   return tensor;
+}
+
+/** Of the columns that a caller asked for. */
+export function scalarsOf({ xs, ys }: { readonly xs: Cols; readonly ys?: Cols | undefined }): Scalars {
+  const named = (columns: Cols, what: "xs" | "ys") =>
+    new Set(listColumns(columns, what).flatMap(({ name, options }) => (options.shape?.length === 0 ? [name] : [])));
+  return { xs: named(xs, "xs"), ys: ys === undefined ? new Set() : named(ys, "ys") };
 }
 
 export function disposeTensors({ xs, ys, mask }: BatchTensors): void {

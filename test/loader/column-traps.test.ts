@@ -202,3 +202,59 @@ test("what stands for a null, or fills a list, fits the dtype", async () => {
     read(list(new Int32()), [[1]], { dtype: "int32", pad: { length: 2, value: 0.5 } }),
   ).rejects.toMatchObject(refused);
 });
+
+describe("what is asked of a column", () => {
+  const listOf = (size: number, item: DataType) => new FixedSizeList(size, new Field("item", item, true));
+
+  test("is refused where it says nothing: hashes of 32-bit numbers would be the numbers", async () => {
+    const refused: [DataType, ColumnOptions][] = [
+      [new Int32(), { hash: 10 }],
+      [new Int32(), { unit: "d" }],
+      [new Int32(), { lossy: true }],
+      [new Int32(), { image: {} }],
+      [new Int32(), { dtype: "uint8" }],
+      [new Int32(), { dtype: "string" }],
+      [new Int32(), { dtype: "float64" as never }],
+      [new Int32(), { nulls: "zero" as never }],
+      [new Int32(), { onehot: 3 } as never],
+      [new Utf8(), { dtype: "string", oneHot: 3 }],
+    ];
+    for (const [type, options] of refused) {
+      const cells = type instanceof Utf8 ? ["a"] : [1];
+      await expect(read(type, cells, options), JSON.stringify(options)).rejects.toMatchObject({
+        code: "invalid_argument",
+      });
+    }
+  });
+
+  test("texts in lists of a fixed size stay texts nowhere: a row would have one of them", async () => {
+    await expect(read(listOf(2, new Utf8()), [["a", "b"]], { dtype: "string" })).rejects.toMatchObject({
+      code: "type_unsupported",
+    });
+  });
+
+  test("fields of structs may have dots in their names", async () => {
+    const inner = new Struct([new Field("b.c", new Int32(), true), new Field("b", new Int32(), true)]);
+    const cells = [
+      { "b.c": 1, b: 2 },
+      { "b.c": 3, b: 4 },
+    ];
+    expect((await read(inner, cells, {}, "c.b.c")).values).toEqual([1, 3]);
+    expect((await read(inner, cells, {}, "c.b")).values).toEqual([2, 4]);
+  });
+
+  test("a column that has the name of a mask is refused beside it", async () => {
+    const of = (values: number[]) => makeVector(makeData({ type: new Int32(), data: Int32Array.from(values) }));
+    await using data = await makeVersion({ splits: { "": [batchOf({ c: of([1]), c_mask: of([7]) })] } });
+    const make = (xs: object) => () => createHostLoader(data.version, { xs: xs as never, batchSize: 1 });
+    expect(make({ c: { nulls: "mask" }, c_mask: {} })).toThrow(expect.objectContaining({ code: "invalid_argument" }));
+    await make({ c: {}, c_mask: {} })().close();
+  });
+
+  test("a null inside a list is not one that `nulls` is for, and the hint says so", async () => {
+    await expect(read(listOf(2, new Float32()), [[1, null]], { nulls: 0 })).rejects.toMatchObject({
+      code: "null_found",
+      hint: expect.stringContaining("Publish lists without nulls") as string,
+    });
+  });
+});

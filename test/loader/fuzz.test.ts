@@ -162,7 +162,7 @@ async function loadHostile(prepared: Prepared, mutant: Mutant, rng: Rng): Promis
       const step = { epoch: 0, from: batch.from, to: batch.to };
       const difference = differenceOf(batch.columns, () => slowBatch(plan, step, reference ?? [], []));
       if (difference) throw new Error(`wrong data in step ${JSON.stringify(step)}: ${difference}`);
-      const tensors = toTensors(tf, batch);
+      const tensors = toTensors(tf, batch, null);
       disposeTensors(tensors);
     }
     return "read";

@@ -2,7 +2,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as tf from "@tensorflow/tfjs-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createEvaluation, createLoader, type Loader } from "../../src/tfjs/index.ts";
+import { type Batch, createEvaluation, createLoader, type Loader } from "../../src/tfjs/index.ts";
 import { liveDataset } from "../loader/support/live.ts";
 import { makeVersion, numberedBatches, type TestVersion } from "../loader/support/version.ts";
 
@@ -122,6 +122,69 @@ test("by hand: one key is a plain tensor, several are a record; ack and dispose"
   }
   expect(tf.memory().numTensors).toBe(before);
   expect(loader.explain()).toMatchObject({ steps: 4, order: { strength: "none" } });
+});
+
+test("columns of single values train as model.fit and trainOnBatch have them: [rows, 1], not broadcast", async () => {
+  const net = tf.sequential({ layers: [tf.layers.dense({ units: 1, inputShape: [3], kernelInitializer: "ones" })] });
+  net.compile({ optimizer: tf.train.sgd(0), loss: "meanSquaredError" });
+  const options = { xs: "x", ys: "y", split: "train", batchSize: 200 } as const;
+  await using loader = createLoader(data.version, options);
+  const losses: number[] = [];
+  for await (const batch of loader) {
+    expect((batch.ys as tf.Tensor).shape).toEqual([200]);
+    losses.push((await net.trainOnBatch(batch.xs as tf.Tensor, batch.ys as tf.Tensor)) as number);
+    batch[Symbol.dispose]();
+  }
+  const { history } = await net.fitDataset(loader, { epochs: 2, verbose: 0, ...loader.fit() });
+  await using val = createEvaluation(data.version, options);
+  const evaluated = (await net.evaluateDataset(val as never, {})) as tf.Scalar;
+  losses.push(history["loss"]?.[0] as number, evaluated.dataSync()[0] as number);
+  // Broadcast, it would be a number near that.
+  for (const loss of losses) expect(loss / (losses[0] as number)).toBeCloseTo(1, 6);
+});
+
+test("several inputs of single values, by the names of the model's inputs", async () => {
+  const inputs = ["even", "y"].map((name) => tf.input({ shape: [1], name }));
+  const sum = tf.layers.add().apply(inputs) as tf.SymbolicTensor;
+  const net = tf.model({ inputs, outputs: tf.layers.dense({ units: 1 }).apply(sum) as tf.SymbolicTensor });
+  net.compile({ optimizer: tf.train.sgd(0), loss: "meanSquaredError" });
+  const options = { xs: ["even", "y"], ys: { y: {} }, split: "train", batchSize: 50 } as const;
+  await using loader = createLoader(data.version, options);
+  await using val = createEvaluation(data.version, { ...options, split: "val" });
+  const { history } = await net.fitDataset(loader, { epochs: 1, verbose: 0, validationData: val, ...loader.fit() });
+  expect(history["val_loss"]).toHaveLength(1);
+  await using kept = createLoader(data.version, { ...options, ys: { y: { shape: [] } } });
+  const batch = (await (await kept.iterator()).next()).value as Batch;
+  expect((batch.ys as tf.Tensor).shape).toEqual([50]);
+  batch[Symbol.dispose]();
+});
+
+test("class weights of fitDataset weigh each row by its class", async () => {
+  const weights = [1, 2, 0.5, 3, 0];
+  const net = tf.sequential({
+    layers: [tf.layers.dense({ units: 5, inputShape: [3], kernelInitializer: "zeros", activation: "softmax" })],
+  });
+  net.setWeights([tf.zeros([3, 5]), tf.tensor([0, 1, 2, 3, 4])]);
+  net.compile({ optimizer: tf.train.sgd(0), loss: "categoricalCrossentropy" });
+  await using loader = createLoader(data.version, {
+    ...{ xs: "x", ys: { y: { oneHot: 5 } }, split: "train", batchSize: 200 },
+  });
+  const classWeight = Object.fromEntries(weights.map((weight, i) => [i, weight]));
+  const { history } = await net.fitDataset(loader, { epochs: 1, verbose: 0, classWeight, ...loader.fit() });
+  const logSum = Math.log([0, 1, 2, 3, 4].reduce((sum, logit) => sum + Math.exp(logit), 0));
+  const losses = Array.from({ length: 200 }, (_, row) => (weights[row % 5] as number) * (logSum - (row % 5)));
+  expect(history["loss"]?.[0]).toBeCloseTo(losses.reduce((a, b) => a + b, 0) / 200, 3);
+});
+
+test("an option that nobody knows is refused, with the nearest names", () => {
+  const make = (o: object) => () =>
+    createLoader(data.version, { ...columns, split: "train", batchSize: 8, ...o } as never);
+  expect(make({ shufle: true })).toThrow(
+    expect.objectContaining({ code: "invalid_argument", hint: "Did you mean shuffle?" }),
+  );
+  expect(make({ xs: { x: { onehot: 3 } } })).toThrow(
+    expect.objectContaining({ code: "invalid_argument", hint: "Did you mean oneHot?" }),
+  );
 });
 
 test("padding is refused where fitDataset would train on it, and masked by hand", async () => {

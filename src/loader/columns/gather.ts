@@ -8,7 +8,7 @@
 import type { BatchMemory } from "../batch-memory.ts";
 import type { RowCopier } from "./copy-rows.ts";
 import type { ColumnPlan } from "./column-plan.ts";
-import { classUnknown, nullFound, outOfRange, type WhereIs } from "./refusals.ts";
+import { classUnknown, nullFound, nullInside, outOfRange, type WhereIs } from "./refusals.ts";
 import type { ColumnSource } from "./source.ts";
 import type { Runs } from "./runs.ts";
 import { bitAt, type NumberArray } from "./stored-values.ts";
@@ -128,7 +128,7 @@ export function gatherRows<T>(
     const first = runs.first[r] as number;
     for (let row = first; row < first + (runs.length[r] as number); row++) {
       const isPresent = !isNull(gathering, source, row);
-      if (!isPresent && plan.nulls === null) throw nullFound(plan, where(source, row), "a null");
+      if (!isPresent && plan.nulls === null) throw nullFound(plan, where(source, row));
       out.push(isPresent ? read(sources[source] as ColumnSource, row) : null);
     }
   }
@@ -222,7 +222,7 @@ function isNull(g: Gathering, source: number, row: number): boolean {
     for (let i = row * per; i < (row + 1) * per; i++) {
       if (bitAt(bits, offset + i) === 1) continue;
       if (!isOfItems) return true;
-      throw nullFound(g.plan, g.where(source, row), "a null inside the list");
+      throw nullInside(g.plan, g.where(source, row));
     }
   }
   return false;
@@ -230,7 +230,7 @@ function isNull(g: Gathering, source: number, row: number): boolean {
 
 function putNull(g: Gathering, source: number, row: number, at: number, mask: Float32Array | null): void {
   const { plan, out } = g;
-  if (plan.nulls === null) throw nullFound(plan, g.where(source, row), "a null");
+  if (plan.nulls === null) throw nullFound(plan, g.where(source, row));
   if (mask) mask[at] = 0;
   const value = plan.nulls === "nan" ? NaN : plan.nulls === "mask" ? 0 : plan.nulls;
   out.fill(value, at * plan.width, (at + 1) * plan.width);

@@ -2,15 +2,16 @@
  * Owns what a caller may say about columns: names, and how each becomes an array.
  */
 import { ShardpactError } from "../../model/errors.ts";
+import { nearestNames } from "../../model/nearest.ts";
 
 /** How one column becomes an array. Without options: float32, in the column's own shape. */
 export interface ColumnOptions {
   /**
    * Default float32. A value that would change beyond float rounding is an error. `string`: texts as they are. `uint8`: the
-   * bytes of a FixedSizeBinary, as float32.
+   * bytes of a FixedSizeBinary, as float32. An option that says nothing about the column's type is an error, too.
    */
   readonly dtype?: "float32" | "int32" | "bool" | "string" | "uint8";
-  /** Shape of one row; the product must equal the column's. */
+  /** Shape of one row; the product must equal the column's. `[]`: one value, also where `fitDataset` would get `[1]`. */
   readonly shape?: readonly number[];
   /** 1 at the value's place among `oneHot` (`true`: as many as the vocabulary has), 0 elsewhere. */
   readonly oneHot?: number | true;
@@ -69,5 +70,30 @@ export function listColumns(columns: Cols, what: "xs" | "ys"): readonly ColumnRe
   if (requests.length === 0) throw new ShardpactError("invalid_argument", `${what} names no column`);
   const names = new Set(requests.map((r) => r.name));
   if (names.size !== requests.length) throw new ShardpactError("invalid_argument", `${what} names a column twice`);
+  for (const { name, options } of requests) {
+    requireKnownNames(`'${name}'`, options, OPTION_NAMES);
+    const mask = `${name}_mask`;
+    if (!names.has(mask) || (options.pad === undefined && options.nulls !== "mask")) continue;
+    throw new ShardpactError("invalid_argument", `'${mask}' of ${what} is a column, and the mask of '${name}'`, {
+      details: { column: name, mask },
+      hint: "Publish the column under another name, or leave it out.",
+    });
+  }
   return requests;
+}
+
+const OPTION_NAMES: Readonly<Record<keyof ColumnOptions, true>> = {
+  ...{ dtype: true, shape: true, oneHot: true, classes: true, nulls: true, unit: true },
+  ...{ since: true, lossy: true, hash: true, pad: true, image: true },
+};
+
+/** A mistyped option would say nothing, and nobody would notice. @throws ShardpactError `invalid_argument` with the nearest names */
+export function requireKnownNames(of: string, options: object, names: Readonly<Record<string, true>>): void {
+  const unknown = Object.keys(options).find((name) => !Object.hasOwn(names, name));
+  if (unknown === undefined) return;
+  const near = nearestNames(unknown, Object.keys(names));
+  throw new ShardpactError("invalid_argument", `'${unknown}' is no option of ${of}`, {
+    details: { option: unknown, nearest: near },
+    hint: near.length > 0 ? `Did you mean ${near.join(" or ")}?` : `Options are: ${Object.keys(names).join(", ")}.`,
+  });
 }

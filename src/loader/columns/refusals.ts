@@ -27,12 +27,22 @@ export function outOfRange(plan: ColumnPlan, value: number, why: string, place: 
   );
 }
 
-export function nullFound(plan: ColumnPlan, place: RowPlace, what: string): ShardpactError {
-  return new ShardpactError(
-    "null_found",
-    `${what} in '${plan.name}' (shard ${place.shard}, segment ${place.segment}, row ${place.row})`,
-    { details: { column: plan.name, ...place }, hint: "Pass nulls: a number, 'nan' or 'mask'." },
-  );
+export function nullFound(plan: ColumnPlan, place: RowPlace): ShardpactError {
+  return nullThere(plan, place, "a null", "Pass nulls: a number, 'nan' or 'mask'.");
+}
+
+export function nullInside(plan: ColumnPlan, place: RowPlace): ShardpactError {
+  return nullThere(plan, place, "a null inside the list", NO_NULLS_INSIDE);
+}
+
+const NO_NULLS_INSIDE = "Publish lists without nulls; `nulls` is for rows that have no list.";
+
+function nullThere({ name }: ColumnPlan, place: RowPlace, what: string, hint: string): ShardpactError {
+  const { shard, segment, row } = place;
+  return new ShardpactError("null_found", `${what} in '${name}' (shard ${shard}, segment ${segment}, row ${row})`, {
+    details: { column: name, ...place },
+    hint,
+  });
 }
 
 export function tooLong({ name }: ColumnPlan, row: number, found: number, length: number): ShardpactError {
@@ -45,7 +55,7 @@ export function tooLong({ name }: ColumnPlan, row: number, found: number, length
 export function itemIsNull({ name }: ColumnPlan, row: number, item: number): ShardpactError {
   return new ShardpactError("null_found", `item ${item} of row ${row} of '${name}' is null`, {
     details: { column: name, row, item },
-    hint: "Publish lists without nulls; `nulls` is for rows that have no list.",
+    hint: NO_NULLS_INSIDE,
   });
 }
 

@@ -11,6 +11,7 @@ import { rowBytesOf } from "../../shards/slice.ts";
 import { isText } from "../../shards/texts.ts";
 import type { ColumnPlan, ValueKind } from "./column-plan.ts";
 import { imageOf, imageShape } from "./image-plan.ts";
+import { requireFitting } from "./options-fit.ts";
 import type { ColumnOptions, ColumnRequest } from "./options.ts";
 import { tensorShape } from "./tensor-shape.ts";
 import { isTemporal, timeOf } from "./time.ts";
@@ -28,6 +29,7 @@ export function resolveColumn({ schema, classes }: ColumnScope, { name, options 
   const { type: found, lists } = unwrapLists(name, field, pad !== null);
   if (pad) lists.push(pad.length);
   const kind = kindOf(name, found, options);
+  requireFitting(name, field.type as DataType, found, kind, options);
   const type = kind === "dictionary" || kind === "text" ? found : behindDictionary(found);
   if (pad) requirePaddable(name, field.type as DataType, type, kind, options);
   if (DataType.isFixedSizeBinary(type)) lists.push(type.byteWidth);
@@ -48,7 +50,7 @@ export function resolveColumn({ schema, classes }: ColumnScope, { name, options 
       },
     );
   }
-  const dtype: ColumnPlan["dtype"] = kind === "text" ? "string" : dtypeOf(name, options);
+  const dtype: ColumnPlan["dtype"] = kind === "text" ? "string" : dtypeOf(options);
   const isPlainFloat = DataType.isFloat(type) && type.precision === 1 && dtype === "float32" && oneHot === null;
   const copies = isPlainFloat && pad === null && tensor.permutation === null;
   const nulls = options.nulls ?? null;
@@ -78,27 +80,27 @@ export function resolveColumn({ schema, classes }: ColumnScope, { name, options 
   return { ...of, pad, time, permutation: tensor.permutation, image, parameter };
 }
 
-function dtypeOf(name: string, { dtype }: ColumnOptions): "float32" | "int32" | "bool" {
-  if (dtype === "string")
-    throw new ShardpactError("invalid_argument", `dtype: 'string' of '${name}' needs a text column`);
-  return dtype === undefined || dtype === "uint8" ? "float32" : dtype;
+function dtypeOf({ dtype }: ColumnOptions): "float32" | "int32" | "bool" {
+  return dtype === "int32" || dtype === "bool" ? dtype : "float32";
 }
 
 function findField(schema: Schema, name: string): { field: Field; path: readonly number[] } {
   const whole = schema.fields.findIndex((f) => f.name === name);
   if (whole !== -1) return { field: schema.fields[whole] as Field, path: [whole] };
-  let fields: readonly Field[] = schema.fields;
-  let field: Field | undefined;
-  const path: number[] = [];
-  for (const part of name.split(".")) {
-    const at = fields.findIndex((f) => f.name === part);
-    field = fields[at];
-    if (!field) throw unknownColumn(schema, name);
-    path.push(at);
-    fields = DataType.isStruct(field.type) ? field.type.children : [];
+  const found = findPath(schema.fields, name);
+  if (found === null) throw unknownColumn(schema, name);
+  return found;
+}
+
+/** The field that dotted names lead to; names may have dots of their own. */
+function findPath(fields: readonly Field[], name: string): { field: Field; path: readonly number[] } | null {
+  for (const [at, field] of fields.entries()) {
+    if (field.name === name) return { field, path: [at] };
+    if (!name.startsWith(`${field.name}.`) || !DataType.isStruct(field.type)) continue;
+    const below = findPath(field.type.children, name.slice(field.name.length + 1));
+    if (below) return { field: below.field, path: [at, ...below.path] };
   }
-  if (!field) throw unknownColumn(schema, name);
-  return { field, path };
+  return null;
 }
 
 function unknownColumn(schema: Schema, name: string): ShardpactError {
@@ -124,7 +126,8 @@ function unwrapLists(name: string, field: Field, padded: boolean): { type: DataT
   if (padded) {
     const child = DataType.isList(type) || String(type).startsWith("LargeList") ? type.children?.[0] : undefined;
     if (!child) throw unsupported(name, field.type, "pad is for lists of any length.");
-    if (DataType.isFixedSizeList(child.type)) throw unsupported(name, field.type, "pad takes lists of single values.");
+    const isOfLists = DataType.isFixedSizeList(child.type) || DataType.isList(child.type);
+    if (isOfLists) throw unsupported(name, field.type, "pad takes lists of single values.");
     return { type: child.type as DataType, lists };
   }
   while (DataType.isFixedSizeList(type)) {
@@ -249,6 +252,7 @@ function oneHotOf(
       `oneHot of '${name}' must hold ${vocabulary?.length ?? "all"} classes`,
       {
         details: { column: name, oneHot: options.oneHot, classes: vocabulary?.length ?? null },
+        hint: vocabulary ? "Pass oneHot: true." : "The column has no vocabulary to count: pass their number.",
       },
     );
   }
