@@ -40,11 +40,25 @@ export function stateDigest(state: LoaderState): Digest {
 }
 
 /** What a state says of the version whose rows it counts. */
-export function standingOn(
+function standingOn(
   { confirmation }: Pick<ConfirmedVersion, "confirmation">,
   { dataset, root, order }: LoaderPlan,
 ): Pick<LoaderState, "dataset" | "root" | "at" | "order"> {
   return { dataset, root, at: [confirmation.index, confirmation.chain], order };
+}
+
+/** The state once rows up to `offset` of its epoch were acknowledged, of this version. */
+export function advanced(
+  state: LoaderState,
+  version: Pick<ConfirmedVersion, "confirmation">,
+  plan: LoaderPlan,
+  offset: number,
+): LoaderState {
+  const { index, chain } = version.confirmation;
+  const stands =
+    state.root === plan.root && state.order === plan.order && state.at[0] === index && state.at[1] === chain;
+  // Nearly always: a second spread would cost more than the whole rest of an acknowledgement.
+  return stands ? { ...state, offset } : { ...state, ...standingOn(version, plan), offset };
 }
 
 /**

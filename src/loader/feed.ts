@@ -20,6 +20,7 @@ import { createBoundedQueue } from "./fetch/bounded-queue.ts";
 import type { Located, Locator } from "./fetch/locate.ts";
 import { allReady, pinAll } from "./fetch/pins.ts";
 import { epochKey, subKey } from "./order/keys.ts";
+import { createRowNumbers } from "./order/row-numbers.ts";
 import { createEpochOrder, type OrderInput } from "./order/order.ts";
 import { sliceStep, stepAt, type Step } from "./order/slices.ts";
 import type { LoaderPlan } from "./plan.ts";
@@ -131,15 +132,16 @@ export function startFeed(input: FeedInput): Feed {
 
   async function planAll(): Promise<void> {
     const order = createEpochOrder(input.order, input.epoch);
+    const rowNumbers = createRowNumbers();
     let step = stepAt(plan.rows, input.offset, plan.stepRows, plan.last);
     while (step && !signal.aborted) {
-      const slice = sliceStep(order, step, plan.rank, plan.world);
-      const locating = input.locator.locate(slice.rows, signal);
+      const { rows, mask } = sliceStep(order, step, plan.rank, plan.world, rowNumbers);
+      const locating = input.locator.locate(rows, signal);
       const located = locating instanceof Promise ? await untilAborted(signal, locating) : locating;
       const pinning = pinAll(cache, located, isFront, signal);
       const blocks = pinning instanceof Promise ? await pinning : pinning;
       pinned++;
-      const handing = planned.push({ step, ...slice, located, blocks });
+      const handing = planned.push({ step, rows, mask, located, blocks });
       if (!(handing instanceof Promise ? await handing : handing)) return;
       step = stepAt(plan.rows, step.to, plan.stepRows, plan.last);
     }

@@ -12,7 +12,7 @@ import type { ConfirmedVersion } from "../client/types.ts";
 import { type Digest, parseDigest } from "../model/bytes.ts";
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
 import { listColumns, type Cols } from "./columns/options.ts";
-import { standingOn, startState, type LoaderState } from "./cursor.ts";
+import { advanced, startState, type LoaderState } from "./cursor.ts";
 import { startFeed, type Feed, type HostBatch, type MapColumns } from "./feed.ts";
 import { nextStage } from "./follow.ts";
 import { DEFAULT_PORTS, type LoaderPorts } from "./internal.ts";
@@ -150,7 +150,7 @@ export function createHostLoader(
     const dropped = isLast ? plan.rows - to : 0;
     const padded = isLast && plan.last === "pad" ? (plan.stepRows - ((to - from) % plan.stepRows)) % plan.stepRows : 0;
     tracker.add(plan, { epoch, from, to, dropped, padded, bytes: digest });
-    state = { ...state, ...standingOn(stage.version, plan), offset: to };
+    state = advanced(state, stage.version, plan, to);
     rollEpoch();
   }
 

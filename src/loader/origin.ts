@@ -64,8 +64,24 @@ export function originOf(
   columns: Digest,
   { epoch, from, to, bytes }: Pick<BatchOrigin, "epoch" | "from" | "to"> & { readonly bytes: Uint8Array | null },
 ): BatchOrigin {
-  const plan = { dataset, root, selection, order, columns, world, batchSize, last };
-  return { v: 1, ...plan, epoch, from, to, rank, bytes: bytes && formatDigest(bytes) };
+  const digestOfBytes = bytes && formatDigest(bytes);
+  // For each batch: spreads would cost several times as much.
+  return {
+    v: 1,
+    dataset,
+    root,
+    selection,
+    order,
+    columns,
+    world,
+    batchSize,
+    last,
+    epoch,
+    from,
+    to,
+    rank,
+    bytes: digestOfBytes,
+  };
 }
 
 /**

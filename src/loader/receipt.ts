@@ -124,21 +124,22 @@ function appendSpan(spans: Span[], next: Span, rows: number): void {
     last.epochs === 1 &&
     last.to === next.from;
   if (follows && last.epoch === next.epoch) {
-    const { to, dropped, padded } = next;
-    spans[spans.length - 1] = { ...last, to, dropped, padded };
+    next = { ...next, from: last.from };
+    spans[spans.length - 1] = next;
   } else {
     spans.push(next);
   }
-  mergeEpochs(spans, rows);
+  if (isWhole(next, rows)) mergeEpochs(spans, rows);
 }
 
-/** Joins the last span to the one before it when both are whole epochs that follow each other. */
+const isWhole = ({ from, to, dropped }: Span, rows: number): boolean => from === 0 && to + dropped === rows;
+
+/** Joins the last span, a whole epoch, to the one before it when that is one too and they follow each other. */
 function mergeEpochs(spans: Span[], rows: number): void {
   const [before, last] = spans.slice(-2);
   if (!before || !last || before.epoch + before.epochs !== last.epoch || before.root !== last.root) return;
-  const isWhole = (s: Span) => s.from === 0 && s.to + s.dropped === rows;
   const same = before.to === last.to && before.dropped === last.dropped && before.padded === last.padded;
-  if (!same || !isWhole(before) || !isWhole(last) || before.W !== last.W || before.B !== last.B) return;
+  if (!same || !isWhole(before, rows) || before.W !== last.W || before.B !== last.B) return;
   spans.splice(-2, 2, { ...before, epochs: before.epochs + last.epochs });
 }
 

@@ -179,8 +179,8 @@ function findRuns(search: Search, rows: Float64Array, round: number): Located | 
     next = inTile + found;
   }
   if (missing.pages.size > 0 || missing.parts.size > 0) return missing;
-  const runs = { source: source.slice(0, count), first: first.slice(0, count), length: length.slice(0, count) };
-  return { tiles, runs: { count, rows: rows.length, ...runs } };
+  const of = (all: Uint32Array): Uint32Array => all.slice(0, count);
+  return { tiles, runs: { count, rows: rows.length, source: of(source), first: of(first), length: of(length) } };
 }
 
 /** The place of a row, kept for rows to come where it can be; null with what must be read first added to `missing`. */

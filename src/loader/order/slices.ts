@@ -35,11 +35,17 @@ export function stepAt(rows: number, offset: number, stepRows: number, last: Las
 }
 
 /** The rows of rank `rank` of `world` in `step`, in the order in which the rank gets them. */
-export function sliceStep(order: EpochOrder, step: Step, rank: number, world: number): Slice {
+export function sliceStep(
+  order: EpochOrder,
+  step: Step,
+  rank: number,
+  world: number,
+  allocate: (length: number) => Float64Array = (n) => new Float64Array(n),
+): Slice {
   const length = (step.to - step.from) / world;
   invariant(Number.isInteger(length), "a step is cut in equal runs");
   const skip = rank * length;
-  const rows = new Float64Array(length);
+  const rows = allocate(length);
   const mask = step.to > order.rows ? new Float32Array(length) : null;
   let seen = 0; // positions of the step in the lanes before this one
   const { count, residues } = order.lanes;
