@@ -10,6 +10,7 @@
  */
 import { createHash } from "node:crypto";
 import {
+  consumerOpts,
   type JetStreamClient,
   type JetStreamManager,
   NatsError,
@@ -65,6 +66,31 @@ export async function putNatsObject(bucket: NatsBucket, ask: Ask, object: NewObj
     deleted: false,
   };
   return ask(() => sendMeta(bucket, name, meta, replaces));
+}
+
+/**
+ * The bytes of an object, as they are there: whoever reads them hashes them. The client's own reading does so as well, in JavaScript, which
+ * takes more than all else.
+ * @throws when it is not there, has not that many bytes, and what the client throws
+ */
+export async function readNatsObject(bucket: NatsBucket, name: string, expectedBytes: number): Promise<Uint8Array> {
+  const found = await bucket.objects.info(name);
+  const bytes = found && !found.deleted ? found.size : 0;
+  if (!found || bytes !== expectedBytes) throw new Error(`${name} has ${bytes} bytes and not ${expectedBytes}`);
+  const target = new Uint8Array(bytes);
+  if (bytes === 0) return target;
+  const inOrder = consumerOpts();
+  inOrder.orderedConsumer();
+  const chunks = await bucket.js.subscribe(`$O.${bucket.name}.C.${found.nuid}`, inOrder);
+  let at = 0;
+  for await (const { data, info } of chunks) {
+    if (at + data.byteLength > bytes) break;
+    target.set(data, at);
+    at += data.byteLength;
+    if (info.pending === 0) break; // which ends the subscription
+  }
+  if (at < bytes) throw new Error(`${at} of ${bytes} bytes of ${name} came`);
+  return target;
 }
 
 /** Takes an object away, unless another one was put in its place. */

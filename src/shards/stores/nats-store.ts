@@ -17,7 +17,7 @@ import { LIMITS } from "../../model/limits.ts";
 import type { ObjectHandle, ObjectInfo, PutOptions, ShardStore } from "../port.ts";
 import { createGuard, digestOf, type Guard, hexOf, throwIfAborted } from "./guard.ts";
 import { type NatsLine, watchLine } from "./nats-line.ts";
-import { deleteNatsObject, type NatsBucket, putNatsObject } from "./nats-object.ts";
+import { deleteNatsObject, type NatsBucket, putNatsObject, readNatsObject } from "./nats-object.ts";
 import { type NatsEntry, pieceName, uploadToNats } from "./nats-upload.ts";
 import { isWholeCopy } from "./whole-copy.ts";
 
@@ -171,7 +171,7 @@ async function entryOf({ objects }: NatsBucket, name: string): Promise<NatsEntry
 }
 
 function openedObject(
-  { objects }: NatsBucket,
+  pieces: NatsBucket,
   asking: Asking,
   guard: Guard,
   digest: Digest,
@@ -194,14 +194,10 @@ function openedObject(
     return next;
   }
 
-  async function fetchPiece(n: number): Promise<Uint8Array> {
-    const found = await asking(() => objects.getBlob(pieceName(digest, upload, n)), signal);
-    const expected = Math.min(pieceBytes, bytes - n * pieceBytes);
-    if (found?.byteLength !== expected) {
-      throw new Error(`piece ${n} has ${found?.byteLength ?? "no"} bytes and not ${expected}`);
-    }
-    return found;
-  }
+  const fetchPiece = (n: number): Promise<Uint8Array> => {
+    const expectedBytes = Math.min(pieceBytes, bytes - n * pieceBytes);
+    return asking(() => readNatsObject(pieces, pieceName(digest, upload, n), expectedBytes), signal);
+  };
 
   return {
     bytes,
