@@ -98,13 +98,13 @@ function requireColumns(schema: Schema, columns: readonly string[]): void {
   }
 }
 
-/** @throws `limit_exceeded` for more than one array can hold: rows can't be cut out of every type */
+/** @throws `limit_exceeded` for more than one array can hold: a single row, or what unions point at in no order */
 function memoryFor({ bytes, segment }: Tile): Uint8Array {
   if (bytes <= constants.MAX_LENGTH) return new Uint8Array(bytes);
   const { shard, segment: at } = segment;
   throw new ShardpactError("limit_exceeded", `shard ${shard.entry.name} segment ${at}: ${bytes} bytes in one piece`, {
     details: { shard: shard.entry.name, segment: at, bytes, bytesMax: constants.MAX_LENGTH },
-    hint: "Choose columns without views and unions, or publish with smaller record batches.",
+    hint: "Choose other columns, or publish smaller values.",
   });
 }
 

@@ -8,15 +8,15 @@ import type { Segment } from "../merkle/segment-index.ts";
 import { decodeSlice, layoutOf, type Dictionaries } from "./decode.ts";
 import type { ReadAt } from "./frame.ts";
 import { MESSAGE_PREFIX_BYTES, metadataLength } from "./message.ts";
-import { keepOffsets, missingOffsets, OFFSET_BYTES, sliceRows, type OffsetTable } from "./offsets.ts";
-import { headerOfSlice, packPieces } from "./slice.ts";
+import { missingOffsets, sliceRows, type OffsetTable } from "./offsets.ts";
+import { headerOfSlice, packPieces } from "./pack.ts";
 
 export interface BatchPartsInput {
   readonly schema: Schema;
   readonly dictionaries: Dictionaries;
   /** Of a record batch. */
   readonly segment: Segment;
-  /** Ordinals of the columns; rows can be cut out of all of them (`canSlice`). */
+  /** Ordinals of the columns. */
   readonly wanted: ReadonlySet<number>;
   /** Bytes of a part, about: rows are cut evenly. */
   readonly partBytes: number;
@@ -38,11 +38,10 @@ export async function* batchParts(input: BatchPartsInput): AsyncGenerator<Record
     const rows = Math.min(rowsPerPart, segment.rows - firstRow);
     for (;;) {
       const missing = missingOffsets(columns, table, firstRow, rows);
-      if (missing.length === 0) break;
-      const read = new Uint8Array(missing.length * OFFSET_BYTES);
-      for (const [i, { from, to }] of missing.entries())
-        read.set(await readAt(segment.offset + from, to - from), i * OFFSET_BYTES);
-      keepOffsets(table, missing, read);
+      if (missing === null) break;
+      const read = new Uint8Array(missing.bytes);
+      for (const { from, to, at } of missing.parts) read.set(await readAt(segment.offset + from, to - from), at);
+      missing.keep(read);
     }
     const slice = sliceRows(columns, table, firstRow, rows);
     const packed = packPieces(slice.pieces);
@@ -52,6 +51,7 @@ export async function* batchParts(input: BatchPartsInput): AsyncGenerator<Record
     }
     yield decodeSlice(projected, dictionaries, headerOfSlice(slice, packed.places, body), body);
     table.offsets.clear();
+    table.scans.clear();
   }
 }
 
@@ -60,5 +60,5 @@ async function readTable(schema: Schema, { offset, rows }: Segment, readAt: Read
   invariant(length !== null, "a scanned batch begins with its metadata");
   const { header, layout, bodyAt } = layoutOf(schema, await readAt(offset, length));
   invariant(header.rows === rows, "a scanned batch has the rows of its index");
-  return { header, layout, bodyAt, offsets: new Map() };
+  return { header, layout, bodyAt, offsets: new Map(), scans: new Map() };
 }

@@ -6,10 +6,11 @@
  * bytes are then put anywhere, one piece after another, and `headerOfSlice` makes them a batch of their own, which is
  * decoded and checked like any other. Source: Arrow columnar format, "Physical memory layout".
  */
-import { DataType, type Field } from "apache-arrow";
+import { DataType, type Field, type Union, UnionMode } from "apache-arrow";
 import { fixedWidth } from "./arrow-columns.ts";
 import type { BatchLayout } from "./layout.ts";
 import type { BatchHeader, BufferRegion } from "./message.ts";
+import { VIEW_BYTES, type Span } from "./spans.ts";
 
 /** One buffer of a slice: bytes [from, to) of the body. */
 export interface Piece {
@@ -19,7 +20,19 @@ export interface Piece {
   readonly shift: number;
   /** Width of offsets, which then count from the first; 0 for anything else. */
   readonly offsetWidth: 0 | 4 | 8;
+  /** Where rows point to that point anywhere: to the pieces of these spans. */
+  readonly moved: Moved | null;
 }
+
+export type Moved =
+  | { readonly kind: "views"; readonly spans: readonly Span[] }
+  /** `ids`: the piece of the rows' type ids. */
+  | {
+      readonly kind: "union";
+      readonly ids: number;
+      readonly spans: readonly Span[];
+      readonly typeIds: readonly number[];
+    };
 
 export interface BatchSlice {
   readonly rows: number;
@@ -37,14 +50,19 @@ export interface BatchTable {
   readonly layout: BatchLayout;
 }
 
-/** The offset (of 4 or 8 bytes) that buffer `buffer` of the batch holds for `row`; NaN when it is not known yet. */
-export type OffsetAt = (buffer: number, row: number, width: 4 | 8) => number;
-
-/** Whether rows can be cut out of a column of this type. Others come whole. */
-export function canSlice(type: DataType): boolean {
-  if (DataType.isUnion(type) || DataType.isUtf8View(type) || DataType.isBinaryView(type)) return false;
-  return (type.children ?? []).every((child: Field) => canSlice(child.type as DataType));
+/** What the bytes of a batch say of where its rows lie. */
+export interface SliceLooks {
+  /** The offset (of 4 or 8 bytes) that buffer `buffer` of the batch holds for `row`; NaN when it is not known yet. */
+  offsetAt(buffer: number, row: number, width: 4 | 8): number;
+  /** What rows [from, to) of views or of a dense union point at; null when it is not known yet. */
+  spansOf(pointers: Pointers, from: number, to: number): readonly Span[] | null;
 }
+
+/** Buffers (ordinals) of rows that may point anywhere. */
+export type Pointers =
+  /** `validity` null: there are no nulls. */
+  | { readonly kind: "views"; readonly views: number; readonly validity: number | null }
+  | { readonly kind: "union"; readonly ids: number; readonly offsets: number; readonly typeIds: readonly number[] };
 
 /** Bytes of a row as stored, validity aside; null where rows vary. */
 export function rowBytesOf(type: DataType): number | null {
@@ -67,22 +85,10 @@ export function rowBytesOf(type: DataType): number | null {
     DataType.isList(type) ||
     DataType.isLargeList(type) ||
     DataType.isMap(type) ||
-    !canSlice(type);
+    DataType.isUtf8View(type) ||
+    DataType.isBinaryView(type) ||
+    DataType.isUnion(type);
   return varies ? null : fixedWidth(type);
-}
-
-/** Memory that `rows` rows of a column take at most when they are packed; null where rows vary. */
-export function sliceBytesMax(type: DataType, rows: number): number | null {
-  const bits = padded(Math.ceil(rows / 8) + 1);
-  if (DataType.isNull(type)) return 0;
-  if (DataType.isBool(type)) return 2 * bits;
-  if (DataType.isFixedSizeList(type) || DataType.isStruct(type)) {
-    const length = DataType.isStruct(type) ? rows : rows * type.listSize;
-    const parts = (type.children as Field[]).map((child) => sliceBytesMax(child.type as DataType, length));
-    return parts.reduce<number | null>((sum, part) => (sum === null || part === null ? null : sum + part), bits);
-  }
-  const width = rowBytesOf(type);
-  return width === null ? null : bits + padded(rows * width);
 }
 
 /** Rows [from, to) of the columns `wanted` (ordinals among `fields`). Unknown offsets give pieces of NaN. */
@@ -92,10 +98,10 @@ export function sliceBatch(
   table: BatchTable,
   from: number,
   to: number,
-  offsetAt: OffsetAt,
+  looks: SliceLooks,
 ): BatchSlice {
   const isWhole = from === 0 && to === table.header.rows;
-  const cutter = new Cutter(table, offsetAt);
+  const cutter = new Cutter(table, looks);
   fields.forEach((field, i) => {
     cutter.isWanted = wanted.has(i);
     cutter.visit(field.type as DataType, isWhole ? null : { from, to });
@@ -106,6 +112,8 @@ export function sliceBatch(
 
 /** Rows of a node; null for all of them. */
 type Range = { readonly from: number; readonly to: number } | null;
+const NOTHING = { from: 0, to: 0 };
+const UNKNOWN = { from: NaN, to: NaN };
 
 /** Walks in the order of `layoutBatch`, which has checked that nodes and buffers are there. */
 class Cutter {
@@ -114,14 +122,14 @@ class Cutter {
   readonly variadicCounts: number[] = [];
   isWanted = false;
   readonly #table: BatchTable;
-  readonly #offsetAt: OffsetAt;
+  readonly #looks: SliceLooks;
   #node = 0;
   #buffer = 0;
   #variadic = 0;
 
-  constructor(table: BatchTable, offsetAt: OffsetAt) {
+  constructor(table: BatchTable, looks: SliceLooks) {
     this.#table = table;
-    this.#offsetAt = offsetAt;
+    this.#looks = looks;
   }
 
   visit(type: DataType, range: Range): void {
@@ -134,7 +142,9 @@ class Cutter {
       const nulls = DataType.isNull(type) ? rows : nullCount;
       this.nodes.push({ length: rows, nullCount: isKnown || !hasValidity ? nulls : null, validity });
     }
+    const validity = nullCount === 0 ? null : this.#buffer;
     if (hasValidity) this.#bits(range, nullCount === 0);
+    if (DataType.isUtf8View(type) || DataType.isBinaryView(type)) return this.#views(range, validity);
     this.#content(type, range);
   }
 
@@ -151,18 +161,47 @@ class Cutter {
     }
     if (DataType.isStruct(type)) return this.#children(type, range);
     if (DataType.isBool(type)) return this.#bits(range, false);
-    if (DataType.isUtf8View(type) || DataType.isBinaryView(type)) {
-      const count = this.#table.header.variadicCounts[this.#variadic++] ?? 0;
+    if (DataType.isUnion(type)) return this.#union(type, range);
+    this.#fixed(range, fixedWidth(type));
+  }
+
+  /** Views, and of the buffers that they point into what the rows need. */
+  #views(range: Range, validity: number | null): void {
+    const count = this.#table.header.variadicCounts[this.#variadic++] ?? 0;
+    const views = this.#buffer;
+    if (!range || !this.isWanted) {
       if (this.isWanted) this.variadicCounts.push(count);
       for (let i = 0; i < 1 + count; i++) this.#take(null, 0);
       return;
     }
-    if (DataType.isUnion(type)) {
+    const spans = this.#looks.spansOf({ kind: "views", views, validity }, range.from, range.to);
+    const rows = { from: range.from * VIEW_BYTES, to: range.to * VIEW_BYTES };
+    this.#take(rows, 0, 0, { kind: "views", spans: spans ?? [] });
+    this.#buffer += count;
+    const there = (spans ?? []).filter(({ at }) => at < count); // what lies elsewhere, decoding refuses
+    for (const { at, from, to } of there) this.#push(views + 1 + at, { from, to }, 0);
+    if (!spans) this.#push(views, UNKNOWN, 0);
+    this.variadicCounts.push(there.length);
+  }
+
+  #union(type: Union, range: Range): void {
+    const isDense = type.mode === UnionMode.Dense;
+    const [ids, offsets] = [this.#buffer, this.#buffer + 1];
+    const idsPiece = this.pieces.length;
+    this.#take(range, 0);
+    if (!isDense) return this.#children(type, range);
+    if (!range || !this.isWanted) {
       this.#take(null, 0);
-      if (type.mode === 1) this.#take(null, 0); // dense: offsets into the children
       return this.#children(type, null);
     }
-    this.#fixed(range, fixedWidth(type));
+    const typeIds = [...type.typeIds];
+    const spans = this.#looks.spansOf({ kind: "union", ids, offsets, typeIds }, range.from, range.to);
+    const moved: Moved = { kind: "union", ids: idsPiece, spans: spans ?? [], typeIds };
+    this.#take({ from: range.from * 4, to: range.to * 4 }, 0, 0, moved);
+    for (const [at, child] of (type.children as Field[]).entries()) {
+      const span = spans ? (spans.find((found) => found.at === at) ?? NOTHING) : UNKNOWN;
+      this.visit(child.type as DataType, span);
+    }
   }
 
   #children(type: DataType, range: Range): void {
@@ -194,86 +233,21 @@ class Cutter {
     const buffer = this.#buffer;
     this.#take(range && { from: range.from * width, to: (range.to + 1) * width }, width);
     if (!range || !this.isWanted) return null;
-    return { from: this.#offsetAt(buffer, range.from, width), to: this.#offsetAt(buffer, range.to, width) };
+    return { from: this.#looks.offsetAt(buffer, range.from, width), to: this.#looks.offsetAt(buffer, range.to, width) };
   }
 
   /** The next buffer, or bytes of it. */
-  #take(bytes: Range, offsetWidth: 0 | 4 | 8, shift = 0): void {
-    const region: BufferRegion = this.#table.layout.buffers[this.#buffer++] ?? { offset: 0, length: 0 };
-    if (!this.isWanted) return;
+  #take(bytes: Range, offsetWidth: 0 | 4 | 8, shift = 0, moved: Moved | null = null): void {
+    const buffer = this.#buffer++;
+    if (this.isWanted) this.#push(buffer, bytes, bytes === null ? 0 : offsetWidth, shift, moved);
+  }
+
+  #push(buffer: number, bytes: Range, offsetWidth: 0 | 4 | 8, shift = 0, moved: Moved | null = null): void {
+    const region: BufferRegion = this.#table.layout.buffers[buffer] ?? { offset: 0, length: 0 };
     // What offsets point at may lie outside a hostile buffer: then the slice ends with it, and decoding refuses it.
     const from = bytes ? Math.min(Math.max(0, bytes.from), region.length) : 0;
     const to = bytes ? Math.min(Math.max(from, bytes.to), region.length) : region.length;
-    this.pieces.push({
-      from: region.offset + from, // NaN where an offset is not known yet
-      to: region.offset + to,
-      shift,
-      offsetWidth: bytes === null ? 0 : offsetWidth,
-    });
+    // NaN where an offset is not known yet
+    this.pieces.push({ from: region.offset + from, to: region.offset + to, shift, offsetWidth, moved });
   }
-}
-
-const PIECE_ALIGN = 64;
-const padded = (bytes: number): number => Math.ceil(bytes / PIECE_ALIGN) * PIECE_ALIGN;
-
-/** Where the pieces go when they are packed: `places[i]` for piece i, and the bytes of all. */
-export function packPieces(pieces: readonly Piece[]): { readonly places: readonly number[]; readonly bytes: number } {
-  let bytes = 0;
-  const places = pieces.map(({ from, to }) => {
-    const at = bytes;
-    bytes += padded(to - from);
-    return at;
-  });
-  return { places, bytes };
-}
-
-/**
- * The header of the slice once its pieces lie at `places` in `body`. Bits are moved to the front of their bytes, offsets are
- * made to count from the first, and nulls are counted, in place.
- */
-export function headerOfSlice(slice: BatchSlice, places: readonly number[], body: Uint8Array): BatchHeader {
-  const buffers = slice.pieces.map(({ from, to, shift, offsetWidth }, i) => {
-    const bytes = body.subarray(places[i] as number, (places[i] as number) + to - from);
-    if (shift > 0) moveBits(bytes, shift);
-    if (offsetWidth > 0) rebaseOffsets(bytes, offsetWidth as 4 | 8);
-    return { offset: places[i] as number, length: to - from };
-  });
-  const nodes = slice.nodes.map(({ length, nullCount, validity }) => {
-    if (nullCount !== null) return { length, nullCount };
-    const { offset, length: bytes } = buffers[validity] as BufferRegion;
-    return { length, nullCount: length - countOnes(body.subarray(offset, offset + bytes), length) };
-  });
-  return {
-    kind: "batch",
-    rows: slice.rows,
-    nodes,
-    buffers,
-    variadicCounts: slice.variadicCounts,
-    bodyBytes: body.byteLength,
-    dictionaryId: -1,
-  };
-}
-
-function moveBits(bytes: Uint8Array, shift: number): void {
-  for (let i = 0; i < bytes.length; i++) {
-    bytes[i] = ((bytes[i] as number) >>> shift) | ((bytes[i + 1] ?? 0) << (8 - shift));
-  }
-}
-
-function rebaseOffsets(bytes: Uint8Array, width: 4 | 8): void {
-  if (width === 4) {
-    const offsets = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-    const first = offsets[0] ?? 0;
-    for (let i = 0; i < offsets.length; i++) offsets[i] = (offsets[i] as number) - first;
-  } else {
-    const offsets = new BigInt64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8);
-    const first = offsets[0] ?? 0n;
-    for (let i = 0; i < offsets.length; i++) offsets[i] = (offsets[i] as bigint) - first;
-  }
-}
-
-function countOnes(bits: Uint8Array, length: number): number {
-  let ones = 0;
-  for (let i = 0; i < length; i++) ones += ((bits[i >>> 3] ?? 0) >>> (i & 7)) & 1;
-  return ones;
 }

@@ -17,7 +17,6 @@ import { decodeBatch, decodeDictionaries, type Dictionaries } from "./decode.ts"
 import type { ScannedShard } from "./scan-file.ts";
 import { decodeSchema, schemaFromCanonical } from "./schema.ts";
 import type { FieldSpec } from "./schema-form.ts";
-import { canSlice } from "./slice.ts";
 import { textReader } from "./texts.ts";
 
 export interface ClassColumn {
@@ -33,8 +32,8 @@ export type ClassValues = Map<string, { readonly values: Set<string>; bytes: num
 
 /** Larger batches are read in parts of this to collect the values of plain text columns. */
 const PART_BYTES = 32 * 1024 * 1024;
-/** Where rows can't be cut out of a column (views), batches are read whole. */
-const BATCH_BYTES_MAX = 1024 * 1024 * 1024;
+/** Dictionaries are read whole. */
+const DICTIONARY_READ_BYTES_MAX = 1024 * 1024 * 1024;
 /** A vocabulary of so many bytes has no larger dictionary: each value takes 3 bytes of JSON and at most 24 here. */
 const DICTIONARY_BYTES_MAX = 10 * LIMITS.metaBytesMax;
 
@@ -132,8 +131,7 @@ async function* columnsOf(
   columns: readonly ClassColumn[],
 ): AsyncGenerator<BatchPart> {
   const wanted = new Set(columns.map(({ place }) => place[0] as number));
-  const types = [...wanted].map((at) => schema.fields[at]?.type as DataType);
-  if (segment.bytes <= PART_BYTES || !types.every(canSlice)) {
+  if (segment.bytes <= PART_BYTES) {
     const batch = decodeBatch(schema, dictionaries, await readSegment(path, file, segment), segment.rows);
     yield { batch, ordinals: [...schema.fields.keys()] };
     return;
@@ -184,13 +182,13 @@ function addValues(values: ClassValues, column: string, vector: Vector, from: nu
 }
 
 async function readSegment(path: string, file: FileHandle, segment: Segment): Promise<Uint8Array> {
-  if (segment.bytes > BATCH_BYTES_MAX) {
+  if (segment.bytes > DICTIONARY_READ_BYTES_MAX) {
     throw new ShardpactError(
       "limit_exceeded",
-      `${path}: a batch of ${segment.bytes} bytes is too large to collect classes`,
+      `${path}: a dictionary of ${segment.bytes} bytes is too large to collect classes`,
       {
         details: { file: path, offset: segment.offset, bytes: segment.bytes },
-        hint: "Write smaller batches, or write the column as utf8, or as a dictionary.",
+        hint: "Write the column as plain texts.",
       },
     );
   }

@@ -71,7 +71,12 @@ test("the metadata of record batches takes what it is counted with, however many
     await using reader = await openShard({ entry, where, stores: data.version.stores });
     const at = reader.index.segments.findIndex(({ kind }) => kind === "batch");
     const bytes = await reader.readSegment(at, new Uint8Array(reader.index.segments[at]?.bytes ?? 0));
-    const table = () => ({ ...layoutOf(schema, bytes), offsets: new Map<string, number>(), head: null });
+    const table = () => ({
+      ...layoutOf(schema, bytes),
+      offsets: new Map<string, number>(),
+      scans: new Map(),
+      head: null,
+    });
     table();
     const { held, made } = await heldBy(() => Array.from({ length: 2000 }, table));
     expectCovers(
@@ -101,7 +106,7 @@ async function openOne(version: ConfirmedVersion, tileBytes: number) {
   return { layout, reads, locate: (at: number) => createLocator(layout, reader).locate(Float64Array.of(at), signal) };
 }
 
-test("record batches of an open shard, and the tiles that one of 6.8 GB is cut into, are counted with their page", async () => {
+test("record batches of an open shard, and the tiles that one of 9 GB is cut into, are counted with their page", async () => {
   await using many = await makeVersion({ splits: { "": floatBatches(160_000, 16, 1024) }, shardBytes: 1 << 30 });
   await using giant = await makeGiantShard();
   for (const [version, tileBytes] of [

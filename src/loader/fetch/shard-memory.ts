@@ -27,10 +27,13 @@ const READER_BYTES = 8192;
 export const READERS_MAX = 256;
 
 /** Metadata of a record batch: a column's node, a buffer with what is checked of it, an offset that was looked at. */
-const TABLE_BYTES = 1344;
+const TABLE_BYTES = 1536;
 const NODE_BYTES = 64;
 const BUFFER_BYTES = 160;
 const OFFSET_ENTRY_BYTES = 80;
+/** Rows of views or unions that were looked at, and each span that they point into. */
+const SCAN_BYTES = 256;
+const SPAN_BYTES = 64;
 /** A value's place in the vocabulary. */
 const VALUE_BYTES = 4;
 
@@ -56,10 +59,15 @@ export function expectedIndexBytes(shards: number, bytesEach: number): number {
 export function tableBytes(table: {
   readonly header: Pick<BatchHeader, "nodes" | "buffers">;
   readonly offsets: ReadonlyMap<string, number>;
+  readonly scans: ReadonlyMap<string, { readonly spans: readonly unknown[] }>;
 }): number {
-  const { header, offsets } = table;
+  const { header, offsets, scans } = table;
   const { nodes, buffers } = header;
-  return TABLE_BYTES + nodes.length * NODE_BYTES + buffers.length * BUFFER_BYTES + offsets.size * OFFSET_ENTRY_BYTES;
+  let spans = 0;
+  for (const scan of scans.values()) spans += SCAN_BYTES + scan.spans.length * SPAN_BYTES;
+  return (
+    TABLE_BYTES + nodes.length * NODE_BYTES + buffers.length * BUFFER_BYTES + offsets.size * OFFSET_ENTRY_BYTES + spans
+  );
 }
 
 export function dictionaryBytes(dictionaries: Dictionaries): number {

@@ -5,8 +5,8 @@
 import { Schema, type RecordBatch } from "apache-arrow";
 import { isShardpactError, ShardpactError } from "../../model/errors.ts";
 import { decodeDictionaries, decodeSlice, layoutOf, type Dictionaries } from "../../shards/decode.ts";
-import { keepOffsets, missingOffsets, OFFSET_BYTES, sliceRows } from "../../shards/offsets.ts";
-import { headerOfSlice, packPieces } from "../../shards/slice.ts";
+import { missingOffsets, sliceRows } from "../../shards/offsets.ts";
+import { headerOfSlice, packPieces } from "../../shards/pack.ts";
 import type { ShardRef } from "../../shards/shard-ref.ts";
 import type { Parcel } from "./arena.ts";
 import { listBatches, type BatchSegment, type SegmentTiles, type ShardPlace, type Tile } from "./layout.ts";
@@ -144,15 +144,12 @@ export function createTileReader(options: TileReaderOptions): TileReader {
 
   const tableOfSegment = (segment: BatchSegment): Promise<LoadedTable> => tables.get(segment, () => readTable(segment));
 
-  /** Looks at the offsets at both ends of the rows, level by level. */
+  /** Looks at the offsets at both ends of the rows, level by level, and at rows that point anywhere. */
   async function lookAtOffsets(table: LoadedTable, { segment, firstRow, rows }: Tile): Promise<void> {
     for (;;) {
       const missing = named(segment, () => missingOffsets(rules, table, firstRow, rows));
-      if (missing.length === 0) return tables.resized(segment);
-      const parts = missing.map(({ from, to }, i) => ({ from, to, at: i * OFFSET_BYTES }));
-      await readAside(segment.shard.entry, segment.segment, parts, missing.length * OFFSET_BYTES, (read) =>
-        keepOffsets(table, missing, read),
-      );
+      if (missing === null) return tables.resized(segment);
+      await readAside(segment.shard.entry, segment.segment, missing.parts, missing.bytes, missing.keep);
     }
   }
 
@@ -223,7 +220,7 @@ function tableOf(schema: Schema, segment: BatchSegment, bytes: Uint8Array): Load
       : bodyAt + header.bodyBytes > segment.bytes
         ? `a body of ${header.bodyBytes} bytes does not fit the segment`
         : null;
-  if (what === null) return { header, layout, bodyAt, offsets: new Map(), head: null };
+  if (what === null) return { header, layout, bodyAt, offsets: new Map(), scans: new Map(), head: null };
   throw new ShardpactError("shard_malformed", `an Arrow message that was agreed on does not hold together: ${what}`, {
     details: { reason: what },
     hint: "Publish the shard again with shardpact, which refuses such files.",

@@ -11,7 +11,8 @@ import type { DataType } from "apache-arrow";
 import { LIMITS } from "../../model/limits.ts";
 import { MESSAGE_PREFIX_BYTES, metadataLength } from "../../shards/message.ts";
 import { sliceRows, type OffsetTable, type WantedColumns } from "../../shards/offsets.ts";
-import { canSlice, packPieces, rowBytesOf, sliceBytesMax, type BatchSlice } from "../../shards/slice.ts";
+import { packPieces, sliceBytesMax } from "../../shards/pack.ts";
+import { rowBytesOf, type BatchSlice } from "../../shards/slice.ts";
 import { countLeaves } from "./copy-parts.ts";
 import type { BatchSegment, SegmentTiles, Tile } from "./layout.ts";
 import type { Part } from "./reads.ts";
@@ -60,13 +61,12 @@ export function tilesBySchema(rules: TileRules, segment: BatchSegment): SegmentT
 
 /** The tiles of a segment by its metadata. Those whose values vary in length have no size yet. */
 export function tilesByTable(rules: TileRules, segment: BatchSegment, table: LoadedTable): SegmentTiles {
-  const { fields, wanted, tileBytes } = rules;
+  const { tileBytes } = rules;
   const all = sliceRows(rules, table, 0, segment.rows);
   const { bytes } = packPieces(all.pieces);
-  const types = [...wanted].map((at) => fields[at]?.type as DataType);
   const byBlocks = isCutByBlocks(rules, segment);
   const fits = bytes <= UNCUT_TILES_MAX * tileBytes && !byBlocks;
-  if (fits || segment.rows === 1 || !types.every(canSlice)) {
+  if (fits || segment.rows === 1) {
     const leaves = countLeaves(partsOf(all, table.bodyAt));
     const isWhole = leaves >= WHOLE_SHARE_MIN * Math.ceil(segment.bytes / LIMITS.leafBytes);
     return oneTile(segment, isWhole, isWhole ? segment.bytes : bytes);

@@ -1,8 +1,8 @@
 /**
- * A shard of 6.8 GB that nobody wrote: one record batch whose bytes are made when they are read.
+ * A shard of 9 GB that nobody wrote: one record batch whose bytes are made when they are read.
  *
  * Wide values repeat after 13 leaves. So the digests of fifty thousand leaves are those of thirteen, and no power of two is a
- * period: bytes that are 2³¹ or 2³² off are other bytes. Row numbers, bits and offsets are all there.
+ * period: bytes that are 2³¹ or 2³² off are other bytes. Row numbers, bits, offsets and views are all there.
  */
 import {
   Bool,
@@ -15,6 +15,7 @@ import {
   Schema,
   Struct,
   Uint8,
+  Utf8View,
 } from "apache-arrow";
 import { BufferRegion, FieldNode, Message, RecordBatch as BatchMetadata } from "apache-arrow/ipc/metadata/message";
 import type { ConfirmedVersion } from "../../../src/client/types.ts";
@@ -31,6 +32,9 @@ export const GIANT_ROWS = 1_100_000;
 export const X_BYTES = 4096;
 /** Bytes of a row's `note`: 2.3 GB of them, so offsets go beyond 2³¹. */
 export const NOTE_BYTES = 2048;
+/** Bytes of a row's `view`, which lie in two buffers: each holds less than 2³¹. */
+export const VIEW_BYTES = 2048;
+const VIEW_ROWS = 600_000;
 const PATTERN_LEAVES = 13;
 const PATTERN = Uint8Array.from(
   { length: PATTERN_LEAVES * LIMITS.leafBytes },
@@ -50,9 +54,10 @@ export interface GiantShard extends AsyncDisposable {
   readonly bytes: number;
   /** Place in the file of a row's `x`. */
   xAt(row: number): number;
-  /** What a row's `x` and `note` are. */
+  /** What a row's `x`, `note` and `view` are. */
   xOf(row: number): Uint8Array;
   noteOf(row: number): string;
+  viewOf(row: number): string;
   /** The byte of the file that is given wrong. */
   flippedAt: number | null;
   /** What was asked of the store: bytes in all, and of one read at most. */
@@ -68,7 +73,12 @@ export async function makeGiantShard(): Promise<GiantShard> {
     ...batch,
     { length: footer.byteLength, bytes: footer },
   ]);
-  const [x, notes] = regions.filter(({ bytes }) => bytes === null) as [Region, Region];
+  const [x, notes, views, moreViews] = regions.filter(({ bytes }) => bytes === null) as [
+    Region,
+    Region,
+    Region,
+    Region,
+  ];
   const fileBytes = lengthOf(regions);
   const segments = tileSegments([
     { kind: "head", bytes: head.byteLength, rows: 0 },
@@ -116,7 +126,11 @@ export async function makeGiantShard(): Promise<GiantShard> {
     bytes: fileBytes,
     xAt: (row) => x.at + row * X_BYTES,
     xOf: (row) => patternAt(x.at + row * X_BYTES, X_BYTES),
-    noteOf: (row) => Buffer.from(patternAt(notes.at + row * NOTE_BYTES, NOTE_BYTES)).toString("latin1"),
+    noteOf: (row) => textAt(notes.at + row * NOTE_BYTES, NOTE_BYTES),
+    viewOf: (row) =>
+      row < VIEW_ROWS
+        ? textAt(views.at + row * VIEW_BYTES, VIEW_BYTES)
+        : textAt(moreViews.at + (row - VIEW_ROWS) * VIEW_BYTES, VIEW_BYTES),
     flippedAt: null,
     read,
     [Symbol.asyncDispose]: () => small.close(),
@@ -129,16 +143,18 @@ const FIELDS = [
   new Field("id", new Int32(), false),
   new Field("odd", new Bool(), false),
   new Field("note", new LargeUtf8(), false),
+  new Field("view", new Utf8View(), false),
 ];
 
 /** For the schema. */
 function oneRow(): RecordBatch {
-  const [x, id, odd, note] = FIELDS.map(({ type }) => type) as [FixedSizeList, Int32, Bool, LargeUtf8];
+  const [x, id, odd, note, view] = FIELDS.map(({ type }) => type) as [FixedSizeList, Int32, Bool, LargeUtf8, Utf8View];
   const children = [
     makeData({ type: x, length: 1, child: makeData({ type: new Uint8(), data: new Uint8Array(X_BYTES) }) }),
     makeData({ type: id, data: new Int32Array(1) }),
     makeData({ type: odd, length: 1, data: new Uint8Array(1) }),
     makeData({ type: note, length: 1, valueOffsets: new BigInt64Array(2), data: new Uint8Array(0) }),
+    makeData({ type: view, length: 1, views: new Uint8Array(16), variadicBuffers: [] }),
   ];
   return new RecordBatch(new Schema(FIELDS), makeData({ type: new Struct(FIELDS), length: 1, children }));
 }
@@ -155,6 +171,11 @@ function layOutBatch(): readonly Part[] {
     offsets[2 * row] = row * NOTE_BYTES; // its low word
     offsets[2 * row + 1] = Math.floor((row * NOTE_BYTES) / 2 ** 32);
   }
+  const views = new Int32Array(4 * rows);
+  for (let row = 0; row < rows; row++) {
+    const isFirst = row < VIEW_ROWS; // the prefix is nothing that is looked at
+    views.set([VIEW_BYTES, 0, isFirst ? 0 : 1, (isFirst ? row : row - VIEW_ROWS) * VIEW_BYTES], 4 * row);
+  }
   const body = new BodyBuilder();
   body
     .add(0)
@@ -166,8 +187,13 @@ function layOutBatch(): readonly Part[] {
     .add(0)
     .add(offsets.byteLength, new Uint8Array(offsets.buffer))
     .add(rows * NOTE_BYTES);
-  const nodes = [rows, rows * X_BYTES, rows, rows, rows].map((length) => new FieldNode(length, 0));
-  const header = new BatchMetadata(rows, nodes, body.regions, null);
+  body
+    .add(0)
+    .add(views.byteLength, new Uint8Array(views.buffer))
+    .add(VIEW_ROWS * VIEW_BYTES)
+    .add((rows - VIEW_ROWS) * VIEW_BYTES);
+  const nodes = [rows, rows * X_BYTES, rows, rows, rows, rows].map((length) => new FieldNode(length, 0));
+  const header = new BatchMetadata(rows, nodes, body.regions, null, [2]);
   const metadata = Message.encode(Message.from(header, body.bytes));
   const message = new Uint8Array(8 + Math.ceil(metadata.byteLength / 8) * 8);
   new Int32Array(message.buffer).set([-1, message.byteLength - 8]);
@@ -205,6 +231,10 @@ function fill(regions: readonly Region[], target: Uint8Array, position: number):
     const to = Math.min(position + target.byteLength, at + length);
     if (from < to) target.set(bytes ? bytes.subarray(from - at, to - at) : patternAt(from, to - from), from - position);
   }
+}
+
+function textAt(position: number, length: number): string {
+  return Buffer.from(patternAt(position, length)).toString("latin1");
 }
 
 function patternAt(position: number, length: number): Uint8Array {
