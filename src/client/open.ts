@@ -14,6 +14,7 @@ import { expectAnswer, refuseRevoked } from "./answers.ts";
 import { confirm, type CallOptions, type Stragglers } from "./confirm.ts";
 import { requireHistory } from "./history.ts";
 import { fetchManifest, fetchObject, fetchPage, type VersionHead } from "./manifest.ts";
+import { createPassedOverNotices } from "./passed-over.ts";
 import { createPageGate, type PagesInUse, requireNoneRevokedSince } from "./revoked.ts";
 import { runCalls } from "./run-calls.ts";
 import type { Session } from "./session.ts";
@@ -114,6 +115,7 @@ export async function confirmedVersion(
     schema,
     classes: decodeClasses(classes),
     stores: o.stores,
+    onPassedOver: createPassedOverNotices(session.notice),
     ...pages,
     reconfirm: (signal, since) => reconfirm(session, version, inUse, checked, since, signal),
     ...runCalls(session, version, reopen),

@@ -14,9 +14,16 @@ import { createInbox, type Inbox } from "./inbox.ts";
 import { createObjectCache, type ObjectCache } from "./object-cache.ts";
 import type { Timing } from "./timing.ts";
 
-/** Something the caller should hear of although the call succeeded: a diverged replica, an unpinned reference. */
+/** Something the caller should hear of although the call succeeded: a diverged replica, an unpinned reference, a bad copy of a shard. */
 export interface Notice {
-  readonly code: "replica_diverged" | "replica_bad_bytes" | "resolved" | "store_skipped" | "one_replica";
+  readonly code:
+    | "replica_diverged"
+    | "replica_bad_bytes"
+    | "resolved"
+    | "store_skipped"
+    | "one_replica"
+    | "bad_copy"
+    | "store_failed";
   readonly message: string;
   readonly details: Readonly<Record<string, unknown>>;
 }

@@ -4,6 +4,7 @@
 import type { Digest } from "../model/bytes.ts";
 import type { OrderSpec, RunPlan, SplitRule } from "../model/commands.ts";
 import type { ShardStore } from "../shards/port.ts";
+import type { PassedOver } from "../shards/shard-ref.ts";
 
 /** What a majority of voters said, and who said it. */
 export interface Confirmation {
@@ -77,6 +78,8 @@ export interface ConfirmedVersion {
   readonly classes: Readonly<Record<string, readonly string[]>>;
   /** Stores to read shards and segment indexes from, in order of preference. */
   readonly stores: readonly ShardStore[];
+  /** Told by readers when another store gave what this one should have; a notice says it, once. */
+  readonly onPassedOver: (passed: PassedOver) => void;
   /** All manifest pages, checked against the root's tree. Fetched once, then kept. */
   manifest(signal?: AbortSignal): Promise<readonly ManifestPage[]>;
   /** Entries of the page at `position`, checked against the manifest. */

@@ -54,7 +54,10 @@ export async function* arrowBatches(
   const controller = new AbortController();
   const signal = o.signal ? AbortSignal.any([o.signal, controller.signal]) : controller.signal;
   const where = { dataset: version.dataset, version: version.version };
-  const reads = createInlineReads({ where, stores: version.stores, hashing: "blake3", signal });
+  const reads = createInlineReads({
+    ...{ where, stores: version.stores, hashing: "blake3", signal },
+    onPassedOver: version.onPassedOver,
+  });
   const wanted = new Set(places);
   const memory = privateSideMemory;
   const keptBytesMax = KEPT_BYTES_MAX;

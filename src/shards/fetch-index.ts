@@ -6,38 +6,39 @@ import { ShardpactError, isShardpactError, toShardpactError, type ErrorCode } fr
 import { LIMITS } from "../model/limits.ts";
 import { decodeSegmentIndex, segmentIndexDigest, type SegmentIndex } from "../merkle/segment-index.ts";
 import type { ObjectHandle, ReadableStore } from "./port.ts";
-import { quarantine, type ShardRef, type ShardWhere } from "./shard-ref.ts";
+import type { CopiesOptions } from "./copies.ts";
+import { quarantine, type PassedOver, type ShardRef, type ShardWhere } from "./shard-ref.ts";
 import { untilAborted } from "./until-aborted.ts";
 
 /** What is not about the store that was asked: another one would not help. */
 const ENDS: ReadonlySet<ErrorCode> = new Set(["aborted", "closed", "internal", "damaged", "shard_malformed"]);
 
-export interface FetchIndexOptions {
-  readonly entry: ShardRef;
-  readonly where: ShardWhere;
-  readonly stores: readonly ReadableStore[];
-  readonly signal?: AbortSignal;
-}
-
 /**
  * The segment index that the page entry names, from the first store with a good copy; bad copies are quarantined.
  * @throws `shard_corrupt`, `not_found`, `store_failed`, `aborted`, and `shard_malformed` when index and entry disagree
  */
-export async function fetchSegmentIndex(options: FetchIndexOptions): Promise<SegmentIndex> {
+export async function fetchSegmentIndex(options: CopiesOptions): Promise<SegmentIndex> {
   const { entry, where, stores, signal } = options;
   let corruption: ShardpactError | null = null;
   let failure: ShardpactError | null = null;
+  const passed: PassedOver[] = [];
   for (const store of stores) {
     try {
       const found = await checkIndexObject(store, entry, signal);
-      if (found.kind === "good") return agreeing(found.index, entry, where);
+      if (found.kind === "good") {
+        for (const why of passed) options.onPassedOver?.(why);
+        return agreeing(found.index, entry, where);
+      }
       if (found.kind === "missing") continue;
-      corruption ??= corruptIndex(options, found.got, store);
-      await quarantine(store, entry.segmentIndex, corruption);
+      const error = corruptIndex(options, found.got, store);
+      corruption ??= error;
+      passed.push({ store: store.url, error });
+      await quarantine(store, entry.segmentIndex, error);
     } catch (error) {
       const typed = toShardpactError(error, "store_failed");
       if (ENDS.has(typed.code)) throw typed;
       failure = typed;
+      passed.push({ store: store.url, error: typed });
     }
   }
   throw corruption ?? failure ?? missing(options);
@@ -102,7 +103,7 @@ function agreeing(index: SegmentIndex, entry: ShardRef, where: ShardWhere): Segm
   );
 }
 
-function corruptIndex({ entry, where }: FetchIndexOptions, got: string, store: ReadableStore): ShardpactError {
+function corruptIndex({ entry, where }: CopiesOptions, got: string, store: ReadableStore): ShardpactError {
   return new ShardpactError(
     "shard_corrupt",
     `${where.dataset}@v${where.version}: segment index of shard ${entry.name} in ${store.url}: ` +
@@ -122,7 +123,7 @@ function corruptIndex({ entry, where }: FetchIndexOptions, got: string, store: R
   );
 }
 
-function missing({ entry, where, stores }: FetchIndexOptions): ShardpactError {
+function missing({ entry, where, stores }: CopiesOptions): ShardpactError {
   return new ShardpactError(
     "not_found",
     `${where.dataset}@v${where.version}: the segment index of shard ${entry.name} is in none of ${stores.length} stores: ` +

@@ -6,25 +6,21 @@
  * is asked again by the next read.
  */
 import { formatDigest } from "../model/bytes.ts";
-import { ShardpactError, invariant, toShardpactError } from "../model/errors.ts";
+import { ShardpactError, invariant } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import { DIGEST_BYTES, hashBytesInto } from "../merkle/hash.ts";
 import { leafDigest, leafLength, type SegmentIndex } from "../merkle/segment-index.ts";
 import { fetchSegmentIndex } from "./fetch-index.ts";
-import type { ObjectHandle, ReadableStore } from "./port.ts";
-import { quarantine, type ShardRef, type ShardWhere } from "./shard-ref.ts";
+import { openCopies, type CopiesOptions } from "./copies.ts";
+import type { ObjectHandle } from "./port.ts";
+import type { ShardRef } from "./shard-ref.ts";
 import { untilAborted } from "./until-aborted.ts";
 
 /** Digest of one leaf, good until the next call; null takes the leaf unseen (benchmarks only: no public option leads here). */
 export type LeafHasher = (leaf: Uint8Array) => Uint8Array | null;
 
-export interface OpenShardOptions {
-  readonly entry: ShardRef;
-  readonly where: ShardWhere;
-  /** In order of preference. The reader does not close them. */
-  readonly stores: readonly ReadableStore[];
+export interface OpenShardOptions extends CopiesOptions {
   readonly hasher?: LeafHasher;
-  readonly signal?: AbortSignal;
 }
 
 export interface ShardReader extends AsyncDisposable {
@@ -48,8 +44,8 @@ const PIECE_BYTES = 8 * LIMITS.leafBytes;
  * @throws `shard_corrupt` when no store has a good index, `not_found`, `store_failed`, `aborted`
  */
 export async function openShard(options: OpenShardOptions): Promise<ShardReader> {
-  const { entry, where, stores, signal } = options;
-  const index = await fetchSegmentIndex({ entry, where, stores, ...(signal ? { signal } : {}) });
+  const { entry, signal } = options;
+  const index = await fetchSegmentIndex(options);
   const copies = openCopies(options);
   const lastDigest = Buffer.alloc(DIGEST_BYTES);
   const hasher = options.hasher ?? ((leaf) => hashBytesInto(leaf, lastDigest, 0));
@@ -69,6 +65,7 @@ export async function openShard(options: OpenShardOptions): Promise<ShardReader>
         await copies.failed(copy.store, error instanceof BadLeaf ? corrupt(options, index, error, copy.url) : error);
       }
     }
+    copies.tellPassedOver();
     return buffer.subarray(0, bytes);
   }
 
@@ -178,70 +175,6 @@ function verifyPiece(read: LeafRead, from: number, to: number, readTo: number): 
   }
 }
 
-interface Copies {
-  /** The handle of the first store that is neither tried nor known to be bad. @throws what the last one failed with */
-  next(
-    tried: ReadonlySet<number>,
-  ): Promise<{ readonly store: number; readonly url: string; readonly handle: ObjectHandle }>;
-  /** Quarantines a corrupt copy for good, forgets a failed handle; rethrows what is not about the store. */
-  failed(store: number, error: unknown): Promise<void>;
-  close(): Promise<void>;
-}
-
-/** The copies of one shard in several stores, opened when first needed. */
-function openCopies({ entry, where, stores, signal }: OpenShardOptions): Copies {
-  const handles = new Map<number, Promise<ObjectHandle>>();
-  const retired: Promise<ObjectHandle>[] = [];
-  const bad = new Set<number>();
-  let corruption: ShardpactError | null = null;
-  let failure: ShardpactError | null = null;
-
-  async function open(store: ReadableStore): Promise<ObjectHandle> {
-    const handle = await untilAborted(signal, store.open(entry.digest, signal), (late) => late.close());
-    if (handle.bytes === entry.bytes) return handle;
-    await handle.close();
-    throw wrongSize(entry, where, handle.bytes, store.url);
-  }
-
-  const copies: Copies = {
-    async next(tried) {
-      for (const [i, store] of stores.entries()) {
-        if (tried.has(i) || bad.has(i)) continue;
-        try {
-          const opening = handles.get(i) ?? open(store);
-          handles.set(i, opening);
-          return { store: i, url: store.url, handle: await opening };
-        } catch (error) {
-          await copies.failed(i, error);
-        }
-      }
-      throw corruption ?? failure ?? notFound(entry, where, stores);
-    },
-
-    async failed(i, error) {
-      const typed = toShardpactError(error, "store_failed");
-      if (typed.code === "aborted" || typed.code === "closed" || typed.code === "internal") throw typed;
-      const opening = handles.get(i);
-      handles.delete(i);
-      if (opening) retired.push(opening);
-      if (typed.code === "shard_corrupt") {
-        corruption ??= typed;
-        if (!bad.has(i)) await quarantine(stores[i], entry.digest, typed);
-        bad.add(i);
-      } else if (typed.code !== "not_found") {
-        failure = typed;
-      }
-    },
-
-    async close() {
-      const open = [...retired.splice(0), ...handles.values()];
-      handles.clear();
-      await Promise.all(open.map((opening) => opening.then((handle) => handle.close()).catch(() => undefined)));
-    },
-  };
-  return copies;
-}
-
 function corrupt(options: OpenShardOptions, index: SegmentIndex, bad: BadLeaf, store: string): ShardpactError {
   const { entry, where } = options;
   const segment = index.segments[bad.segment];
@@ -270,29 +203,6 @@ function corrupt(options: OpenShardOptions, index: SegmentIndex, bad: BadLeaf, s
         store,
       },
       hint: "The copy was quarantined. Run `shardpact verify` on the store and fetch the shard again from a good one.",
-    },
-  );
-}
-
-function wrongSize(entry: ShardRef, where: ShardWhere, got: number, store: string): ShardpactError {
-  return new ShardpactError(
-    "shard_corrupt",
-    `${where.dataset}@v${where.version}: shard ${entry.name} in ${store} has ${got} of ${entry.bytes} bytes`,
-    {
-      details: { ...where, shard: entry.name, digest: entry.digest, bytes: entry.bytes, gotBytes: got, store },
-      hint: "The copy was quarantined; fetch the shard again from a good store.",
-    },
-  );
-}
-
-function notFound(entry: ShardRef, where: ShardWhere, stores: readonly ReadableStore[]): ShardpactError {
-  return new ShardpactError(
-    "not_found",
-    `${where.dataset}@v${where.version}: shard ${entry.name} (${entry.digest.slice(0, 11)}…) is in none of ` +
-      `${stores.length} stores: ${stores.map((s) => s.url).join(", ")}`,
-    {
-      details: { ...where, shard: entry.name, digest: entry.digest, stores: stores.map((s) => s.url) },
-      hint: "Name a store that holds it, or sync one from where it was published.",
     },
   );
 }

@@ -2,7 +2,7 @@
  * Owns what readers must know of a shard, how errors name it, and setting a bad copy of it aside.
  */
 import type { Digest } from "../model/bytes.ts";
-import { isShardpactError } from "../model/errors.ts";
+import { isShardpactError, type ShardpactError } from "../model/errors.ts";
 import type { PageEntry } from "../merkle/page.ts";
 import type { ReadableStore } from "./port.ts";
 
@@ -13,6 +13,13 @@ export type ShardRef = Omit<PageEntry, "split">;
 export interface ShardWhere {
   readonly dataset: string;
   readonly version: number;
+}
+
+/** Why a read went on with another store: its copy is bad (`shard_corrupt`), or it failed. */
+export interface PassedOver {
+  /** Its URL. */
+  readonly store: string;
+  readonly error: ShardpactError;
 }
 
 /** Sets a bad copy aside; a store that cannot (read-only) is simply not asked again by this reader. */

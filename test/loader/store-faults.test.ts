@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { createPassedOverNotices } from "../../src/client/passed-over.ts";
+import type { Notice } from "../../src/client/session.ts";
 import type { ConfirmedVersion } from "../../src/client/types.ts";
 import { createHostLoader, type HostLoader, type LoaderOptions } from "../../src/loader/host-loader.ts";
 import { DEFAULT_PORTS } from "../../src/loader/internal.ts";
@@ -172,6 +174,25 @@ describe.each(["inline", "worker"] as const)("stores that fail now and then (%s)
       );
     },
   );
+
+  test("one that did not help is told of, though another one did: wrong bytes by shard, failures by store", async () => {
+    const [good] = data.version.stores;
+    for (const fault of ["wrong", "fail"] as const) {
+      const bad = faulty(good as ShardStore, () => fault);
+      const notices: Notice[] = [];
+      const onPassedOver = createPassedOverNotices((notice) => notices.push(notice));
+      await using loader = make({ ...over([bad, good as ShardStore]), onPassedOver }, {}, reads);
+      expect(await rowsOf(loader)).toEqual(await expectedRows());
+      expect(await rowsOf(loader)).toHaveLength(ROWS); // the next epoch asks it again, and says no more
+      if (fault === "fail") expect(notices).toMatchObject([{ code: "store_failed", details: { store: bad.url } }]);
+      else {
+        expect(notices.length).toBeGreaterThan(2);
+        expect(new Set(notices.map(({ code }) => code))).toEqual(new Set(["bad_copy"]));
+        expect(new Set(notices.map(({ message }) => message)).size).toBe(notices.length);
+        expect(notices[0]?.message).toContain(bad.url);
+      }
+    }
+  });
 
   test("one that gives less than it is asked for is read on, not taken for damaged", async () => {
     const bad = faulty(data.version.stores[0] as ShardStore, () => "short");

@@ -6,7 +6,7 @@
 import { ShardpactError } from "../../model/errors.ts";
 import type { ReadableStore } from "../../shards/port.ts";
 import { openShard, type ShardReader } from "../../shards/reader.ts";
-import type { ShardRef, ShardWhere } from "../../shards/shard-ref.ts";
+import type { PassedOver, ShardRef, ShardWhere } from "../../shards/shard-ref.ts";
 import { copyParts, type Scratch } from "./copy-parts.ts";
 import { indexBytes, READERS_MAX } from "./shard-memory.ts";
 import type { Hashing, ShardReads } from "./reads.ts";
@@ -23,6 +23,8 @@ export interface InlineReadsOptions {
   readonly indexBytesMax?: number;
   /** For as long as the reads live. */
   readonly signal?: AbortSignal;
+  /** Told when another store gave what this one should have. */
+  readonly onPassedOver?: (passed: PassedOver) => void;
 }
 
 interface Opened {
@@ -33,7 +35,7 @@ interface Opened {
 }
 
 export function createInlineReads(options: InlineReadsOptions): ShardReads {
-  const { where, stores, hashing, signal, indexBytesMax = INDEX_BYTES_MAX } = options;
+  const { hashing, signal, indexBytesMax = INDEX_BYTES_MAX, ...shared } = options;
   const open = new Map<string, Opened>(); // the longest unused first
   const scratch: Scratch = [];
   let verifiedBytes = 0;
@@ -47,7 +49,7 @@ export function createInlineReads(options: InlineReadsOptions): ShardReads {
     if (known) open.delete(key);
     const hasher = hashing === "none" ? { hasher: () => null } : {};
     const next: Opened = known ?? {
-      reader: openShard({ entry, where, stores, ...(signal ? { signal } : {}), ...hasher }),
+      reader: openShard({ entry, ...shared, ...(signal ? { signal } : {}), ...hasher }),
       users: 0,
       bytes: 0,
     };

@@ -122,6 +122,7 @@ async function openReads(): Promise<ShardReads> {
     stores,
     signal: closing.signal,
     ...(indexBytesMax ? { indexBytesMax } : {}),
+    onPassedOver: ({ store, error }) => send({ kind: "passed_over", store, error: error.toJSON() }),
   });
 }
 

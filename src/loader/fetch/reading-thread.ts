@@ -47,7 +47,7 @@ interface ThreadEvents {
 }
 
 export function startReadingThread(
-  { where, hashing, stores, indexBytesMax, signal, onThread }: ReadingThreadOptions,
+  { where, hashing, stores, indexBytesMax, signal, onThread, onPassedOver }: ReadingThreadOptions,
   events: ThreadEvents,
 ): ReadingThread {
   const calls = new Map<number, { resolve: (value: ShardMap | null) => void; reject: (error: Error) => void }>();
@@ -86,6 +86,8 @@ export function startReadingThread(
 
   function heard(message: FromWorker): void {
     if (message.kind === "ready") isReady = true;
+    else if (message.kind === "passed_over")
+      onPassedOver?.({ store: message.store, error: ShardpactError.fromJSON(message.error) });
     else if (message.kind === "ask") {
       void host.answer(message.call).then((outcome) => send({ kind: "answer", id: message.id, outcome }));
     } else {

@@ -134,7 +134,8 @@ function openReads(
   signal: AbortSignal,
   ports: LoaderPorts,
 ): ShardReads {
-  const { dataset, version: number, stores } = version;
-  const options = { where: { dataset, version: number }, stores, hashing: ports.hashing, indexBytesMax, signal };
+  const { dataset, version: number, stores, onPassedOver } = version;
+  const where = { dataset, version: number };
+  const options = { where, stores, hashing: ports.hashing, indexBytesMax, signal, onPassedOver };
   return threads > 0 ? createWorkerReads({ ...options, threads, warn: ports.warn }) : createInlineReads(options);
 }

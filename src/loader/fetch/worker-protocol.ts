@@ -2,6 +2,7 @@
  * Owns what a loader and its reading worker say to each other. Bytes never travel: they lie in shared memory.
  *
  *   loader ── map, read, forget, close ──▶ worker        worker ── done, failed ──▶ loader
+ *   loader ◀── passed_over ── worker                     of a store that did not help
  *   loader ◀── open, fill, release, quarantine ── worker  for stores that the worker can't open itself; answered by answer
  */
 import type { MessagePort } from "node:worker_threads";
@@ -69,6 +70,7 @@ export type FromWorker =
       readonly outcome: Outcome<ShardMap | null>;
       readonly verifiedBytes: number;
     }
+  | { readonly kind: "passed_over"; readonly store: string; readonly error: ErrorJson }
   | { readonly kind: "ask"; readonly id: number; readonly call: StoreCall };
 
 /** A view of shared memory as it travels. */

@@ -27,6 +27,7 @@ import { computeRoot, objectDigest } from "../../../src/merkle/root.ts";
 import { formatDigest } from "../../../src/model/bytes.ts";
 import { ShardpactError } from "../../../src/model/errors.ts";
 import { openDirectoryStore } from "../../../src/shards/directory-store.ts";
+import type { PassedOver } from "../../../src/shards/shard-ref.ts";
 import { prepareVersion } from "../../../src/shards/prepare.ts";
 import { uploadShard } from "../../../src/shards/upload.ts";
 import { writeShards } from "../../../src/shards/write.ts";
@@ -48,7 +49,7 @@ export interface TestVersion extends AsyncDisposable {
   readonly data: VersionData;
   /** The store's folder, to damage files in. */
   readonly store: string;
-  readonly calls: { plans: unknown[]; receipts: unknown[]; reconfirms: number };
+  readonly calls: { plans: unknown[]; receipts: unknown[]; reconfirms: number; passedOver: PassedOver[] };
   close(): Promise<void>;
 }
 
@@ -96,7 +97,7 @@ export async function makeVersion(o: TestVersionOptions): Promise<TestVersion> {
     yield* pages;
   };
   const { splits, pageRows } = await summarizeSplits({ splits: [...names], totals }, splitRule, all);
-  const calls: TestVersion["calls"] = { plans: [], receipts: [], reconfirms: 0 };
+  const calls: TestVersion["calls"] = { plans: [], receipts: [], reconfirms: 0, passedOver: [] };
   const confirmation = {
     groupId: "b3:group",
     term: 1,
@@ -120,6 +121,7 @@ export async function makeVersion(o: TestVersionOptions): Promise<TestVersion> {
     schema: prepared.schema,
     classes: decodeClasses(prepared.classes),
     stores: [store],
+    onPassedOver: (passed) => void calls.passedOver.push(passed),
     manifest: async () => manifest,
     page: async (position) => {
       const page = pages[position];
