@@ -33,7 +33,7 @@ export interface SettingsOptions {
   /** NKey seed of this client; secret. */
   readonly seed?: string | undefined;
   readonly stores?: readonly string[] | undefined;
-  /** Folder in which all processes of this machine keep what remote stores hold; default limit 10 GiB. Default: none. */
+  /** Folder in which all processes of this machine keep what remote stores hold; default limit 10 GiB, at least 16 MiB. Default: none. */
   readonly cache?: string | CacheSettings | undefined;
   readonly actor?: string | undefined;
   /** A settings file instead of ./shardpact.json; must exist. */
@@ -59,6 +59,8 @@ const DEFAULT_URL = "nats://127.0.0.1:4222";
 const NATS_PORT = "4222";
 const SETTINGS_FILE = "shardpact.json";
 const CACHE_BYTES_MAX = 10 * 1024 ** 3;
+/** A few pieces of what is fetched at a time: with less, a cache keeps nothing and costs. */
+const CACHE_BYTES_MIN = 16 * 1024 * 1024;
 
 /** @throws ShardpactError `config_invalid` naming file and field */
 export async function loadSettings(
@@ -83,6 +85,13 @@ export async function loadSettings(
 function cacheOf(cache: string | CacheSettings | undefined, cwd: string): CacheSettings | null {
   if (cache === undefined || cache === "") return null;
   const { dir, bytesMax } = typeof cache === "string" ? { dir: cache, bytesMax: CACHE_BYTES_MAX } : cache;
+  if (typeof dir !== "string" || dir === "" || !(Number.isSafeInteger(bytesMax) && bytesMax >= CACHE_BYTES_MIN)) {
+    throw new ShardpactError(
+      "config_invalid",
+      `a cache has a folder \`dir\` and a limit \`bytesMax\` of ${CACHE_BYTES_MIN} bytes or more, not ${JSON.stringify(cache)}`,
+      { hint: 'For example { "dir": "/var/cache/shardpact", "bytesMax": 10737418240 }, or the folder alone.' },
+    );
+  }
   return { dir: resolve(cwd, dir), bytesMax };
 }
 

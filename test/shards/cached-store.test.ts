@@ -184,6 +184,30 @@ it("gives what it can't keep all the same", async () => {
   await using cache = await openCachedStore([r.origin], { dir: r.cacheDir, bytesMax: MiB });
   expect(bytesEqual(await readAll(cache, digest), bytes)).toBe(true);
   expect(await cachedBytes(r.cacheDir)).toBeLessThanOrEqual(MiB);
+  const before = r.server.counts.bytes;
+  expect(bytesEqual(await readAll(cache, digest), bytes)).toBe(true);
+  expect(r.server.counts.bytes - before).toBe(5 * MiB); // and fetches no more of it than is asked for
+});
+
+it("may be deleted at any time: it goes on, and keeps pieces again", async () => {
+  await using r = await remote();
+  const bytes = someBytes(9 * MiB, 21);
+  const digest = await putObject(r.files, bytes);
+  await using cache = await openCachedStore([r.origin], { dir: r.cacheDir, bytesMax: 64 * MiB });
+  await readAll(cache, digest);
+  await rm(r.cacheDir, { recursive: true });
+  expect(bytesEqual(await readAll(cache, digest), bytes)).toBe(true);
+  expect(await cachedBytes(r.cacheDir)).toBe(9 * MiB);
+  const { bytes: fetched } = r.server.counts;
+  expect(bytesEqual(await readAll(cache, digest), bytes)).toBe(true);
+  expect(r.server.counts.bytes).toBe(fetched);
+});
+
+it("says which folder it cannot use", async () => {
+  await using r = await remote();
+  await writeFile(join(r.dir, "file"), "x");
+  const opening = openCachedStore([r.origin], { dir: join(r.dir, "file"), bytesMax: 64 * MiB });
+  await expect(opening).rejects.toMatchObject({ code: "store_failed", message: expect.stringContaining("file") });
 });
 
 it("is checked like any store: a bad piece is set aside, named, and fetched again from a good store", async () => {

@@ -159,6 +159,7 @@ function cachedObject(cache: PieceCache, digest: Digest, bytes: number, sources:
   async function readPiece(piece: number, target: Uint8Array, from: number): Promise<void> {
     const file = await openPiece(piece);
     if (file && (await file.read(target, 0, target.byteLength, from)).bytesRead === target.byteLength) return;
+    if (cache.isFull) return sources.read(target, piece * CACHE_PIECE_BYTES + from); // no more than is asked for
     const fetched = await cache.fill({ digest, piece }, async () => {
       const all = new Uint8Array(lengthOf(piece));
       await sources.read(all, piece * CACHE_PIECE_BYTES);

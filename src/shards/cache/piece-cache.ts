@@ -23,6 +23,7 @@ import {
 } from "node:fs/promises";
 import { join } from "node:path";
 import type { Digest } from "../../model/bytes.ts";
+import { isShardpactError, ShardpactError } from "../../model/errors.ts";
 import { LIMITS } from "../../model/limits.ts";
 import { makeFolder } from "../make-folder.ts";
 import { removeStaleTemps, tempName } from "../temp-files.ts";
@@ -36,6 +37,9 @@ const EVICT_TO = 0.9;
 /** What one process may place before it counts again what others placed. */
 const RECOUNT_SHARE = 1 / 64;
 const QUARANTINED_MAX = 16;
+/** After a piece found no room, or its disk took none, nothing is tried again for so long. */
+const FULL_MS = 5_000;
+const FOLDERS = ["b3", "tmp", "locks", "quarantine"];
 
 export interface PieceKey {
   readonly digest: Digest;
@@ -44,6 +48,8 @@ export interface PieceKey {
 
 export interface PieceCache {
   readonly dir: string;
+  /** Whether there was no room a moment ago: then whole pieces are not worth fetching. */
+  readonly isFull: boolean;
   /** The piece's file, open for reading; null when it isn't here with `bytes` bytes. The caller closes it. */
   open(key: PieceKey, bytes: number): Promise<FileHandle | null>;
   /**
@@ -73,24 +79,51 @@ interface Held {
   readonly usedMs: number;
 }
 
-/** Makes the folder if need be, and clears away what dead processes left. */
+/** Makes the folder if need be, and clears away what dead processes left. @throws ShardpactError `store_failed` */
 export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheOptions): Promise<PieceCache> {
-  for (const folder of ["b3", "tmp", "locks", "quarantine"]) await makeFolder(join(dir, folder));
-  await removeStaleTemps(join(dir, "tmp"));
+  try {
+    await makeFolders(dir);
+    await removeStaleTemps(join(dir, "tmp"));
+  } catch (cause) {
+    if (isShardpactError(cause)) throw cause;
+    throw new ShardpactError("store_failed", `the cache ${dir} cannot be used: ${(cause as Error).message}`, {
+      details: { dir },
+      hint: "Name a folder that this process may write to, or none: reading goes on without a cache.",
+      cause,
+    });
+  }
   const folderOf = (digest: Digest) => join(dir, "b3", hexOf(digest));
   const lockOf = (name: string) => ({ path: join(dir, "locks", name), scratch: join(dir, "tmp") });
   const pathOf = ({ digest, piece }: PieceKey) => join(folderOf(digest), String(piece));
   /** Bytes that lay here at the last count, and what this process placed since. */
   let counted: number | null = null;
   let placed = 0;
+  let fullUntilMs = 0;
 
   async function place(key: PieceKey, bytes: Uint8Array): Promise<void> {
-    if (!(await makeRoom(bytes.byteLength))) return;
-    await putFile(folderOf(key.digest), pathOf(key), bytes);
-    placed += bytes.byteLength;
+    try {
+      if (await makeRoom(bytes.byteLength)) {
+        await putFile(folderOf(key.digest), pathOf(key), bytes);
+        placed += bytes.byteLength;
+        return;
+      }
+    } catch {
+      // a full or broken disk: the bytes are here all the same
+    }
+    fullUntilMs = performance.now() + FULL_MS;
   }
 
+  /** The whole folder may be deleted at any time: then it is made again. */
   async function putFile(folder: string, path: string, bytes: Uint8Array | string): Promise<void> {
+    await putFileOnce(folder, path, bytes).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+      await makeFolders(dir);
+      counted = null;
+      await putFileOnce(folder, path, bytes);
+    });
+  }
+
+  async function putFileOnce(folder: string, path: string, bytes: Uint8Array | string): Promise<void> {
     const temp = join(dir, "tmp", tempName());
     try {
       await writeFile(temp, bytes);
@@ -116,7 +149,7 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
 
   /** Counts what is here, and removes what was not used for longest until `bytes` more fit. */
   async function evict(bytes: number): Promise<void> {
-    const held = (await listHeld(join(dir, "b3"))).sort((a, b) => a.usedMs - b.usedMs);
+    const held = (await listHeld(join(dir, "b3")).catch(() => [])).sort((a, b) => a.usedMs - b.usedMs);
     let total = held.reduce((sum, piece) => sum + piece.bytes, 0);
     const elsewhere = new Map<Digest, boolean>();
     if (total + bytes > bytesMax) {
@@ -139,6 +172,9 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
 
   return {
     dir,
+    get isFull() {
+      return performance.now() < fullUntilMs;
+    },
     async open(key, bytes) {
       const file = await open(pathOf(key), "r").catch(() => null);
       if (!file) return null;
@@ -157,7 +193,7 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
       withFileLock(lockOf(`${hexOf(key.digest)}.${key.piece}`), LIMITS.storeRequestTimeoutMs, async () => {
         if (await stat(pathOf(key)).catch(() => null)) return null; // somebody else was first
         const bytes = await fetch();
-        await place(key, bytes).catch(() => undefined); // a full or broken disk: the bytes are here all the same
+        await place(key, bytes);
         return bytes;
       }),
     async size(digest) {
@@ -181,6 +217,10 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
       return (await readdir(join(dir, "b3"))).flatMap((name) => digestOf(name) ?? []).sort();
     },
   };
+}
+
+async function makeFolders(dir: string): Promise<void> {
+  for (const folder of FOLDERS) await makeFolder(join(dir, folder));
 }
 
 async function listHeld(root: string): Promise<Held[]> {
