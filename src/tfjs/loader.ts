@@ -83,13 +83,26 @@ export function createLoader<S = unknown>(version: ConfirmedVersion, options: Lo
 
 /** As `createLoader`, with ports: for benchmarks and tests, not exported by `index.ts`. */
 export function createLoaderWith(version: ConfirmedVersion, o: LoaderOptions, ports?: LoaderPorts): Loader {
-  const { RANK, WORLD_SIZE } = process.env;
-  const ranks =
-    o.world === undefined && WORLD_SIZE !== undefined ? { rank: Number(RANK ?? 0), world: Number(WORLD_SIZE) } : {};
-  const options = { ...ranks, ...o } as LoaderOptions;
-  requireKnownNames("a loader", options, OPTION_NAMES);
-  const scalars = scalarsOf(options);
-  return wrap(createHostLoader(version, options, ports), scalars, false);
+  requireKnownNames("a loader", o, OPTION_NAMES);
+  const options: LoaderOptions = { ...o, ...ranksOf(o, process.env) };
+  return wrap(createHostLoader(version, options, ports), scalarsOf(options), false);
+}
+
+/**
+ * Which rank of how many: what the caller says, else what a launcher put into RANK and WORLD_SIZE. Several ranks that all took
+ * themselves for the first would train on the same rows: so nobody is by default.
+ */
+function ranksOf(
+  { rank, world }: Pick<LoaderOptions, "rank" | "world">,
+  { RANK, WORLD_SIZE }: Readonly<Record<string, string | undefined>>,
+): { readonly rank: number; readonly world: number } {
+  const ranks = world ?? (WORLD_SIZE ? Number(WORLD_SIZE) : 1);
+  if (rank !== undefined) return { rank, world: ranks };
+  if (ranks === 1) return { rank: 0, world: 1 };
+  if (RANK) return { rank: Number(RANK), world: ranks };
+  throw new ShardpactError("invalid_argument", `world is ${ranks}, and nothing says which of its ranks this is`, {
+    hint: "Pass rank: 0 in the first process, 1 in the second, …, or set RANK in the environment.",
+  });
 }
 
 const OPTION_NAMES: Readonly<Record<keyof LoaderOptions, true>> = {
