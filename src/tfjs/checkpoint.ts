@@ -42,7 +42,7 @@ export interface CheckpointOptions {
 }
 
 export interface Restored {
-  /** Compiled, with its optimizer's state, if it was. The caller disposes it. */
+  /** Compiled, with its optimizer's state, if it was. The caller disposes it, and its optimizer with it. */
   readonly model: LayersModel;
   /** Goes on where the checkpoint stands. The caller closes it. */
   readonly loader: Loader;
@@ -64,7 +64,7 @@ export async function checkpoint(dir: string, { model, loader, extra }: Checkpoi
       model: digestOf(files.model),
       weights: digestOf(files.weights),
       state,
-      extra: extra ?? null,
+      extra: plainJson(extra),
     };
     const described = utf8(canonicalJson(body));
     const named = digestOf(described);
@@ -104,6 +104,18 @@ export async function restore<S = unknown>(
  */
 export async function checkpointedState(dir: string): Promise<LoaderState> {
   return inFolder(dir, "reading the checkpoint in", async () => (await readDescription(dir)).body.state);
+}
+
+/** As JSON.stringify would have it, dates and all. @throws ShardpactError `invalid_argument` */
+function plainJson(extra: unknown): unknown {
+  try {
+    return JSON.parse(JSON.stringify(extra ?? null)) as unknown;
+  } catch (cause) {
+    throw new ShardpactError("invalid_argument", `extra is no JSON: ${(cause as Error).message}`, {
+      cause,
+      hint: "Pass plain objects, arrays, texts, finite numbers.",
+    });
+  }
 }
 
 interface Description {

@@ -49,7 +49,11 @@ export async function readModel({ model, weights }: ModelFiles): Promise<LayersM
   };
   const weightSpecs = weightsManifest.flatMap((group) => group.weights);
   const { loadLayersModel } = await importLayers();
-  return loadLayersModel({ load: () => Promise.resolve({ ...rest, weightSpecs, weightData: weights.slice().buffer }) });
+  const artifacts = { ...rest, weightSpecs, weightData: weights.slice().buffer };
+  const loaded = await loadLayersModel({ load: () => Promise.resolve(artifacts) });
+  // Nobody else has its optimizer, and tfjs would leave its tensors when the model is disposed of.
+  (loaded as unknown as { isOptimizerOwned: boolean }).isOptimizerOwned = true;
+  return loaded;
 }
 
 async function importLayers(): Promise<{

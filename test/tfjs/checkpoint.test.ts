@@ -200,3 +200,39 @@ test("of a run that follows its dataset, tells which version to open", async () 
   expect(again.loader.state()).toMatchObject({ dataset: "things@v2", epoch: 2, offset: 0 });
   await again.loader.close();
 });
+
+test("a restored model takes its optimizer's tensors with it", async () => {
+  await using dir = await tempDir("checkpoint-owned");
+  const model = trainable();
+  await using loader = train();
+  await model.fitDataset(loader, { epochs: 1, verbose: 0, ...loader.fit() });
+  await checkpoint(dir.path, { model, loader });
+  const { numTensors } = tf.memory();
+  const restored = await restore(dir.path, dataset, options);
+  restored.model.dispose();
+  await restored.loader.close();
+  expect(tf.memory().numTensors).toBe(numTensors);
+  model.dispose();
+});
+
+test("extra is JSON as JSON.stringify has it, or refused", async () => {
+  await using dir = await tempDir("checkpoint-extra");
+  await using loader = train();
+  const model = trainable();
+  const at = new Date(0);
+  await checkpoint(dir.path, { model, loader, extra: { at } });
+  const { extra, ...restored } = await restore(dir.path, dataset, options);
+  expect(extra).toEqual({ at: at.toJSON() });
+  restored.model.dispose();
+  await restored.loader.close();
+  const circle: { self?: unknown } = {};
+  circle.self = circle;
+  for (const bad of [{ n: 1n }, circle]) {
+    const writing = checkpoint(dir.path, { model, loader, extra: bad });
+    await expect(writing).rejects.toMatchObject({
+      code: "invalid_argument",
+      message: expect.stringContaining("extra"),
+    });
+  }
+  model.dispose();
+});
