@@ -2,7 +2,8 @@
  * Owns `shardpact audit replay`: what a run really consumed, from the receipts in the log, recomputed.
  */
 import { createWriteStream } from "node:fs";
-import { once } from "node:events";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import type { Command } from "commander";
 import { confirmedVersion, resolve } from "../client/open.ts";
 import { confirmedRows } from "../client/runs.ts";
@@ -23,7 +24,7 @@ import {
 } from "../loader/replay.ts";
 import type { Digest } from "../model/bytes.ts";
 import { runPlan, type RunPlan } from "../model/commands.ts";
-import { ShardpactError } from "../model/errors.ts";
+import { isShardpactError, ShardpactError } from "../model/errors.ts";
 import { inGroup, withGroupOptions, type Context, type GroupOptions } from "./context.ts";
 import { count, EXIT, short, table } from "./output.ts";
 
@@ -80,7 +81,7 @@ async function replay(context: Context, runs: readonly string[], o: Options): Pr
   out.line(
     table(
       ["attempt", "resumed from", "rank", "reached", "rows", "order", "bytes", "checkpoints"],
-      attempts.map(lineOf(findings)),
+      attempts.map(lineOf(findings, o.bytes === true)),
     ),
   );
   const saw = o.checkpoint === undefined ? "the last attempt's model" : `the model of ${short(o.checkpoint)}`;
@@ -179,6 +180,7 @@ function movesOf(dataset: string, epochs: readonly RunEpoch[]): string[] {
 
 interface Finding {
   readonly receipt: string;
+  readonly what: "order" | "bytes";
   readonly problem: string;
 }
 
@@ -186,13 +188,15 @@ async function check(versions: VersionsByRoot, attempts: readonly Attempt[], wit
   const findings: Finding[] = [];
   for (const { id, last, all } of attempts) {
     for (const receipt of all) {
-      if (!holdsOrder(receipt)) findings.push({ receipt: id, problem: "its order digest is not that of its spans" });
+      if (!holdsOrder(receipt))
+        findings.push({ receipt: id, what: "order", problem: "its order digest is not that of its spans" });
     }
     if (!withBytes || last.bytesDigest === null) continue;
     const got = await replayBytes(versions, last);
     if (got !== last.bytesDigest) {
       findings.push({
         receipt: id,
+        what: "bytes",
         problem: `it delivered bytes of ${short(last.bytesDigest)}; the data gives ${short(got)}`,
       });
     }
@@ -209,12 +213,18 @@ function strayFindings({ plan, receipts, epochs }: ToldRun): Finding[] {
       .flatMap((receipt) => strayEpochs(receipt, agreed))
       .map(({ epoch, root }) => ({
         receipt: id,
+        what: "order" as const,
         problem: `it trained epoch ${epoch} on ${short(root)}; the run agreed on ${short(agreed.get(epoch) ?? "nothing")}`,
       })),
   );
 }
 
-function lineOf(findings: readonly Finding[]): (attempt: Attempt) => string[] {
+function lineOf(findings: readonly Finding[], withBytes: boolean): (attempt: Attempt) => string[] {
+  const bytesOf = (id: string, { bytesDigest }: Receipt): string => {
+    if (bytesDigest === null) return "-";
+    if (!withBytes) return short(bytesDigest);
+    return `${findings.some(({ receipt, what }) => receipt === id && what === "bytes") ? "✗" : "✓"} ${short(bytesDigest)}`;
+  };
   return ({ id, parent, last, all }) => {
     const rows = last.spans.reduce((sum, { epochs, from, to }) => sum + epochs * (to - from), 0);
     const { epoch, offset } = last.state;
@@ -225,20 +235,25 @@ function lineOf(findings: readonly Finding[]): (attempt: Attempt) => string[] {
       String(last.rank),
       `epoch ${epoch} + ${count(offset)}`,
       count(rows),
-      findings.some(({ receipt }) => receipt === id) ? "✗" : "✓",
-      last.bytesDigest === null ? "-" : short(last.bytesDigest),
+      findings.some(({ receipt, what }) => receipt === id && what === "order") ? "✗" : "✓",
+      bytesOf(id, last),
       String(checkpoints.size),
     ];
   };
 }
 
 async function writeRows(file: string, versions: VersionsByRoot, path: readonly Receipt[]): Promise<void> {
-  const out = createWriteStream(file);
-  for (const receipt of path) {
-    for (const seen of seenRows(receipt, versions)) {
-      if (!out.write(`${JSON.stringify(seen)}\n`)) await once(out, "drain");
-    }
+  const lines = function* (): Generator<string> {
+    for (const receipt of path) for (const seen of seenRows(receipt, versions)) yield `${JSON.stringify(seen)}\n`;
+  };
+  try {
+    await pipeline(Readable.from(lines()), createWriteStream(file));
+  } catch (cause) {
+    if (isShardpactError(cause)) throw cause;
+    throw new ShardpactError("store_failed", `the rows cannot be written to ${file}: ${(cause as Error).message}`, {
+      details: { file },
+      cause,
+      hint: "Name a file in a folder that is there.",
+    });
   }
-  out.end();
-  await once(out, "finish");
 }

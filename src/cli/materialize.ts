@@ -91,7 +91,11 @@ async function copyShards(
       files += 1;
       const path = join(folder, entry.name);
       if (await isThere(path, entry)) present += 1;
-      else await copyShard({ entry, where, stores: version.stores, signal: context.signal, onPassedOver: version.onPassedOver }, path);
+      else
+        await copyShard(
+          { entry, where, stores: version.stores, signal: context.signal, onPassedOver: version.onPassedOver },
+          path,
+        );
       progress.update("verify", (bytes += entry.bytes), totalBytes);
     }
   } finally {

@@ -21,6 +21,7 @@ interface Options extends GroupOptions {
   readonly split?: string;
   readonly shuffle: Strength;
   readonly window?: number;
+  readonly lanes?: number;
   readonly seed: string;
   readonly last?: LastRule;
   readonly memory?: number;
@@ -32,13 +33,14 @@ export function register(command: Command): void {
     .addOption(new Option("--batch <rows>", "rows of a batch on one rank").argParser(count).makeOptionMandatory())
     .addOption(new Option("--world <ranks>", "ranks that train together").argParser(count).default(1))
     .addOption(new Option("--rank <rank>", "the rank that is asked about").argParser(count).default(0))
-    .option("--split <name>", "when the version has several")
+    .option("--split <name>", "when the version has several (default: train)")
     .addOption(
       new Option("--shuffle <strength>", "none, block, window or full")
         .choices(["none", "block", "window", "full"])
         .default("window"),
     )
     .addOption(new Option("--window <MiB>", "memory of the shuffle window").argParser(mebibytes))
+    .addOption(new Option("--lanes <lanes>", "lanes of the window, a power of two (default: 64)").argParser(count))
     .option("--seed <number>", "a u64", "0")
     .addOption(new Option("--last <rule>", "partial, drop or pad").choices(["partial", "drop", "pad"]))
     .addOption(new Option("--memory <MiB>", "what a loader may hold").argParser(mebibytes))
@@ -68,7 +70,8 @@ async function plan(context: Context, text: string, o: Options): Promise<void> {
   const { version, splitRule, revocation } = resolved;
   refuseRevoked(`${version.dataset}@v${version.version}`, revocation);
   const { splits } = await summarizeSplits(version, splitRule, () => pagesOf(context, resolved));
-  const { window: windowBytes, split, last, memory } = o;
+  const { window: windowBytes, lanes, last, memory } = o;
+  const split = o.split ?? (splits.length > 1 ? splits.find(({ name }) => name === "train")?.name : undefined);
   const planned = planLoader(
     { ...version, splits, splitRule },
     {
@@ -76,7 +79,11 @@ async function plan(context: Context, text: string, o: Options): Promise<void> {
       world: o.world,
       rank: o.rank,
       seed: o.seed,
-      shuffle: { strength: o.shuffle, ...(windowBytes === undefined ? {} : { windowBytes }) },
+      shuffle: {
+        strength: o.shuffle,
+        ...(windowBytes === undefined ? {} : { windowBytes }),
+        ...(lanes === undefined ? {} : { lanes }),
+      },
       ...(split === undefined ? {} : { split }),
       ...(last === undefined ? {} : { last }),
       ...(memory === undefined ? {} : { memory }),

@@ -13,6 +13,7 @@ import type { HostBatch } from "./feed.ts";
 import { createHostLoader, type LoaderOptions } from "./host-loader.ts";
 import { createEpochOrder } from "./order/order.ts";
 import { BLOCK_BYTES } from "./order/spec.ts";
+import { MEMORY_BYTES_DEFAULT, planLoader, type PlannedVersion, type PlanOptions } from "./plan.ts";
 import { selectionDigest } from "./selection.ts";
 import {
   BYTES_ZERO,
@@ -161,7 +162,8 @@ async function* gatherAgain(
     ...orderOptions(order),
     ...{ allowRandomReads: true, receipt: "bytes", reconfirm: "open", resume },
   };
-  await using host = createHostLoader(version, options);
+  const memory = memoryToReplay(version, { ...options, seed: BigInt(order.seed) });
+  await using host = createHostLoader(version, { ...options, memory });
   const lastEpoch = end.epoch + end.epochs - 1;
   for (let done = false; !done;) {
     const epoch = host.iterate();
@@ -172,6 +174,12 @@ async function* gatherAgain(
     }
     await epoch.return();
   }
+}
+
+/** What the order needs at least, if that is more than the default: the run may have had more. A full shuffle does with less. */
+export function memoryToReplay(version: PlannedVersion, options: PlanOptions): number {
+  const { order, memoryNeededBytes } = planLoader(version, { ...options, memory: Number.MAX_SAFE_INTEGER });
+  return order.strength === "full" ? MEMORY_BYTES_DEFAULT : Math.max(MEMORY_BYTES_DEFAULT, memoryNeededBytes);
 }
 
 function requireVersion(versions: VersionsByRoot, root: Digest): ConfirmedVersion {

@@ -47,7 +47,11 @@ test("audit replay tells attempts, the path of a model, its rows, and that the b
   const told = await run("--bytes", "--rows", "seen.ndjson");
   expect(told.code, told.stderr).toBe(0);
   expect(told.stdout).toMatch(/zero .* epoch 3 \+ 0 +1,500 +✓[^]* epoch 4 \+ 0 +1,000 +✓/);
+  expect(told.stdout.match(/✓ b3:/g)).toHaveLength(2); // the bytes, gathered again
+  expect((await run()).stdout).not.toMatch(/✓ b3:/); // which nobody asked for
   expect(told.stdout).toContain("the last attempt's model saw 2,000 rows in 2 attempts");
+  const nowhere = await run("--rows", path.join(dir.path, "no", "folder"));
+  expect([nowhere.code, nowhere.stderr]).toEqual([4, expect.stringMatching(/cannot be written[^]*store_failed/)]);
   const seen = (await readFile(path.join(dir.path, "seen.ndjson"), "utf8")).trim().split("\n");
   const rows = seen.map((line) => JSON.parse(line) as { epoch: number; position: number; row: number });
   expect(rows.map(({ epoch }) => epoch)).toEqual([0, 1, 2, 3].flatMap((epoch) => Array<number>(500).fill(epoch)));

@@ -57,7 +57,10 @@ describe.sequential("from publish to audit", () => {
       steps: 4,
       quality: { countedRows: 8 },
     });
-    expect((await run("plan", "mnist@v1", "--batch", "2")).stderr).toMatch(/split/);
+    expect((await run("plan", "mnist@v1", "--batch", "2")).stdout).toMatch(/split train {2}8 rows/); // what is trained on
+    const lanes = ["--shuffle", "window", "--window", "0.00001", "--lanes", "2"];
+    expect((await run("plan", "mnist@v1", "--batch", "2", ...lanes)).stdout).toContain("2 lanes of 1");
+    expect((await run("plan", "mnist@v1", "--batch", "2", "--lanes", "3")).stderr).toMatch(/power of two/);
     const show = await run("show", "mnist@v1", "--shards");
     expect(show.stdout).toMatch(/train\s+8/);
     expect(show.stdout).toMatch(/val\/b\.arrow\s+val\s+4/);

@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { SplitSummary } from "../../src/client/types.ts";
 import { stateDigest } from "../../src/loader/cursor.ts";
 import { createHostLoader, type HostLoader, type LoaderOptions } from "../../src/loader/host-loader.ts";
+import { planLoader } from "../../src/loader/plan.ts";
 import { parseReceipt } from "../../src/loader/receipt-log.ts";
 import type { Receipt } from "../../src/loader/receipt.ts";
-import { attemptsOf, holdsOrder, pathTo, replayBytes, seenRows } from "../../src/loader/replay.ts";
+import { attemptsOf, holdsOrder, memoryToReplay, pathTo, replayBytes, seenRows } from "../../src/loader/replay.ts";
 import { makeVersion, numberedBatches, type TestVersion } from "./support/version.ts";
 
 let data: TestVersion;
@@ -102,6 +104,19 @@ test("what a model saw is the path from its checkpoint: a crash's lost steps are
       attempts[1]?.last as Receipt,
     ),
   ).toThrow(expect.objectContaining({ code: "not_found" }) as Error);
+});
+
+test("what a run had more memory for than the default can be replayed; a full shuffle does with the default", () => {
+  const split = data.version.splits.find(({ name }) => name === "train");
+  const large = { ...data.version, splits: [{ ...(split as SplitSummary), bytes: 2 ** 36, rows: 2 ** 20 }] };
+  const options = { split: "train", batchSize: 8, seed: 1, allowRandomReads: true };
+  const needed = memoryToReplay(large, { ...options, shuffle: { strength: "window", windowBytes: 2 ** 33 } });
+  expect(needed).toBeGreaterThan(2 ** 33);
+  expect(() =>
+    planLoader(large, { ...options, shuffle: { strength: "window", windowBytes: 2 ** 33 }, memory: needed - 1 }),
+  ).toThrow(/memory/);
+  expect(memoryToReplay(large, { ...options, shuffle: "full" })).toBe(2 ** 30);
+  expect(memoryToReplay(data.version, { ...options, shuffle: "block" })).toBe(2 ** 30);
 });
 
 test("other data gives other bytes, and another version is refused", async () => {
