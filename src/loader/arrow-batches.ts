@@ -40,13 +40,14 @@ export async function* arrowBatches(
   o: ArrowBatchesOptions = {},
 ): AsyncGenerator<RecordBatch> {
   const schema = schemaFromCanonical(version.schema);
-  const columns = o.columns ?? schema.fields.map((f) => f.name);
+  const columns = o.columns?.map((name) => name.normalize("NFC")) ?? schema.fields.map((f) => f.name);
   requireColumns(schema, columns);
   const places = columns.map((name) => schema.fields.findIndex((f) => f.name === name));
   const splits = version.splits.map((s) => s.name);
   if (o.split !== undefined && !splits.includes(o.split)) {
     throw new ShardpactError("not_found", `${version.dataset}@v${version.version} has no split '${o.split}'`, {
       details: { split: o.split, splits },
+      hint: `It has ${splits.join(", ")}.`,
     });
   }
   const present = [...new Set(places)].sort((a, b) => a - b);

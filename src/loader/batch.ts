@@ -151,6 +151,13 @@ export function* batchBytes({ xs, ys }: Columns): Iterable<Uint8Array> {
 
 /** Refuses what `map` gave back unless all columns are arrays of as many rows as the first shape says. */
 export function checkColumns(columns: Columns): Columns {
+  if (typeof columns?.xs !== "object" || typeof columns.ys !== "object") {
+    const got =
+      (columns as unknown) instanceof Promise ? "a promise" : columns === undefined ? "nothing" : "no { xs, ys }";
+    throw new ShardpactError("invalid_argument", `map gave ${got}`, {
+      hint: "It must give { xs, ys } at once, as it got them: { ...columns, xs: … }.",
+    });
+  }
   const all = [...Object.entries(columns.xs), ...Object.entries(columns.ys)];
   const rows = all[0]?.[1].shape[0];
   for (const [name, { data: numbers, texts, shape }] of all) {

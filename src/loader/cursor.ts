@@ -91,7 +91,12 @@ function checkResume(plan: LoaderPlan, resume: LoaderState, groupId: string): Lo
   const parsed = loaderState.safeParse(resume);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
-    throw mismatch(issue?.path.join(".") ?? "", "a valid state", issue?.message ?? "malformed");
+    const field = issue?.path.join(".") ?? "";
+    throw new ShardpactError(
+      "resume_mismatch",
+      `resume is no loader state: ${field === "" ? "" : `${field}: `}${issue?.message ?? "malformed"}`,
+      { details: { field }, hint: "Pass what state() gave, as it was." },
+    );
   }
   const state = parsed.data;
   if (state.group !== groupId) {

@@ -11,44 +11,22 @@ import { randomUUID } from "node:crypto";
 import type { ConfirmedVersion } from "../client/types.ts";
 import { type Digest, parseDigest } from "../model/bytes.ts";
 import { ShardpactError, toShardpactError } from "../model/errors.ts";
-import { listColumns, type Cols } from "./columns/options.ts";
+import { listColumns } from "./columns/options.ts";
 import { advanced, startState, type LoaderState } from "./cursor.ts";
-import { startFeed, type Feed, type HostBatch, type MapColumns } from "./feed.ts";
+import { startFeed, type Feed, type HostBatch } from "./feed.ts";
 import { nextStage } from "./follow.ts";
+import { checkOptions, type LoaderOptions } from "./loader-options.ts";
 import { DEFAULT_PORTS, type LoaderPorts } from "./internal.ts";
 import { stepsLeft } from "./order/slices.ts";
 import { columnsDigest } from "./origin.ts";
-import type { LoaderPlan, PlanOptions } from "./plan.ts";
+import type { LoaderPlan } from "./plan.ts";
 import { createReceiptTracker, type Receipt } from "./receipt.ts";
-import { createReports, type RunOptions } from "./reports.ts";
+import { createReports } from "./reports.ts";
 import { openSource, type Source } from "./fetch/source.ts";
 import { planStage, type StageOptions } from "./stage.ts";
-import { historyCheck, RECONFIRM_EVERY_MS_DEFAULT, startWatch, type Reconfirm, type Watch } from "./watch.ts";
+import { historyCheck, RECONFIRM_EVERY_MS_DEFAULT, startWatch, type Watch } from "./watch.ts";
 
-export interface LoaderOptions<S = unknown> extends Omit<PlanOptions, "seed"> {
-  readonly xs: Cols<NoInfer<S>>;
-  readonly ys?: Cols<NoInfer<S>>;
-  /** A u64. Drawn once when missing, told in a warning if the order depends on it, and kept in the state. */
-  readonly seed?: number | bigint;
-  /** Called with the columns of each batch, on the host; runs ahead of training. */
-  readonly map?: MapColumns;
-  /** A state to go on from; its order must be the one that these options give. */
-  readonly resume?: LoaderState;
-  /** The run that this loader belongs to: its plan is fixed by the first rank. */
-  readonly run?: RunOptions;
-  /** `bytes`: receipts also cover the delivered bytes, at the cost of one more hash over them. */
-  readonly receipt?: "order" | "bytes";
-  /** When to ask the group again. Default every 30 s. */
-  readonly reconfirm?: Reconfirm;
-  /** What happens when it can't be asked and the lease has ended. Default `pause`. */
-  readonly onUnconfirmed?: "pause" | "stop";
-  /**
-   * With `follow`, when the newest version cannot be trained on with these options (a column would have another shape, it
-   * needs more memory): an error that names the column or the figures, or one more epoch on the present version. Default `stop`.
-   */
-  readonly onUnfit?: "stop" | "stay";
-  readonly signal?: AbortSignal;
-}
+export type { LoaderOptions } from "./loader-options.ts";
 
 export interface HostIterator {
   /** The next batch of this epoch, or null at its end; acknowledges the batch before. */
@@ -75,6 +53,7 @@ export interface HostLoader extends AsyncDisposable {
 
 /** The opened version, planned, and the options that later ones are planned with. */
 function firstStage(version: ConfirmedVersion, o: LoaderOptions, ports: LoaderPorts) {
+  checkOptions(o);
   if (o.follow && !o.run) {
     throw new ShardpactError("invalid_argument", "a loader that follows its dataset needs a run", {
       hint: "Pass run: { id }: in it the ranks agree on the version of each epoch.",

@@ -131,7 +131,7 @@ function countOf(name: string, value: number, min: number, max: number): number 
   if (Number.isInteger(value) && value >= min && value <= max) return value;
   throw new ShardpactError(
     "invalid_argument",
-    `${name} must be an integer from ${min} to ${max}, not ${String(value)}`,
+    `${name} must be an integer from ${min} to ${max}, not ${typeof value === "number" ? value : JSON.stringify(value)}`,
   );
 }
 
@@ -199,7 +199,7 @@ function requireMemory(plan: LoaderPlan, allowRandomReads: boolean): void {
       `the order keeps ${plan.blocksOpen} blocks open, ${memoryNeededBytes} bytes; memory allows ${memoryMaxBytes}`,
       {
         details: { memoryNeededBytes, memoryMaxBytes, blocksOpen: plan.blocksOpen },
-        hint: `Allow memory: ${memoryNeededBytes}, or shuffle with a smaller windowBytes.`,
+        hint: `Allow memory: ${memoryNeededBytes}${order.strength === "window" ? ", or shuffle with a smaller windowBytes or fewer lanes" : ""}.`,
       },
     );
   }

@@ -59,8 +59,10 @@ export interface ColumnRequest {
   readonly options: ColumnOptions;
 }
 
-/** The columns in the caller's order. @throws ShardpactError `invalid_argument` on none, or one twice. */
+/** The columns in the caller's order. @throws ShardpactError `invalid_argument` on none, one twice, or options that there are not. */
 export function listColumns(columns: Cols, what: "xs" | "ys"): readonly ColumnRequest[] {
+  if (columns === undefined || columns === null)
+    throw new ShardpactError("invalid_argument", `${what} names no column`);
   const requests: ColumnRequest[] =
     typeof columns === "string"
       ? [{ name: columns, options: {} }]
@@ -71,7 +73,7 @@ export function listColumns(columns: Cols, what: "xs" | "ys"): readonly ColumnRe
   const names = new Set(requests.map((r) => r.name));
   if (names.size !== requests.length) throw new ShardpactError("invalid_argument", `${what} names a column twice`);
   for (const { name, options } of requests) {
-    requireKnownNames(`'${name}'`, options, OPTION_NAMES);
+    requireOptions(name, options);
     const mask = `${name}_mask`;
     if (!names.has(mask) || (options.pad === undefined && options.nulls !== "mask")) continue;
     throw new ShardpactError("invalid_argument", `'${mask}' of ${what} is a column, and the mask of '${name}'`, {
@@ -86,6 +88,24 @@ const OPTION_NAMES: Readonly<Record<keyof ColumnOptions, true>> = {
   ...{ dtype: true, shape: true, oneHot: true, classes: true, nulls: true, unit: true },
   ...{ since: true, lossy: true, hash: true, pad: true, image: true },
 };
+
+const PAD_NAMES: Readonly<Record<keyof NonNullable<ColumnOptions["pad"]>, true>> = {
+  ...{ length: true, value: true, truncate: true },
+};
+const IMAGE_NAMES: Readonly<Record<keyof ImageOptions, true>> = {
+  ...{ channels: true, resize: true, scale: true, pixelsMax: true },
+};
+
+function requireOptions(name: string, options: ColumnOptions): void {
+  if (typeof options !== "object" || options === null) {
+    throw new ShardpactError("invalid_argument", `the options of '${name}' must be an object, not ${String(options)}`, {
+      hint: `Write { "${name}": {} } for none.`,
+    });
+  }
+  requireKnownNames(`'${name}'`, options, OPTION_NAMES);
+  if (options.pad) requireKnownNames(`pad of '${name}'`, options.pad, PAD_NAMES);
+  if (options.image) requireKnownNames(`image of '${name}'`, options.image, IMAGE_NAMES);
+}
 
 /** A mistyped option would say nothing, and nobody would notice. @throws ShardpactError `invalid_argument` with the nearest names */
 export function requireKnownNames(of: string, options: object, names: Readonly<Record<string, true>>): void {

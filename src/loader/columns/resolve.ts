@@ -24,7 +24,7 @@ export interface ColumnScope {
 
 /** @throws ShardpactError `column_unknown`, `type_unsupported`, `shape_differs`, `invalid_argument` */
 export function resolveColumn({ schema, classes }: ColumnScope, { name, options }: ColumnRequest): ColumnPlan {
-  const { field, path } = findField(schema, name);
+  const { field, path } = findField(schema, name.normalize("NFC")); // as the names of a schema are
   const pad = padOf(name, options);
   const { type: found, lists } = unwrapLists(name, field, pad !== null);
   if (pad) lists.push(pad.length);

@@ -71,7 +71,10 @@ export function parseSeed(seed: number | bigint | string): bigint {
     typeof seed === "number" ? Number.isSafeInteger(seed) : typeof seed === "bigint" || /^\d{1,20}$/.test(seed);
   const value = valid ? BigInt(seed) : -1n;
   if (value < 0n || value >= 2n ** 64n) {
-    throw new ShardpactError("invalid_argument", `the seed ${String(seed)} is not an integer from 0 to 2^64−1`);
+    const isInexact = typeof seed === "number" && Number.isInteger(seed) && seed >= 0;
+    throw new ShardpactError("invalid_argument", `the seed ${String(seed)} is not an integer from 0 to 2^64−1`, {
+      hint: isInexact ? "As a number it is not exact beyond 2^53−1: write a bigint, 12345678901234567890n." : "",
+    });
   }
   return value;
 }
