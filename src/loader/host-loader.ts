@@ -24,6 +24,7 @@ import { createReceiptTracker, type Receipt } from "./receipt.ts";
 import { createReports } from "./reports.ts";
 import { openSource, type Source } from "./fetch/source.ts";
 import { planStage, type StageOptions } from "./stage.ts";
+import { abortError } from "../shards/until-aborted.ts";
 import { historyCheck, RECONFIRM_EVERY_MS_DEFAULT, startWatch, type Watch } from "./watch.ts";
 
 export type { LoaderOptions } from "./loader-options.ts";
@@ -67,6 +68,12 @@ function firstStage(version: ConfirmedVersion, o: LoaderOptions, ports: LoaderPo
   const first = planStage(version, options);
   if (o.seed === undefined && resumedSeed === undefined && first.plan.order.strength !== "none") {
     ports.warn(`seed drawn: ${first.plan.order.seed}; it is in state(). Give \`seed\` to have the same order again`);
+  }
+  const { steps, rows, stepRows, split } = first.plan;
+  if (steps === 0 && rows > 0) {
+    ports.warn(
+      `an epoch has no step: '${split}' has ${rows} rows, a step of all ranks takes ${stepRows} (last: 'pad' fills it up)`,
+    );
   }
   return { options, first };
 }
@@ -214,6 +221,7 @@ export function createHostLoader(
     const isActive = active?.owner === iterator;
     if (isActive) ack();
     try {
+      if (signal.aborted) throw abortError(signal); // batches that wait are not handed out any more
       const feed = isActive && active ? active.feed : await activate(iterator);
       const closedGate = watch.gate();
       if (closedGate) await closedGate;

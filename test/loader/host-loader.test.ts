@@ -247,6 +247,26 @@ describe("iterators", () => {
     await expect(iterator.next()).rejects.toMatchObject({ code: "closed" });
   });
 
+  test("after an abort no batch comes that was ready, and what was trained counts", async () => {
+    const controller = new AbortController();
+    await using loader = make({ batchSize: 16, signal: controller.signal });
+    const iterator = loader.iterate();
+    for (let i = 0; i < 5; i++) await iterator.next();
+    await sleep(50); // more are assembled meanwhile
+    controller.abort();
+    await expect(iterator.next()).rejects.toMatchObject({ code: "aborted" });
+    expect(loader.state().offset).toBe(80);
+  });
+
+  test("an epoch without a step is told of: nothing would be trained on", async () => {
+    const warnings: string[] = [];
+    const ports = { ...DEFAULT_PORTS, warn: (message: string) => warnings.push(message) };
+    const options = { ...base, batchSize: ROWS, world: 2, rank: 0 } as const;
+    await using loader = createHostLoader(data.version, options, ports);
+    expect(await epochOf(loader)).toEqual([]);
+    expect(warnings).toEqual([expect.stringMatching(/no step: 'train' has 1003 rows.* 2006/)]);
+  });
+
   test("an abort ends it with a typed error", async () => {
     const controller = new AbortController();
     await using loader = make({ batchSize: 10, signal: controller.signal });
