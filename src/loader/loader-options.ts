@@ -1,8 +1,9 @@
 /**
- * Owns what a loader may be told, and refusing values that mean nothing: they would be passed over in silence, and another model trained. Types say the same to who writes TypeScript; the check is for JavaScript, JSON and casts.
+ * Owns what a loader may be told, and refusing values that mean nothing: they would be passed over in silence, and another
+ * model trained. Types say the same to who writes TypeScript; the check is for JavaScript, JSON and casts.
  */
 import { ShardpactError } from "../model/errors.ts";
-import { type Cols } from "./columns/options.ts";
+import type { Cols } from "./columns/options.ts";
 import type { LoaderState } from "./cursor.ts";
 import type { MapColumns } from "./feed.ts";
 import type { PlanOptions } from "./plan.ts";
