@@ -102,14 +102,15 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
 
   async function place(key: PieceKey, bytes: Uint8Array): Promise<void> {
     try {
-      if (await makeRoom(bytes.byteLength)) {
-        await putFile(folderOf(key.digest), pathOf(key), bytes);
-        placed += bytes.byteLength;
-        return;
-      }
+      if (!(await makeRoom(bytes.byteLength))) return;
+      await putFile(folderOf(key.digest), pathOf(key), bytes);
+      placed += bytes.byteLength;
     } catch {
-      // a full or broken disk: the bytes are here all the same
+      noteFull(); // a full or broken disk: the bytes are here all the same
     }
+  }
+
+  function noteFull(): void {
     fullUntilMs = performance.now() + FULL_MS;
   }
 
@@ -140,7 +141,10 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
   }
 
   async function makeRoom(bytes: number): Promise<boolean> {
-    if (bytes > bytesMax * EVICT_TO) return false;
+    if (bytes > bytesMax * EVICT_TO) {
+      noteFull();
+      return false;
+    }
     if (counted === null || placed > bytesMax * RECOUNT_SHARE || counted + placed + bytes > bytesMax) {
       await withFileLock(lockOf("evict"), LIMITS.storeRequestTimeoutMs, () => evict(bytes));
     }
@@ -168,6 +172,7 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
     }
     counted = total;
     placed = 0;
+    if (total + bytes > bytesMax) noteFull(); // nothing more may go
   }
 
   return {
