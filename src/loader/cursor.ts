@@ -56,7 +56,11 @@ export function advanced(
 ): LoaderState {
   const { index, chain } = version.confirmation;
   const stands =
-    state.root === plan.root && state.order === plan.order && state.at[0] === index && state.at[1] === chain;
+    state.dataset === plan.dataset &&
+    state.root === plan.root &&
+    state.order === plan.order &&
+    state.at[0] === index &&
+    state.at[1] === chain;
   // Nearly always: a second spread would cost more than the whole rest of an acknowledgement.
   return stands ? { ...state, offset } : { ...state, ...standingOn(version, plan), offset };
 }

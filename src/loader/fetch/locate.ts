@@ -66,12 +66,15 @@ interface Places {
   readonly known: (Place | null)[];
   /** Rows that share one of them. */
   rows: number;
-  /** Neighbours that pushed each other out. */
+  /** Rows that were looked for, and neighbours that pushed each other out meanwhile. */
+  asked: number;
   pushed: number;
 }
 const PLACES = 4096;
 const PLACE_ROWS_MAX = 1024;
 const PLACE_ROWS_MIN = 32;
+/** Of rows that were looked for: fewer rows to a place would have others push each other out, farther away. */
+const PUSHED_SHARE_MAX = 1 / 8;
 const slotOf = ({ rows }: Places, row: number): number => (row / rows) & (PLACES - 1);
 
 function keep(places: Places, row: number, place: Place): void {
@@ -79,8 +82,9 @@ function keep(places: Places, row: number, place: Place): void {
   const before = places.known[slot];
   places.known[slot] = place;
   if (!before || Math.abs(before.begin - place.begin) >= places.rows || ++places.pushed < PLACES) return;
-  places.pushed = 0;
-  if (places.rows === PLACE_ROWS_MIN) return;
+  const isOften = places.pushed > places.asked * PUSHED_SHARE_MAX;
+  places.pushed = places.asked = 0;
+  if (!isOften || places.rows === PLACE_ROWS_MIN) return;
   places.rows /= 2;
   places.known.fill(null);
 }
@@ -106,7 +110,7 @@ const scratchOf = (rows: number): Scratch => ({
 
 export function createLocator(layout: SelectionLayout, reader: TileReader): Locator {
   const known = new Array<Place | null>(PLACES).fill(null);
-  const places: Places = { known, rows: PLACE_ROWS_MAX, pushed: 0 };
+  const places: Places = { known, rows: PLACE_ROWS_MAX, asked: 0, pushed: 0 };
   let scratch = scratchOf(0);
   let round = 0;
   const find = (rows: Float64Array, held: Held): Located | Missing => {
@@ -144,6 +148,7 @@ function findRuns(search: Search, rows: Float64Array, round: number): Located | 
   const { layout, places } = search;
   const { source, first, length } = search.scratch;
   const tiles: Tile[] = [];
+  places.asked += rows.length;
   const missing = { pages: new Map<PagePlace, number[]>(), parts: new Map<object, Load>() };
   let count = 0;
   let place: Place | null = null;
