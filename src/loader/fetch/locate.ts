@@ -64,8 +64,9 @@ interface Place {
  */
 interface Places {
   readonly known: (Place | null)[];
-  /** Rows that share one of them. */
+  /** Rows that share one of them: a power of two, and its inverse, which is faster to multiply by. */
   rows: number;
+  perRow: number;
   /** Rows that were looked for, and neighbours that pushed each other out meanwhile. */
   asked: number;
   pushed: number;
@@ -75,7 +76,7 @@ const PLACE_ROWS_MAX = 1024;
 const PLACE_ROWS_MIN = 32;
 /** Of rows that were looked for: fewer rows to a place would have others push each other out, farther away. */
 const PUSHED_SHARE_MAX = 1 / 8;
-const slotOf = ({ rows }: Places, row: number): number => (row / rows) & (PLACES - 1);
+const slotOf = ({ perRow }: Places, row: number): number => (row * perRow) & (PLACES - 1);
 
 function keep(places: Places, row: number, place: Place): void {
   const slot = slotOf(places, row);
@@ -86,6 +87,7 @@ function keep(places: Places, row: number, place: Place): void {
   places.pushed = places.asked = 0;
   if (!isOften || places.rows === PLACE_ROWS_MIN) return;
   places.rows /= 2;
+  places.perRow *= 2;
   places.known.fill(null);
 }
 
@@ -110,7 +112,7 @@ const scratchOf = (rows: number): Scratch => ({
 
 export function createLocator(layout: SelectionLayout, reader: TileReader): Locator {
   const known = new Array<Place | null>(PLACES).fill(null);
-  const places: Places = { known, rows: PLACE_ROWS_MAX, asked: 0, pushed: 0 };
+  const places: Places = { known, rows: PLACE_ROWS_MAX, perRow: 1 / PLACE_ROWS_MAX, asked: 0, pushed: 0 };
   let scratch = scratchOf(0);
   let round = 0;
   const find = (rows: Float64Array, held: Held): Located | Missing => {
