@@ -28,11 +28,15 @@ const bytesOf = (pages: number): number => pages * PAGE_SHARDS * (SHARD_BYTES + 
 let made: TestVersion;
 const ended = new AbortController();
 
-beforeAll(async () => {
-  const batches = Array.from({ length: SHARDS }, (_, i) => {
-    const id = Int32Array.from({ length: SHARD_ROWS }, (__, row) => i * SHARD_ROWS + row);
+/** Record batches whose rows say which they are. */
+const numbered = (batches: number, rows: number) =>
+  Array.from({ length: batches }, (_, i) => {
+    const id = Int32Array.from({ length: rows }, (__, row) => i * rows + row);
     return batchOf({ id: makeVector(makeData({ type: new Int32(), data: id })) });
   });
+
+beforeAll(async () => {
+  const batches = numbered(SHARDS, SHARD_ROWS);
   made = await makeVersion({ splits: { "": batches }, shardBytes: 1, pageShards: PAGE_SHARDS });
 });
 afterAll(async () => {
@@ -41,15 +45,15 @@ afterAll(async () => {
 });
 
 /** A layout whose pages are counted as they are fetched, and what reads through it. */
-async function open(pageBytesMax: number) {
+async function open(pageBytesMax: number, of = made) {
   const { signal } = ended;
   const fetched: number[] = [];
   const version: ConfirmedVersion = {
-    ...made.version,
+    ...of.version,
     page: async (position, until) => {
       fetched.push(position);
       await new Promise((done) => setImmediate(done));
-      return made.version.page(position, until);
+      return of.version.page(position, until);
     },
   };
   const layout = await loadLayout(version, version.splits[0]?.name ?? "", pageBytesMax, signal);
@@ -129,6 +133,29 @@ test.each([1, 2, 5])("rows on more pages than the %i that fit are found, batch a
   }
   await opened.reads.close();
 });
+
+test.each([100, 3_000])(
+  "most rows of record batches of %i rows are found where rows before them were",
+  async (batchRows) => {
+    const batches = 60;
+    await using of = await makeVersion({ splits: { "": numbered(batches, batchRows) }, shardBytes: 1 << 30 });
+    const { layout, reader, reads } = await open(PAGE_BYTES_MIN, of);
+    let searched = 0;
+    const tilesOf: typeof reader.tilesOf = (segment) => {
+      searched++;
+      return reader.tilesOf(segment);
+    };
+    const locator = createLocator(layout, { ...reader, tilesOf });
+    const random = createRng(new Uint8Array(32).fill(7));
+    for (let step = 0; step < 200; step++) {
+      if (step === 100) searched = 0; // it knows by then how long they are
+      const rows = Array.from({ length: 256 }, () => random.integer(batches * batchRows));
+      await locator.locate(numbers(rows), ended.signal);
+    }
+    expect(searched).toBeLessThan((100 * 256) / 3);
+    await reads.close();
+  },
+);
 
 test("a page that two batches ask for at once is the same for both", async () => {
   const { layout, reads } = await open(bytesOf(PAGES));
