@@ -95,18 +95,23 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
   const folderOf = (digest: Digest) => join(dir, "b3", hexOf(digest));
   const lockOf = (name: string) => ({ path: join(dir, "locks", name), scratch: join(dir, "tmp") });
   const pathOf = ({ digest, piece }: PieceKey) => join(folderOf(digest), String(piece));
-  /** Bytes that lay here at the last count, and what this process placed since. */
+  /** Bytes that lay here at the last count, what this process placed since, and what it is placing. */
   let counted: number | null = null;
   let placed = 0;
+  let underWay = 0;
   let fullUntilMs = 0;
 
   async function place(key: PieceKey, bytes: Uint8Array): Promise<void> {
+    let room = 0;
     try {
       if (!(await makeRoom(bytes.byteLength))) return;
+      room = bytes.byteLength;
       await putFile(folderOf(key.digest), pathOf(key), bytes);
       placed += bytes.byteLength;
     } catch {
       noteFull(); // a full or broken disk: the bytes are here all the same
+    } finally {
+      underWay -= room;
     }
   }
 
@@ -140,25 +145,29 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
     }
   }
 
+  /** Where there is room it is taken, until the piece lies there. */
   async function makeRoom(bytes: number): Promise<boolean> {
     if (bytes > bytesMax * EVICT_TO) {
       noteFull();
       return false;
     }
-    if (counted === null || placed > bytesMax * RECOUNT_SHARE || counted + placed + bytes > bytesMax) {
+    if (counted === null || placed > bytesMax * RECOUNT_SHARE || counted + placed + underWay + bytes > bytesMax) {
       await withFileLock(lockOf("evict"), LIMITS.storeRequestTimeoutMs, () => evict(bytes));
     }
-    return (counted ?? 0) + placed + bytes <= bytesMax;
+    const fits = (counted ?? 0) + placed + underWay + bytes <= bytesMax;
+    if (fits) underWay += bytes;
+    return fits;
   }
 
-  /** Counts what is here, and removes what was not used for longest until `bytes` more fit. */
+  /** Counts what is here, and removes what was not used for longest until `bytes` more fit, beside what is under way. */
   async function evict(bytes: number): Promise<void> {
+    const placedBefore = placed;
     const held = (await listHeld(join(dir, "b3")).catch(() => [])).sort((a, b) => a.usedMs - b.usedMs);
     let total = held.reduce((sum, piece) => sum + piece.bytes, 0);
     const elsewhere = new Map<Digest, boolean>();
-    if (total + bytes > bytesMax) {
+    if (total + underWay + bytes > bytesMax) {
       for (const piece of held) {
-        if (total + bytes <= bytesMax * EVICT_TO) break;
+        if (total + underWay + bytes <= bytesMax * EVICT_TO) break;
         let mayGo = elsewhere.get(piece.digest);
         if (mayGo === undefined) {
           mayGo = await isElsewhere(piece.digest);
@@ -171,7 +180,7 @@ export async function openPieceCache({ dir, bytesMax, isElsewhere }: PieceCacheO
       await removeEmpty(join(dir, "b3"), elsewhere.keys());
     }
     counted = total;
-    placed = 0;
+    placed -= placedBefore; // what came since may be in the count as well: rather too much than too little
     if (total + bytes > bytesMax) noteFull(); // nothing more may go
   }
 
