@@ -27,7 +27,7 @@ export async function writeModel(model: LayersModel): Promise<ModelFiles> {
       return Promise.resolve({ modelArtifactsInfo: { dateSaved: new Date(), modelTopologyType: "JSON" as const } });
     },
   };
-  await model.save(handler as never, { includeOptimizer: isCompiled(model) });
+  await withoutLeftovers(model, () => model.save(handler as never, { includeOptimizer: isCompiled(model) }));
   if (saved === null) throw new ShardpactError("internal", "tfjs saved no model");
   const { weightData = [], weightSpecs = [], ...rest } = saved as Artifacts;
   const manifest = { ...rest, weightsManifest: [{ paths: ["weights.bin"], weights: weightSpecs }] };
@@ -36,6 +36,37 @@ export async function writeModel(model: LayersModel): Promise<ModelFiles> {
     model: utf8(JSON.stringify(manifest)),
     weights: concatBytes(buffers.map((buffer) => new Uint8Array(buffer))),
   };
+}
+
+/** Optimizers that are being saved: by how many calls, and the tensors that this made. */
+const saving = new WeakMap<object, { calls: number; readonly made: { dispose(): void }[] }>();
+
+/** tfjs makes a tensor of the optimizer's count of steps with each save, and leaves it. */
+async function withoutLeftovers(model: LayersModel, save: () => Promise<unknown>): Promise<void> {
+  const optimizer = model.optimizer as unknown as CountingOptimizer | undefined;
+  if (!optimizer) return void (await save());
+  const known = saving.get(optimizer) ?? { calls: 0, made: [] };
+  saving.set(optimizer, known);
+  if (known.calls++ === 0) {
+    const { saveIterations } = optimizer;
+    optimizer.saveIterations = async () => {
+      const count = await saveIterations.call(optimizer);
+      known.made.push(count.tensor);
+      return count;
+    };
+  }
+  try {
+    await save();
+  } finally {
+    if (--known.calls === 0) {
+      delete (optimizer as Partial<CountingOptimizer>).saveIterations; // that of its class is left
+      for (const tensor of known.made.splice(0)) tensor.dispose();
+    }
+  }
+}
+
+interface CountingOptimizer {
+  saveIterations(): Promise<{ readonly tensor: { dispose(): void } }>;
 }
 
 function isCompiled(model: LayersModel): boolean {

@@ -201,14 +201,15 @@ test("of a run that follows its dataset, tells which version to open", async () 
   await again.loader.close();
 });
 
-test("a restored model takes its optimizer's tensors with it", async () => {
+test("a checkpoint leaves no tensor, and a restored model takes its optimizer's with it", async () => {
   await using dir = await tempDir("checkpoint-owned");
   const model = trainable();
   await using loader = train();
   await model.fitDataset(loader, { epochs: 1, verbose: 0, ...loader.fit() });
-  await checkpoint(dir.path, { model, loader });
   const { numTensors } = tf.memory();
-  const restored = await restore(dir.path, dataset, options);
+  await checkpoint(dir.path, { model, loader });
+  await Promise.all(["a", "b"].map((name) => checkpoint(join(dir.path, name), { model, loader })));
+  const restored = await restore(join(dir.path, "b"), dataset, options);
   restored.model.dispose();
   await restored.loader.close();
   expect(tf.memory().numTensors).toBe(numTensors);
