@@ -30,7 +30,7 @@ A bad copy that was set aside comes back with \`shardpact publish\` of the same 
 
 Examples:
   $ shardpact verify mnist@v1
-  $ shardpact verify mnist@v1 --store ./cache --json
+  $ shardpact verify mnist@v1 --store ./shards --json
   $ shardpact verify mnist@v1 --quarantine`;
 
 export function register(command: Command): void {
