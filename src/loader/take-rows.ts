@@ -1,8 +1,8 @@
 /**
  * Owns picking rows of an Arrow record batch, for selections whose rows do not lie next to each other. arrow-js has no such
- * function. The result lies in memory of its own.
+ * function. The result lies in memory of its own, but for what views and dense unions point at, which stays where it is.
  */
-import { Data, DataType, makeData, RecordBatch, Struct } from "apache-arrow";
+import { BinaryView, Data, DataType, makeData, RecordBatch, Struct, type Union, UnionMode } from "apache-arrow";
 import { concatBytes } from "../model/bytes.ts";
 import { ShardpactError } from "../model/errors.ts";
 import { bitAt } from "./columns/stored-values.ts";
@@ -16,7 +16,7 @@ interface Picks {
   readonly count: number;
 }
 
-/** The rows of `batch` at these positions, in this order. @throws ShardpactError `type_unsupported` for unions and views */
+/** The rows of `batch` at these positions, in this order. */
 export function takeRows(batch: RecordBatch, rows: readonly number[]): RecordBatch {
   const picks = { spans: spansOf(rows), count: rows.length };
   const children = batch.data.children.map((child) => take(child, picks));
@@ -38,6 +38,7 @@ function spansOf(rows: readonly number[]): readonly Span[] {
 
 function take(data: Data, picks: Picks): Data {
   const { type } = data;
+  if (DataType.isUnion(type)) return takeUnion(data, picks);
   const { spans, count } = picks;
   const nullBitmap = data.nullCount > 0 ? takeBits(data.nullBitmap, data.offset, picks) : undefined;
   const nullCount = nullBitmap ? countZeros(nullBitmap, count) : 0;
@@ -67,12 +68,34 @@ function take(data: Data, picks: Picks): Data {
     const { offsets, items } = takeOffsets(data, picks);
     return made(concatBytes(items.spans.map(([from, to]) => (data.values as Uint8Array).subarray(from, to))), offsets);
   }
-  if (!ArrayBuffer.isView(data.values) || data.children.length > 0 || data.variadicBuffers?.length) {
+  if (DataType.isUtf8View(type) || DataType.isBinaryView(type)) {
+    const views = takeFixed(data.values as unknown as Values, BinaryView.ELEMENT_WIDTH, picks);
+    return new Data(
+      type,
+      0,
+      count,
+      nullCount,
+      [undefined, views, nullBitmap] as never,
+      [],
+      undefined,
+      data.variadicBuffers,
+    );
+  }
+  if (!ArrayBuffer.isView(data.values) || data.children.length > 0) {
     throw new ShardpactError("type_unsupported", `rows of a column of type ${String(type)} cannot be picked`, {
       hint: "Choose other columns, or read the whole dataset.",
     });
   }
   return made(takeFixed(data.values as unknown as Values, data.stride, picks));
+}
+
+/** Rows of a dense one point into children that stay as they are; a sparse one has a row in each child. */
+function takeUnion(data: Data, picks: Picks): Data {
+  const ids = takeFixed(data.typeIds as unknown as Values, 1, picks);
+  const isDense = (data.type as Union).mode === UnionMode.Dense;
+  const offsets = isDense ? takeFixed(data.valueOffsets as unknown as Values, 1, picks) : undefined;
+  const children = isDense ? data.children : data.children.map((child) => take(child, picks));
+  return new Data(data.type, 0, picks.count, 0, [offsets, undefined, undefined, ids] as never, children);
 }
 
 type Values = Int32Array; // or any other typed array: only same-typed copies are made of it

@@ -1,5 +1,6 @@
 import {
   Binary,
+  BinaryView,
   Bool,
   Decimal,
   Dictionary,
@@ -10,9 +11,14 @@ import {
   Int32,
   Int64,
   List,
+  makeData,
+  makeVector,
   Struct,
   TimestampMillisecond,
+  Union,
+  UnionMode,
   Utf8,
+  Utf8View,
   vectorFromArray,
   type DataType,
   type Vector,
@@ -29,6 +35,12 @@ const cases: [string, DataType, readonly unknown[]][] = [
   ["utf8", new Utf8(), ["a", "", null, "déjà"]],
   ["binary", new Binary(), [Uint8Array.of(1), Uint8Array.of(), null, Uint8Array.of(2, 3)]],
   ["fixed binary", new FixedSizeBinary(2), [Uint8Array.of(1, 2), null, Uint8Array.of(3, 4), Uint8Array.of(5, 6)]],
+  [
+    "utf8 view",
+    new Utf8View(),
+    ["short", "a text that does not fit its view", null, "déjà vu, and not for the last time"],
+  ],
+  ["binary view", new BinaryView(), [Uint8Array.of(1), new Uint8Array(40).fill(7), null, Uint8Array.of()]],
   ["timestamp", new TimestampMillisecond(), [1, 2, null, 4]],
   [
     "decimal",
@@ -54,4 +66,22 @@ test.each(cases)("%s keeps values and nulls", (_name, type, values) => {
   const plain = (v: unknown): unknown => JSON.stringify(v, (_k, x: unknown) => (typeof x === "bigint" ? String(x) : x));
   expect(rows.map((_, i) => plain(got.get(i)))).toEqual(rows.map((row) => plain(vector.get(row))));
   expect(got.nullCount).toBe(rows.filter((row) => !vector.isValid(row)).length);
+});
+
+test.each([UnionMode.Sparse, UnionMode.Dense])("a union of mode %s keeps values and nulls", (mode) => {
+  const fields = [new Field("a", new Int32(), true), new Field("b", new Utf8View(), true)];
+  const isDense = mode === UnionMode.Dense;
+  const numbers = isDense ? [1, null] : [1, -1, null, -3];
+  const texts = isDense
+    ? ["x", "a text that does not fit its view"]
+    : ["no", "x", "no", "a text that does not fit its view"];
+  const children = [vectorFromArray(numbers, new Int32()), vectorFromArray(texts, new Utf8View())].map(
+    (v) => v.data[0],
+  );
+  const typeIds = Int8Array.of(5, 2, 5, 2);
+  const offsets = isDense ? { valueOffsets: Int32Array.of(0, 0, 1, 1) } : {};
+  const type = new Union(mode, [5, 2], fields);
+  const vector = makeVector(makeData({ type, length: 4, typeIds, children, ...offsets } as never)) as unknown as Vector;
+  const got = takeRows(batchOf({ c: vector }), [3, 0, 2, 0, 1]).getChildAt(0);
+  expect([...(got ?? [])]).toEqual(["a text that does not fit its view", 1, null, 1, "x"]);
 });
