@@ -56,9 +56,13 @@ export const blockingFiles: DirectoryFiles = {
   rename: (from, to) => renameSync(from, to),
 };
 
-/** Blocking calls that took longer, so many after each other, waited for a disk, and not just for a processor: the next ones should wait side by side. */
+/**
+ * Blocking calls that took longer, so many among the last ones, waited for a disk, and not just for a processor: the next ones should wait side by
+ * side. Not one after the other: the kernel reads ahead, so of a cold file only some reads wait.
+ */
 const CACHED_CALL_MS_MAX = 2;
 const SLOW_CALLS_MAX = 3;
+const CALLS_WATCHED = 24;
 /** So many do, before one is tried again. */
 const CALLS_BESIDE = 128;
 
@@ -69,7 +73,8 @@ const elsewhere = { open: promisify(openFd), stat: promisify(fstat), read: promi
  * much again, takes a processor from others, and its answer waits until this one is idle. @param nowMs a clock that never goes back
  */
 export function cachedFiles(nowMs: () => number = () => performance.now()): DirectoryFiles {
-  let slow = 0; // blocking calls, one after the other
+  let calls = 0; // that blocked
+  let slow: readonly number[] = []; // which of them, the last few
   let beside = 0; // calls that are left to go without blocking
   const call = <T>(blocking: () => T, waiting: () => Promise<T>): Maybe<T> => {
     if (beside > 0) {
@@ -80,8 +85,12 @@ export function cachedFiles(nowMs: () => number = () => performance.now()): Dire
     try {
       return blocking();
     } finally {
-      slow = nowMs() - startedMs > CACHED_CALL_MS_MAX ? slow + 1 : 0;
-      if (slow >= SLOW_CALLS_MAX) beside = CALLS_BESIDE;
+      calls++;
+      if (nowMs() - startedMs > CACHED_CALL_MS_MAX) {
+        slow = [...slow.slice(1 - SLOW_CALLS_MAX), calls];
+        const isDisk = slow.length === SLOW_CALLS_MAX && calls - (slow[0] as number) < CALLS_WATCHED;
+        if (isDisk) beside = CALLS_BESIDE;
+      }
     }
   };
   const openedFd = (fd: number): OpenedFile => ({
