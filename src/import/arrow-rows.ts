@@ -4,24 +4,27 @@
  * They are checked as at any publish (`scanShard`) before a row of theirs is believed.
  */
 import { open } from "node:fs/promises";
-import type { RecordBatch, Schema } from "apache-arrow";
+import type { DataType, RecordBatch, Schema } from "apache-arrow";
 import { ShardpactError } from "../model/errors.ts";
 import { decodeSegmentIndex } from "../merkle/segment-index.ts";
 import { decodeBatch, decodeDictionaries } from "../shards/decode.ts";
 import { scanShard } from "../shards/scan.ts";
 import { firstSchemaDifference, schemaFromCanonical } from "../shards/schema.ts";
 import type { SourceFile } from "../shards/sources.ts";
-import { arrowRows, type RowChunk, type RowReader } from "./row-source.ts";
+import { createColumnBuilder } from "./column-builder.ts";
+import { arrowRows, plainSchema, type RowChunk, type RowReader } from "./row-source.ts";
 
-/** @throws ShardpactError `shard_malformed`, `schema_differs` */
+/** @throws ShardpactError `shard_malformed`, `schema_differs`, `type_unsupported` naming the column */
 export async function openArrow(files: readonly SourceFile[], signal?: AbortSignal): Promise<RowReader> {
   const [first] = files;
   if (!first) throw new ShardpactError("invalid_argument", "there is no file to read");
   const aborting = signal ? { signal } : {};
   const canonical = (await scanShard(first.path, aborting)).schema;
   const schema = schemaFromCanonical(canonical);
+  const written = plainSchema(schema);
+  for (const { name, type } of written.fields) createColumnBuilder(type as DataType, name);
   return {
-    schema,
+    schema: written,
     rowsTotal: null,
     async *chunks() {
       for (const file of files) yield* chunksOf(file, canonical, schema, aborting);

@@ -15,27 +15,31 @@ export interface ColumnBuilder {
   finish(): Data;
 }
 
-/** @throws ShardpactError `type_unsupported` */
-export function createColumnBuilder(type: DataType): ColumnBuilder {
+/** @param column for the error. @throws ShardpactError `type_unsupported` */
+export function createColumnBuilder(type: DataType, column?: string): ColumnBuilder {
   if (DataType.isBool(type)) return boolBuilder(type);
   if (DataType.isDictionary(type) && DataType.isUtf8(type.dictionary) && type.indices.bitWidth <= 32)
     return dictionaryBuilder(type);
-  if (DataType.isStruct(type)) return structBuilder(type, childTypes(type).map(createColumnBuilder));
-  if (DataType.isFixedSizeList(type)) return fixedListBuilder(type, type.listSize, onlyChild(type));
-  if (DataType.isList(type)) return listBuilder(type, onlyChild(type));
+  if (DataType.isStruct(type))
+    return structBuilder(
+      type,
+      childTypes(type).map((child) => createColumnBuilder(child, column)),
+    );
+  if (DataType.isFixedSizeList(type)) return fixedListBuilder(type, type.listSize, onlyChild(type, column));
+  if (DataType.isList(type)) return listBuilder(type, onlyChild(type, column));
   if (DataType.isUtf8(type) || DataType.isBinary(type)) return bytesBuilder(type);
   if (isFixedWidth(type)) return fixedBuilder(type);
-  throw unsupported(type);
+  throw unsupported(type, column);
 }
 
 function childTypes(type: DataType): DataType[] {
   return (type.children ?? []).map((field) => field.type as DataType);
 }
 
-function onlyChild(type: DataType): ColumnBuilder {
+function onlyChild(type: DataType, column?: string): ColumnBuilder {
   const [child] = childTypes(type);
   invariant(child, "a list type has one child");
-  return createColumnBuilder(child);
+  return createColumnBuilder(child, column);
 }
 
 /** Which rows are null, and how many rows there are. */

@@ -1,8 +1,21 @@
 /**
  * Owns reading one column of some rows, whatever holds them: an Arrow record batch here, a DuckDB chunk in `duckdb-rows.ts`.
  */
-import { type Data, DataType, type Schema } from "apache-arrow";
+import {
+  Binary,
+  type Data,
+  DataType,
+  Dictionary,
+  Field,
+  FixedSizeList,
+  Int32,
+  List,
+  Schema,
+  Struct,
+  Utf8,
+} from "apache-arrow";
 import { ShardpactError } from "../model/errors.ts";
+import { bytesReader, isText, textReader } from "../shards/texts.ts";
 
 export type Values =
   | Int8Array
@@ -69,23 +82,51 @@ export function arrowRows(data: Data): RowSource {
   if (DataType.isBool(type)) return { valid, bit: (row) => hasBit(data.values as Uint8Array, data.offset + row) };
   if (DataType.isDictionary(type)) {
     const codes = data.values as ArrayLike<number | bigint>;
-    return { valid, text: (row) => String(data.dictionary?.get(Number(codes[row]))) };
+    const values = data.dictionary?.data[0];
+    const isValue = values && arrowRows(values).valid; // a row of a null value is null, too
+    const text = textReader("", data);
+    return { valid: (row) => valid(row) && isValue?.(Number(codes[row])) === true, text };
   }
   if (DataType.isStruct(type)) return { valid, children };
   if (DataType.isFixedSizeList(type)) {
     const size = type.listSize;
     return { valid, children, range: (row) => [row * size, row * size + size] };
   }
-  if (DataType.isList(type)) {
-    const offsets = data.valueOffsets;
-    return { valid, children, range: (row) => [offsets[row] as number, offsets[row + 1] as number] };
+  if (DataType.isList(type) || DataType.isLargeList(type)) {
+    const offsets = data.valueOffsets as ArrayLike<number | bigint>;
+    return { valid, children, range: (row) => [Number(offsets[row]), Number(offsets[row + 1])] };
   }
-  if (DataType.isUtf8(type) || DataType.isBinary(type)) {
-    const offsets = data.valueOffsets;
-    return { valid, bytes: (row) => (data.values as Uint8Array).subarray(offsets[row], offsets[row + 1]) };
-  }
+  if (isText(type) || isBytes(type)) return { valid, bytes: bytesReader(data) };
   if (isFixedWidth(type)) return { valid, values: data.values as Values, stride: data.stride };
   throw unsupported(type);
+}
+
+function isBytes(type: DataType): boolean {
+  return DataType.isBinary(type) || DataType.isLargeBinary(type) || DataType.isBinaryView(type);
+}
+
+/**
+ * The schema in which rows are written anew: offsets of 32 bits, which are enough for a segment, and no views. Whatever wrote the
+ * files, the same rows then have the same type.
+ */
+export function plainSchema({ fields, metadata }: Schema): Schema {
+  return new Schema(fields.map(plainField), metadata);
+}
+
+function plainField({ name, type, nullable, metadata }: Field): Field {
+  return new Field(name, plainType(type as DataType), nullable, metadata);
+}
+
+function plainType(type: DataType): DataType {
+  if (isText(type)) return new Utf8();
+  if (isBytes(type)) return new Binary();
+  const [child] = type.children ?? [];
+  if (DataType.isStruct(type)) return new Struct(type.children.map(plainField));
+  if (DataType.isFixedSizeList(type) && child) return new FixedSizeList(type.listSize, plainField(child));
+  if ((DataType.isList(type) || DataType.isLargeList(type)) && child) return new List(plainField(child));
+  if (!DataType.isDictionary(type)) return type;
+  const indices = type.indices.bitWidth <= 32 ? type.indices : new Int32();
+  return new Dictionary(plainType(type.dictionary), indices, type.id, type.isOrdered);
 }
 
 export function isFixedWidth(type: DataType): boolean {
@@ -101,8 +142,10 @@ export function isFixedWidth(type: DataType): boolean {
   );
 }
 
-export function unsupported(type: DataType): ShardpactError {
-  return new ShardpactError("type_unsupported", `rows of a column of type ${String(type)} cannot be written anew`, {
+export function unsupported(type: DataType, column?: string): ShardpactError {
+  const what = column === undefined ? "rows of a column" : `'${column}'`;
+  return new ShardpactError("type_unsupported", `${what} of type ${String(type)} cannot be written anew`, {
+    details: { column: column ?? null, type: String(type) },
     hint: "Publish the files as they are (no --key, no --shuffle), or leave the column out.",
   });
 }

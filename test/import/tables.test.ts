@@ -5,9 +5,24 @@
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
-import { tableFromIPC, type Table } from "apache-arrow";
+import {
+  type DataType,
+  Dictionary,
+  Field,
+  Float64,
+  Int8,
+  LargeUtf8,
+  List,
+  makeVector,
+  Table,
+  tableFromIPC,
+  tableToIPC,
+  Utf8,
+  Utf8View,
+} from "apache-arrow";
 import { describe, expect, it } from "vitest";
 import { type ImportOptions, importSources } from "../../src/import/import.ts";
+import { dataOf, type Cell } from "../loader/support/arrow-data.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 type Files = Readonly<Record<string, string | Uint8Array>>;
@@ -197,6 +212,51 @@ describe("nested and odd types", () => {
   it("NDJSON, lists of objects", async () => {
     const { rows } = await importFiles({ "a.ndjson": '{"a":[{"x":1,"y":[{"z":"é"}]}]}\n{"a":[]}\n' });
     expect(rows).toEqual([{ a: [{ x: 1, y: [{ z: "é" }] }] }, { a: [] }]);
+  });
+});
+
+describe("Arrow files, written anew", () => {
+  const arrow = (type: DataType, cells: readonly Cell[]): Files => ({
+    "a.arrow": tableToIPC(new Table({ c: makeVector(dataOf(type, cells)) }), "file"),
+  });
+  const textsOf = async (type: DataType, cells: readonly Cell[]) => {
+    const { rows, table } = await importFiles(arrow(type, cells), { shuffle: 1 });
+    const texts = rows.map(({ c }) => JSON.stringify(c)).sort();
+    return { texts, type: String(table.schema.fields[0]?.type) };
+  };
+
+  it("texts of wide offsets and views are texts, also in lists and behind dictionaries", async () => {
+    const cells = ["é", "", null, "a text of more than twelve bytes"];
+    const texts = cells.map((cell) => JSON.stringify(cell)).sort();
+    for (const type of [new Utf8(), new LargeUtf8(), new Utf8View()]) {
+      expect(await textsOf(type, cells)).toEqual({ texts, type: "Utf8" });
+      const lists = new List(new Field("item", type, true));
+      expect(await textsOf(lists, [cells.filter((cell) => cell !== null), []])).toEqual({
+        texts: ['["é","","a text of more than twelve bytes"]', "[]"],
+        type: "List<Utf8>",
+      });
+      const coded = new Dictionary(type, new Int8());
+      expect(await textsOf(coded, cells)).toEqual({ texts, type: "Dictionary<Int8, Utf8>" });
+    }
+  });
+
+  it("a row of a dictionary's null is null, and not the text of it", async () => {
+    const type = new Dictionary(new Utf8(), new Int8());
+    const values = makeVector(dataOf(new Utf8(), ["a", null]));
+    const data = dataOf(type, ["a", "b"]);
+    const nulls = makeVector(data.clone(type, 0, 2, 0, data.buffers, [])).data[0];
+    Object.assign(nulls ?? {}, { dictionary: values });
+    const files = { "a.arrow": tableToIPC(new Table({ c: makeVector(nulls ?? data) }), "file") };
+    const { rows } = await importFiles(files, { shuffle: 1 });
+    expect(rows.map(({ c }) => c).sort()).toEqual(["a", null]);
+  });
+
+  it("what can't be written anew is refused by name", async () => {
+    const files = arrow(new Dictionary(new Float64(), new Int8()), [1.5, 2.5]);
+    await expect(importFiles(files, { shuffle: 1 })).rejects.toMatchObject({
+      code: "type_unsupported",
+      message: expect.stringContaining("'c'") as string,
+    });
   });
 });
 
