@@ -149,7 +149,10 @@ export function* batchBytes({ xs, ys }: Columns): Iterable<Uint8Array> {
   }
 }
 
-/** Refuses what `map` gave back unless all columns are arrays of as many rows as the first shape says. */
+/**
+ * Refuses what `map` gave back unless all columns are arrays of as many rows as the first one has.
+ * @throws ShardpactError `invalid_argument`, `shape_differs`
+ */
 export function checkColumns(columns: Columns): Columns {
   if (typeof columns?.xs !== "object" || typeof columns.ys !== "object") {
     const got =
@@ -162,16 +165,30 @@ export function checkColumns(columns: Columns): Columns {
   const rows = all[0]?.[1].shape[0];
   for (const [name, { data: numbers, texts, shape }] of all) {
     const data = texts ?? numbers;
-    if (shape.reduce((a, b) => a * b, 1) !== data.length || shape[0] !== rows) {
-      throw new ShardpactError(
-        "shape_differs",
-        `map gave '${name}' ${data.length} values for shape [${shape.join(", ")}]`,
-        {
-          details: { column: name, values: data.length, shape },
-          hint: "All columns of a batch have the same number of rows.",
-        },
-      );
+    const isArray = texts !== undefined || ARRAYS.some((OfType) => numbers instanceof OfType);
+    if (!isArray) {
+      throw new ShardpactError("invalid_argument", `map gave '${name}' no data: ${typeName(numbers)}`, {
+        details: { column: name },
+        hint: "Data are a Float32Array, an Int32Array or a Uint8Array; tensors are made of them afterwards.",
+      });
     }
+    if (shape.reduce((a, b) => a * b, 1) === data.length && shape[0] === rows) continue;
+    const what = shape[0] === rows ? `${data.length} values for shape [${shape.join(", ")}]` : `${shape[0]} rows`;
+    const expected = shape[0] === rows ? "" : `, and '${all[0]?.[0]}' ${rows}`;
+    throw new ShardpactError("shape_differs", `map gave '${name}' ${what}${expected}`, {
+      details: { column: name, values: data.length, shape, rows },
+      hint: "All columns of a batch have the same number of rows.",
+    });
   }
   return columns;
+}
+
+const ARRAYS = [Float32Array, Int32Array, Uint8Array] as const;
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
+}
+
+function typeName(value: unknown): string {
+  return isObject(value) ? ((value as object).constructor?.name ?? "object") : typeof value;
 }

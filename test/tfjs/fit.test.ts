@@ -3,6 +3,7 @@ import { join } from "node:path";
 import * as tf from "@tensorflow/tfjs-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Batch, createEvaluation, createLoader, type Loader } from "../../src/tfjs/index.ts";
+import type { Columns } from "../../src/loader/index.ts";
 import { liveDataset } from "../loader/support/live.ts";
 import { makeVersion, numberedBatches, type TestVersion } from "../loader/support/version.ts";
 
@@ -174,6 +175,35 @@ test("class weights of fitDataset weigh each row by its class", async () => {
   const logSum = Math.log([0, 1, 2, 3, 4].reduce((sum, logit) => sum + Math.exp(logit), 0));
   const losses = Array.from({ length: 200 }, (_, row) => (weights[row % 5] as number) * (logSum - (row % 5)));
   expect(history["loss"]?.[0]).toBeCloseTo(losses.reduce((a, b) => a + b, 0) / 200, 3);
+});
+
+test("a map that gives back what is no batch is refused, and says what it gave", async () => {
+  const given: [(c: Columns) => unknown, string, string][] = [
+    [async (c) => c, "invalid_argument", "a promise"],
+    [() => undefined, "invalid_argument", "nothing"],
+    [({ xs, mask }) => ({ xs, mask }), "invalid_argument", "no { xs, ys }"],
+    [(c) => ({ ...c, ys: { y: { ...c.ys["y"], data: new Float64Array(8) } } }), "invalid_argument", "Float64Array"],
+    [(c) => ({ ...c, ys: { y: tf.zeros([8]) } }), "invalid_argument", "'y'"],
+    [
+      (c) => ({ ...c, ys: { y: { ...c.ys["y"], data: new Float32Array(4), shape: [4] } } }),
+      "shape_differs",
+      "'y' 4 rows",
+    ],
+    [
+      (c) => ({ ...c, ys: { y: { ...c.ys["y"], data: new Float32Array(4), shape: [8] } } }),
+      "shape_differs",
+      "4 values",
+    ],
+  ];
+  for (const [map, code, said] of given) {
+    await using loader = createLoader(data.version, {
+      ...{ xs: "x", ys: "y", split: "train", batchSize: 8, map: map as never },
+    });
+    await expect(loader[Symbol.asyncIterator]().next()).rejects.toMatchObject({
+      code,
+      message: expect.stringContaining(said) as string,
+    });
+  }
 });
 
 test("an option that nobody knows is refused, with the nearest names", () => {
