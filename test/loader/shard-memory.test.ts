@@ -25,11 +25,16 @@ import { batchOf, floatBatches, makeVersion } from "./support/version.ts";
 const MiB = 1024 * 1024;
 const where = { dataset: "things", version: 1 };
 
-/** What `make` leaves in memory. */
-async function heldBy<T>(make: () => T | Promise<T>): Promise<{ held: number; made: T }> {
-  const before = await heldBytes();
-  const made = await make();
-  return { held: (await heldBytes()) - before, made };
+/** What `make` leaves in memory: the least of three times, for V8 also keeps code that it compiles meanwhile. All of them live. */
+async function heldBy<T>(make: () => T | Promise<T>): Promise<{ held: number; made: T; all: readonly T[] }> {
+  const all: T[] = [];
+  let held = Infinity;
+  while (all.length < 3) {
+    const before = await heldBytes();
+    all.push(await make());
+    held = Math.min(held, (await heldBytes()) - before);
+  }
+  return { held, made: all[0] as T, all };
 }
 
 /** The figure covers what is held, and is no invention. */
@@ -55,7 +60,6 @@ function bigIndex(): Uint8Array {
 
 test("a segment index takes what it is counted with", async () => {
   const encoded = bigIndex();
-  decodeSegmentIndex(encoded);
   const { held, made } = await heldBy(() => decodeSegmentIndex(encoded));
   expectCovers(indexBytes(made), held);
 });
@@ -77,7 +81,6 @@ test("the metadata of record batches takes what it is counted with, however many
       scans: new Map(),
       head: null,
     });
-    table();
     const { held, made } = await heldBy(() => Array.from({ length: 2000 }, table));
     expectCovers(
       made.reduce((sum, one) => sum + tableBytes(one), 0),
@@ -113,16 +116,18 @@ test("record batches of an open shard, and the tiles that one of 9 GB is cut int
     [many.version, MiB],
     [giant.version, 64 * 1024],
   ] as const) {
-    const opened = await openOne(version, tileBytes);
-    const before = opened.layout.resident.bytes;
-    const { held } = await heldBy(() => opened.locate(0));
+    const { held, made, all } = await heldBy(async () => {
+      const opened = await openOne(version, tileBytes);
+      await opened.locate(0);
+      return opened;
+    });
     const [entry] = await version.page(0);
     if (!entry) throw new Error("no shard");
     await using reader = await openShard({ entry, where, stores: version.stores });
-    const figure = opened.layout.resident.bytes - before + indexBytes(reader.index);
+    const figure = made.layout.resident.bytes + indexBytes(reader.index);
     expect(figure).toBeGreaterThan(2 * MiB); // it is a matter of megabytes
     expect(held / figure).toBeLessThanOrEqual(1.1);
-    await opened.reads.close();
+    for (const { reads } of all) await reads.close();
   }
 });
 
