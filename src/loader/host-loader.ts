@@ -10,7 +10,7 @@
 import { randomUUID } from "node:crypto";
 import type { ConfirmedVersion } from "../client/types.ts";
 import { type Digest, parseDigest } from "../model/bytes.ts";
-import { ShardpactError, toShardpactError } from "../model/errors.ts";
+import { isShardpactError, ShardpactError, toShardpactError } from "../model/errors.ts";
 import { listColumns } from "./columns/options.ts";
 import { advanced, startState, type LoaderState } from "./cursor.ts";
 import { startFeed, type Feed, type HostBatch } from "./feed.ts";
@@ -204,7 +204,7 @@ export function createHostLoader(
           return null;
         } catch (error) {
           status = "done";
-          throw toShardpactError(error);
+          throw closing && isShardpactError(error, "aborted") ? closedError() : toShardpactError(error);
         } finally {
           isStepping = false;
         }
