@@ -58,6 +58,7 @@ export function addUnionRows(scan: SpanScan, ids: Uint8Array, offsets: Uint8Arra
   for (const span of scan.spans) spanOf.set((typeIds[span.at] as number) & 0xff, span);
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i] as number;
+    if (row < 0) continue; // it stays below 0, where decoding refuses it
     const id = ids[i] as number;
     const span = spanOf.get(id);
     if (span) {
@@ -66,7 +67,7 @@ export function addUnionRows(scan: SpanScan, ids: Uint8Array, offsets: Uint8Arra
       continue;
     }
     const at = typeIds.findIndex((typeId) => (typeId & 0xff) === id);
-    if (at === -1 || row < 0) continue; // decoding refuses it
+    if (at === -1) continue; // the same
     const found = { at, from: row, to: row + 1 };
     spanOf.set(id, found);
     scan.spans.push(found);

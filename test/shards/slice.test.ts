@@ -44,6 +44,7 @@ import { openDirectoryStore } from "../../src/shards/directory-store.ts";
 import type { ShardStore } from "../../src/shards/port.ts";
 import { prepareVersion, type PreparedVersion } from "../../src/shards/prepare.ts";
 import { schemaFromCanonical } from "../../src/shards/schema.ts";
+import { addUnionRows, moveUnionRows, startScan } from "../../src/shards/spans.ts";
 import { uploadShard } from "../../src/shards/upload.ts";
 import { tempDir, type TempDir } from "../support/temp-dir.ts";
 import { collect } from "../support/collect.ts";
@@ -266,6 +267,20 @@ describe("a slice of a batch", () => {
       await reads.close();
     }
   });
+});
+
+it("a row of a union that points before its child is not made to point into it", () => {
+  const bytesOf = (offsets: readonly number[]): Uint8Array => new Uint8Array(Int32Array.from(offsets).buffer);
+  const ids = Uint8Array.of(5, 5, 5, 2);
+  const offsets = bytesOf([3, -2, 4, 0]);
+  const scan = startScan(0, 4);
+  addUnionRows(scan, ids, offsets, [5, 2]);
+  expect(scan.spans).toEqual([
+    { at: 0, from: 3, to: 5 },
+    { at: 1, from: 0, to: 1 },
+  ]);
+  moveUnionRows(offsets, ids, scan.spans, [5, 2]);
+  expect(offsets).toEqual(bytesOf([0, -5, 1, 0]));
 });
 
 describe("a batch of a local file, read in parts", () => {
